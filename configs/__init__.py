@@ -1,0 +1,1 @@
+"""Recipes: one YAML file per thing a user would run."""

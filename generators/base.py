@@ -1,0 +1,82 @@
+"""What the loop asks of a text-to-video generator.
+
+A generator owns its forward: how prompts become conditioning, how noise is added, what the denoiser predicts, at which
+timesteps it is trained. The preference loss (``alignment.diffusion_dpo``) owns nothing about models, so one loss serves all.
+
+Tensors are batch first. Latents are (B, C, T, h, w), frames are uint8 (B, T, H, W, 3).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from videoduet.records import SamplerSettings
+
+
+class Generator(ABC):
+    """A text-to-video model with the operations that sampling and preference training need."""
+
+    settings: SamplerSettings
+    """Sampling settings in force; each sample's record keeps them."""
+
+    lora_targets: ClassVar[str]
+    """Regular expression (full match) of the denoiser's module names that a LoRA adapts."""
+
+    @classmethod
+    @abstractmethod
+    def from_pretrained(cls, path: str | Path, *, sampler: dict, dtype: torch.dtype = torch.float32) -> "Generator":
+        """Load the diffusers directory (or hub id) ``path``; ``sampler`` overrides fields of :class:`SamplerSettings`."""
+
+    @property
+    @abstractmethod
+    def denoiser(self) -> nn.Module:
+        """The module that is trained (a UNet or a transformer). Assigning replaces it, e.g. by its PEFT wrapping."""
+
+    @denoiser.setter
+    @abstractmethod
+    def denoiser(self, module: nn.Module) -> None: ...
+
+    @abstractmethod
+    def encode_prompts(self, texts: Sequence[str]) -> Tensor:
+        """Text conditioning (B, L, D) of ``texts``, float32. Row i depends on text i alone."""
+
+    @abstractmethod
+    def initial_noise(self, seed: int) -> Tensor:
+        """The noise (C, T, h, w) that sample ``seed`` starts from: a function of ``seed`` alone."""
+
+    @abstractmethod
+    def sample(self, prompt_embeds: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Draw one video for each row: final latents (B, C, T, h, w), float32. All randomness of row i comes from seed i."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, T, h, w) to frames uint8 (B, T, H, W, 3), on the CPU."""
+
+    @abstractmethod
+    def draw_timestep(self, rng: torch.Generator) -> int:
+        """One training timestep, by this model's law (for a consistency model: uniform over its own grid)."""
+
+    @abstractmethod
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t (B, C, T, h, w) from x_0, noise and integer timesteps (B,)."""
+
+    @abstractmethod
+    def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What the denoiser should predict at x_t: ε, v, x_0 or the flow's velocity."""
+
+    @abstractmethod
+    def predict(
+        self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
+    ) -> Tensor:
+        """The denoiser's prediction, differentiable, in float32; ``settings[i]`` is how sample i was drawn (its w and fps)."""
+
+    def free_encoders(self) -> None:
+        """Forget the text encoder and the autoencoder, which preference training from latents never needs."""
+
+    @abstractmethod
+    def to(self, device: str) -> None:
+        """Move all models to ``device``."""

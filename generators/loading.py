@@ -1,0 +1,38 @@
+"""Load a generator by what its diffusers directory says it is."""
+
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+from peft import PeftModel
+
+from generators.base import Generator
+from generators.modelscope import ModelScope
+from generators.t2v_turbo import T2VTurbo
+from videoduet.errors import InputError
+
+FAMILIES: dict[str, type[Generator]] = {"T2VTurboPipeline": T2VTurbo, "TextToVideoSDPipeline": ModelScope}
+"""Generator class for each pipeline class that a ``model_index.json`` may name."""
+
+
+def load_generator(path: str | Path, *, sampler: dict | None = None, dtype: str = "float32", device: str = "cpu") -> Generator:
+    """Load the diffusers directory or hub id ``path``; ``sampler`` overrides the family's sampling settings.
+
+    Raises InputError where it cannot be found or its pipeline class is not supported.
+    """
+    try:
+        name = DiffusionPipeline.load_config(str(path))["_class_name"]
+    except OSError as error:
+        raise InputError(f"Generator {path} is no diffusers directory: it has no model_index.json.") from error
+    if name not in FAMILIES:
+        raise InputError(f"Generator {path} is a {name}; supported are {', '.join(FAMILIES)}.")
+    generator = FAMILIES[name].from_pretrained(path, sampler=sampler or {}, dtype=getattr(torch, dtype))
+    generator.to(device)
+    return generator
+
+
+def with_adapter(generator: Generator, adapter: str | Path | None) -> Generator:
+    """``generator`` with the LoRA at ``adapter`` in force (none for None), for sampling."""
+    if adapter is not None:
+        generator.denoiser = PeftModel.from_pretrained(generator.denoiser, str(adapter)).merge_and_unload().eval()
+    return generator

@@ -1,0 +1,82 @@
+"""Draw many videos: batches across prompts, shards that resume, noise that depends on the item alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from generators.base import Generator
+from videoduet.records import Prompt, Sample
+from videoduet.store import content_hash, read_records, write_records, write_tensors
+from videoduet.video import write_video
+
+BATCHES_PER_SHARD = 4
+
+
+@dataclass(frozen=True)
+class SamplingItem:
+    """One video to draw: the ``index``-th of ``prompt``, from ``seed``."""
+
+    prompt: Prompt
+    index: int
+    seed: int
+
+
+def sample_videos(
+    generator: Generator,
+    items: Sequence[SamplingItem],
+    output_dir: Path,
+    root: Path,
+    *,
+    version: str,
+    round: int,
+    batch_size: int,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[int]:
+    """Draw ``items`` into ``output_dir`` and yield the number of videos after each batch (at once for those on disk).
+
+    Batches and shards are cut from the whole list, then shared out, so a video does not depend on the number of processes. A
+    shard is a parquet file of :class:`Sample`, a safetensors file of final latents and mp4 files; whole shards are kept on
+    resume. Paths in the records are relative to ``root``.
+    """
+    size = batch_size * BATCHES_PER_SHARD
+    starts = list(range(0, len(items), size))
+    for start in starts[process::processes]:
+        shard, name = items[start : start + size], f"{version}_{start // size:05d}"
+        if (output_dir / f"samples_{name}.parquet").exists():
+            yield len(shard)
+            continue
+        prompts = {item.prompt.id: item.prompt.text for item in shard}
+        embeds = dict(zip(prompts, generator.encode_prompts(list(prompts.values())), strict=True))
+        latents_path, records, latents = output_dir / f"latents_{name}.safetensors", [], []
+        for offset in range(0, len(shard), batch_size):
+            batch = shard[offset : offset + batch_size]
+            drawn = generator.sample(torch.stack([embeds[item.prompt.id] for item in batch]), [item.seed for item in batch])
+            for item, frames in zip(batch, generator.decode(drawn).numpy(), strict=True):
+                path = output_dir / "videos" / f"{version}_{item.prompt.id}_{item.index:03d}.mp4"
+                write_video(path, frames, generator.settings.fps)
+                records.append(
+                    Sample(
+                        id=content_hash(path),
+                        prompt_id=item.prompt.id,
+                        index=item.index,
+                        seed=item.seed,
+                        generator=version,
+                        round=round,
+                        settings=generator.settings,
+                        video_path=str(path.relative_to(root)),
+                        latents_path=str(latents_path.relative_to(root)),
+                        index_in_shard=len(records),
+                    )
+                )
+            latents.append(drawn.cpu())
+            yield len(batch)
+        write_tensors(latents_path, {"latents": torch.cat(latents)})
+        write_records(output_dir / f"samples_{name}.parquet", records, Sample)
+
+
+def read_samples(output_dir: Path, version: str = "*") -> list[Sample]:
+    """The samples of a phase (of one generator version), in the order of their items."""
+    return read_records(Sample, *sorted(output_dir.glob(f"samples_{version}_*.parquet")))

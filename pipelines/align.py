@@ -1,0 +1,50 @@
+"""Diffusion-DPO of the generator on a round's pairs: ``python -m pipelines.align --run_dir RUN --round R``."""
+
+from alignment.trainer import align as train
+from generators.loading import load_generator
+from generators.sampling import read_samples
+from pipelines.config import resolve
+from pipelines.phase import phase_main
+from pipelines.rank import rank_summary
+from pipelines.run import Run
+from videoduet.progress import track_steps
+from videoduet.records import PreferencePair
+from videoduet.seeding import seed_for
+from videoduet.store import read_json, read_records, write_json
+
+
+def align(run: Run, round: int) -> None:
+    """Train G_round on its ranked pairs into G_(round + 1); skipped, with the reason, where the judge gave none."""
+    output, config = run.directory.phase("align", round), run.config.generator
+    skipped = rank_summary(run, round)["skipped"]
+    if skipped:
+        write_json(output / "summary.json", {"status": "skipped", "reason": skipped})
+        run.directory.finish(output, pairs=0)
+        return
+    pairs = read_records(PreferencePair, run.directory.phase("rank", round) / "pairs.parquet")
+    samples = {sample.id: sample for sample in read_samples(run.directory.phase("sample", round))}
+    path = resolve(config.path)
+    # The plain base: the adapter so far is continued by the trainer, not merged.
+    generator = load_generator(path, sampler=config.sampler, dtype=config.dtype, device=run.device)
+    with track_steps(f"round {round}: align") as on_step:
+        summary = train(
+            generator,
+            pairs,
+            samples,
+            {prompt.id: prompt for prompt in run.prompts},
+            config=run.config.align,
+            seed=seed_for(run.config.seed, "align", round),
+            run_dir=run.directory.root,
+            output_dir=output,
+            adapter=run.generator_adapter(round),
+            on_step=on_step,
+            base=path,
+        )
+    run.processes.wait_for_everyone()
+    if run.processes.is_main_process:
+        write_json(output / "summary.json", {"status": "trained", "reason": None, **summary})
+        run.directory.finish(output, pairs=len(pairs), steps=read_json(output / "summary.json")["steps"])
+
+
+if __name__ == "__main__":
+    phase_main(align, __doc__)

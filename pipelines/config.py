@@ -1,0 +1,212 @@
+"""The config of a run, and where its command line comes from."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from alignment.config import AlignConfig
+from alignment.pairs import PairConfig
+from reward_model.training import GRPOTraining
+from videoduet.errors import InputError
+
+PACKAGE_ROOT = Path(str(resources.files("videoduet"))).parent
+DEFAULT_RECIPE = "configs/shapes_world.yaml"
+
+
+def identity(default: Any, help: str) -> Any:
+    """A config field that changes results."""
+    return field(default=default, metadata={"role": "identity", "help": help})
+
+
+def execution(default: Any, help: str) -> Any:
+    """A config field that may change between resumptions."""
+    return field(default=default, metadata={"role": "execution", "help": help})
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsConfig:
+    """Which prompts are drawn.
+
+    Attributes:
+        train: Text file, one prompt a line, that the loop samples, ranks and learns from.
+        held_out: Text file of prompts that are only scored.
+        limit: Use that many training prompts, the first ones (None: all).
+    """
+
+    train: str = identity("prompts.txt", "training prompts")
+    held_out: str = identity("held_out.txt", "held-out prompts")
+    limit: int | None = identity(None, "number of training prompts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """The text-to-video model that is aligned.
+
+    Attributes:
+        path: diffusers directory or hub id.
+        sampler: Overrides of the family's sampling settings: steps, guidance_scale, fps, num_frames, height, width.
+        dtype: Precision of the weights: float32, bfloat16 or float16.
+        videos_per_prompt: N, the videos drawn for each prompt in each round (the paper: 10).
+        batch_size: Videos drawn at once.
+    """
+
+    path: str = identity("", "generator")
+    sampler: dict[str, Any] = field(default_factory=dict, metadata={"role": "identity"})
+    dtype: str = identity("float32", "precision")
+    videos_per_prompt: int = identity(10, "N")
+    batch_size: int = identity(8, "videos at once")
+
+    def __post_init__(self) -> None:
+        if self.videos_per_prompt < 2:
+            raise InputError(
+                f"generator.videos_per_prompt is {self.videos_per_prompt}, but a comparison needs two; set it to 2 or more.",
+                exit_code=2,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """Who compares the videos.
+
+    Attributes:
+        path: transformers or PEFT directory, or hub id, of a vision-language model.
+        factory: Import path of a class with ``compare(pairs)``, used instead of a model: human votes, a metric.
+        arguments: What ``factory`` is called with.
+        second_path: A second judge of other training, which measures the result and never labels (None: none).
+        dtype: Precision of the weights.
+        batch_size: Showings answered at once (two for each pair).
+    """
+
+    path: str | None = identity(None, "judge")
+    factory: str | None = identity(None, "class")
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"role": "identity"})
+    second_path: str | None = identity(None, "second judge")
+    dtype: str = identity("float32", "precision")
+    batch_size: int = identity(64, "showings at once")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshConfig:
+    """How the judge learns from each round's videos (stage 3 of VQ-Insight).
+
+    Attributes:
+        enabled: Whether the judge is refreshed at all.
+        original_data: JSON Lines of labelled pairs the judge was trained on; without it refresh is off.
+        held_out_data: The same for pairs it never saw; the gate measures on these.
+        original_share: Share of the original data in the mixture, in [0, 1].
+        held_out_prompts: Share of the prompts kept from refreshing, to measure on.
+        tolerance_original: Fall of accuracy on held-out original pairs beyond which the new judge is dropped.
+        tolerance_generated: The same on generated pairs labelled by the judge before.
+        cross_fit: Refresh on one half of the prompts and take DPO labels from the other, swapping each round.
+        training: GRPO settings.
+    """
+
+    enabled: bool = identity(True, "refresh the judge")
+    original_data: str | None = identity(None, "labelled pairs")
+    held_out_data: str | None = identity(None, "held-out labelled pairs")
+    original_share: float = identity(0.34, "share")
+    held_out_prompts: float = identity(0.2, "share")
+    tolerance_original: float = identity(0.05, "tolerance")
+    tolerance_generated: float = identity(0.25, "tolerance")
+    cross_fit: bool = identity(False, "halves")
+    training: GRPOTraining = GRPOTraining()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """What is measured after the last round.
+
+    Attributes:
+        videos_per_prompt: Videos of each held-out prompt, drawn from the same noise by every generator version.
+    """
+
+    videos_per_prompt: int = identity(2, "videos")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Align a text-to-video generator with a reasoning video judge, and keep the two improving each other.
+
+    Without arguments this runs the embedded shapes world: a tiny generator and a tiny judge, on a laptop, in minutes. The same
+    command resumes an interrupted run.
+
+    Attributes:
+        run_dir: Where everything is kept; an unfinished run there is resumed.
+        seed: Seed of all randomness.
+        rounds: How often the loop goes round; may grow later.
+        prompts: Prompt sets.
+        generator: The generator.
+        judge: The judge.
+        refresh: The judge's refresh.
+        pairs: Which pairs become labels.
+        align: Diffusion-DPO.
+        score: Final measurement.
+        launch: An accelerate config for phases named in it (sample, refresh, rank, align, score), e.g. '{sample: sample.yaml}'; such a
+            phase runs as its own 'accelerate launch'.
+    """
+
+    run_dir: str = execution("runs/shapes_world", "run directory")
+    seed: int = identity(0, "seed")
+    rounds: int = execution(2, "rounds")
+    prompts: PromptsConfig = PromptsConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    judge: JudgeConfig = JudgeConfig()
+    refresh: RefreshConfig = RefreshConfig()
+    pairs: PairConfig = PairConfig()
+    align: AlignConfig = AlignConfig()
+    score: ScoreConfig = ScoreConfig()
+    launch: dict[str, str] = field(default_factory=dict, metadata={"role": "execution"})
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise InputError(f"rounds is {self.rounds}; give 1 or more.", exit_code=2)
+        if not (self.judge.path or self.judge.factory):
+            raise InputError("No judge is named; set judge.path to a model or judge.factory to a class.", exit_code=2)
+
+
+EARLIEST_PHASE = {
+    "seed": "sample",
+    "prompts": "sample",
+    "generator": "sample",
+    "judge": "rank",
+    "pairs": "rank",
+    "align": "align",
+    "refresh": "refresh",
+    "score": "score",
+}
+"""The first phase that each section of the config touches."""
+
+
+def resolve(path: str) -> str:
+    """A path as given where it exists, else below the installed package (its recipes and tiny models), else as given (a hub id)."""
+    if not Path(path).exists() and (PACKAGE_ROOT / path).exists():
+        return str(PACKAGE_ROOT / path)
+    return path
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[RunConfig, Any]:
+    """Read the command line: the config, and the options that are not part of it (``plan``, ``from_phase``, ``merge``).
+
+    Wrong usage (an unknown key, a wrong type) ends the program with exit code 2 and a message that names it.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = ArgumentParser(prog="python -m pipelines.united_finetune", description=RunConfig.__doc__.split("Attributes:")[0])
+    parser.add_argument("--config", action="config", help="YAML recipe; the embedded shapes world is used without one")
+    parser.add_class_arguments(RunConfig, None, fail_untyped=False)
+    parser.add_argument("--plan", action="store_true", help="print what the run would cost, and stop")
+    parser.add_argument("--from", dest="from_phase", type=str | None, default=None, help="start a sibling run at this phase")
+    parser.add_argument("--merge", action="store_true", help="also export whole models to final/merged_*")
+    if not any(argument.split("=")[0] == "--config" for argument in arguments):
+        arguments = ["--config", str(PACKAGE_ROOT / DEFAULT_RECIPE), *arguments]
+    options = parser.parse_args(arguments)
+    values = parser.instantiate_classes(options)
+    try:
+        config = RunConfig(**{item.name: values[item.name] for item in fields(RunConfig)})
+    except InputError as error:
+        parser.error(str(error))
+    return config, {name: values[name] for name in ("plan", "from_phase", "merge")}

@@ -1,0 +1,149 @@
+"""One run: its directory, its config, and the models of each round."""
+
+import importlib
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+
+from generators.base import Generator
+from generators.loading import load_generator, with_adapter
+from pipelines.config import EARLIEST_PHASE, RunConfig, parse, resolve
+from reward_model.judge import Judge, PairwiseJudge
+from videoduet.errors import InputError
+from videoduet.records import Comparison, Prompt, Video, VideoPair
+from videoduet.run_directory import RunDirectory
+from videoduet.store import read_json, read_records, write_json, write_records
+from videoduet.video import read_video
+
+LIBRARIES = ("torch", "diffusers", "transformers", "trl", "peft", "accelerate", "av")
+
+
+@dataclass
+class Run:
+    """A run directory with its config: what a phase needs to find its models and its data."""
+
+    directory: RunDirectory
+    config: RunConfig
+
+    @classmethod
+    def start(cls, config: RunConfig) -> "Run":
+        """Make or enter the run directory; refuses a config that contradicts it."""
+        run = cls(RunDirectory(config.run_dir), config)
+        prompts = {name: read_prompts(resolve(path)) for name, path in run._prompt_files.items()}
+        run.directory.adopt_config(config, EARLIEST_PHASE)
+        for name, group in prompts.items():
+            if not (file := run.directory.root / name).exists():
+                write_records(file, group, Prompt)
+        if not (file := run.directory.root / "environment.json").exists():
+            versions = {name: version(name) for name in LIBRARIES}
+            write_json(file, {"python": platform.python_version(), "platform": platform.platform(), **versions})
+        return run
+
+    @classmethod
+    def open(cls, run_dir: str | Path) -> "Run":
+        """A run that was started before. Raises InputError where ``run_dir`` is none."""
+        path = Path(run_dir) / "config.yaml"
+        if not path.exists():
+            raise InputError(f"{run_dir} is no run directory: it has no config.yaml.", exit_code=2)
+        config, _ = parse(["--config", str(path), "--run_dir", str(run_dir)])
+        return cls(RunDirectory(run_dir), config)
+
+    @property
+    def _prompt_files(self) -> dict[str, str]:
+        prompts = self.config.prompts
+        return {"prompts.parquet": prompts.train, "score/prompts.parquet": prompts.held_out}
+
+    @cached_property
+    def prompts(self) -> list[Prompt]:
+        """The training prompts."""
+        return read_records(Prompt, self.directory.root / "prompts.parquet")[: self.config.prompts.limit]
+
+    @cached_property
+    def held_out_prompts(self) -> list[Prompt]:
+        return read_records(Prompt, self.directory.root / "score" / "prompts.parquet")
+
+    @cached_property
+    def processes(self) -> PartialState:
+        """This process among its fellows."""
+        return PartialState(cpu=not torch.cuda.is_available())
+
+    @property
+    def device(self) -> str:
+        return str(self.processes.device)
+
+    def generator(self, round: int) -> Generator:
+        """G_round: the base generator with what was learned in the rounds before."""
+        config = self.config.generator
+        generator = load_generator(resolve(config.path), sampler=config.sampler, dtype=config.dtype, device=self.device)
+        return with_adapter(generator, self.generator_adapter(round))
+
+    def generator_adapter(self, round: int) -> Path | None:
+        """The LoRA of G_round: that of the last alignment before it (None: there was none)."""
+        return self._last(round, "align", "trained")
+
+    def judge_adapter(self, round: int) -> Path | None:
+        """The LoRA of D_round: that of the last accepted refresh up to it (None: D_0)."""
+        return self._last(round + 1, "refresh", "accepted")
+
+    def _last(self, stop: int, phase: str, status: str) -> Path | None:
+        for earlier in reversed(range(stop)):
+            path = self.directory.phase(phase, earlier)
+            if self.directory.is_done(path) and read_json(path / "summary.json")["status"] == status:
+                return path / "adapter"
+        return None
+
+    def judge(self, round: int) -> PairwiseJudge:
+        """D_round."""
+        config = self.config.judge
+        if config.factory is not None:
+            return _make(config.factory, config.arguments)
+        return self.load_judge(config.path, self.judge_adapter(round))
+
+    def load_judge(self, path: str, adapter: Path | None = None) -> Judge:
+        config = self.config.judge
+        return Judge.from_pretrained(
+            resolve(path), adapter=adapter, dtype=config.dtype, batch_size=config.batch_size, device=self.device
+        )
+
+    def readable(self, videos: Iterable[Video]) -> list[Video]:
+        """The videos that can be read; the others are quarantined and left out."""
+        good = []
+        for video in videos:
+            try:
+                read_video(self.directory.root / video.path, 1)
+                good.append(video)
+            except InputError as error:
+                self.directory.quarantine(video.path, str(error))
+        return good
+
+    def compare(self, judge: PairwiseJudge, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
+        """Ask ``judge`` about pairs of this run's videos, whose paths are relative to it."""
+        absolute = self.directory.absolute
+        yield from judge.compare(
+            VideoPair(prompt=pair.prompt, first=absolute(pair.first), second=absolute(pair.second)) for pair in pairs
+        )
+
+
+def _make(factory: str, arguments: Mapping) -> PairwiseJudge:
+    module, _, name = factory.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)(**arguments)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"judge.factory {factory} cannot be imported ({error}); give module.Class.") from error
+
+
+def read_prompts(path: str) -> list[Prompt]:
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"Prompts file {path} does not exist; give a text file with one prompt a line.")
+    texts = list(dict.fromkeys(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()))
+    if not texts:
+        raise InputError(f"Prompts file {path} is empty; give a text file with one prompt a line.")
+    return [Prompt.of(text, source=file.name) for text in texts]
+

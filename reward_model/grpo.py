@@ -1,0 +1,71 @@
+"""GRPO for video judges: the smallest subclass of TRL's GRPOTrainer that carries videos.
+
+TRL wires only images: a video in a prompt reaches generation, but the log-probability forward sees no pixels, silently. Here
+videos travel as paths in the prompt, are decoded once each, and are carried to every forward as a per-sample list, a form
+that TRL shuffles and splits with the batch.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl import GRPOTrainer
+
+from reward_model.encoding import ShowingEncoder, VideoInputs, video_tensors
+
+SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+
+
+class VideoGRPOTrainer(GRPOTrainer):
+    """GRPOTrainer whose conversational prompts may hold ``{"type": "video", "video": path}`` parts, any number each."""
+
+    def __init__(self, *args, encoder: ShowingEncoder, **kwargs):
+        self.encoder = encoder
+        self._videos: list[list[VideoInputs]] = []
+        super().__init__(*args, **kwargs)
+
+    def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Token ids with expanded placeholders, no images, and the video tensors that ``generate`` takes."""
+        showings = [self.encoder.showing(prompt) for prompt in prompts]
+        self._videos = [showing.videos for showing in showings]
+        token_types = [[2 * (token == self.encoder.video_token_id) for token in showing.ids] for showing in showings]
+        tensors = video_tensors([video for videos in self._videos for video in videos])
+        return [showing.ids for showing in showings], None, {**tensors, "mm_token_type_ids": token_types}
+
+    def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        output["videos"] = self._videos
+        return output
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
+        self._videos = inputs["videos"]
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **unused
+    ) -> tuple[Tensor, Tensor | None, None]:
+        """Log-probabilities (B, logits_to_keep) of the completions, with the videos in the forward."""
+        batch_size = batch_size or len(input_ids)
+        prompt_length = input_ids.size(1) - logits_to_keep
+        logps, entropies = [], []
+        for start in range(0, len(input_ids), batch_size):
+            rows = slice(start, start + batch_size)
+            ids, mask = input_ids[rows], attention_mask[rows]
+            # A video token can only be in the prompt: generation suppresses it.
+            token_types = 2 * (ids == self.encoder.video_token_id).int()
+            tensors = video_tensors([video for videos in self._videos[rows] for video in videos])
+            labels = ids.masked_fill(mask == 0, -100)
+            labels[:, :prompt_length] = -100
+            with self.accelerator.autocast():
+                output = model(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    mm_token_type_ids=token_types,
+                    labels=labels,
+                    fused_lm_head=True,
+                    **{name: value.to(ids.device) for name, value in tensors.items()},
+                )
+            logps.append(output.log_probs[:, -logits_to_keep:])
+            if compute_entropy:
+                entropies.append(output.entropy[:, -logits_to_keep:])
+        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None

@@ -1,0 +1,176 @@
+"""Train a judge on labelled pairs by GRPO, with a LoRA on a frozen base."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import LoraConfig, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import AutoProcessor, TrainerCallback
+from trl import GRPOConfig
+
+from reward_model.encoding import ShowingEncoder
+from reward_model.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
+from reward_model.judge import base_directory, load_model
+from reward_model.parsing import parse_choice
+from reward_model.prompts import JudgePrompt
+from reward_model.rewards import comparison_reward, format_reward
+from videoduet.records import LabelledPair
+from videoduet.seeding import seed_for
+from videoduet.store import atomic_path, write_json
+
+COMPLETE = "complete"
+"""A file that marks a checkpoint as whole: the trainer itself does not write checkpoints atomically."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOTraining:
+    """How a judge learns from labelled pairs. The paper's own numbers are not published; these follow Q-Insight."""
+
+    steps: int = field(default=60, metadata={"help": "optimizer steps", "role": "identity"})
+    pairs_per_step: int = field(default=8, metadata={"help": "labelled pairs in a step", "role": "identity"})
+    num_generations: int = field(default=8, metadata={"help": "rollouts for each pair (the group)", "role": "identity"})
+    learning_rate: float = field(default=1e-4, metadata={"help": "peak learning rate of the LoRA", "role": "identity"})
+    kl_weight: float = field(default=0.02, metadata={"help": "weight of the KL to the judge before GRPO", "role": "identity"})
+    format_weight: float = field(default=0.2, metadata={"help": "weight of the format reward", "role": "identity"})
+    lora_rank: int = field(default=16, metadata={"help": "rank of the LoRA", "role": "identity"})
+    micro_batch: int = field(default=64, metadata={"help": "rollouts in one forward", "role": "execution"})
+    checkpoint_steps: int = field(default=10, metadata={"help": "steps between checkpoints", "role": "execution"})
+
+
+def accuracy_reward(completions: list, preferred: list[str], **_) -> list[float]:
+    """Comparison reward of each completion against the label of its showing."""
+    texts = [completion[0]["content"] for completion in completions]
+    return [comparison_reward(parse_choice(text), label) for text, label in zip(texts, preferred, strict=True)]
+
+
+def tags_reward(completions: list, **_) -> list[float]:
+    """Format reward of each completion."""
+    return [format_reward(completion[0]["content"]) for completion in completions]
+
+
+def showings(pairs: Sequence[LabelledPair], prompt: JudgePrompt, seed: int) -> list[dict]:
+    """One row per pair, in a seeded 50/50 order with the label flipped to match, so that no position is worth learning."""
+    rows = []
+    for index, pair in enumerate(pairs):
+        swap = bool(np.random.default_rng(seed_for(seed, "order", index)).integers(2))
+        videos = (pair.second.path, pair.first.path) if swap else (pair.first.path, pair.second.path)
+        label = {"first": "second", "second": "first"}[pair.preferred] if swap else pair.preferred
+        rows.append({"prompt": prompt.messages(pair.prompt.text, *videos), "preferred": label})
+    return rows
+
+
+class _Marks(TrainerCallback):
+    """Marks whole checkpoints, and tells the caller of each step."""
+
+    def __init__(self, on_step: Callable[[int], None] | None):
+        self.on_step = on_step
+
+    def on_save(self, args, state, control, **kwargs):
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.on_step is not None:
+            self.on_step(state.global_step)
+
+
+def _last_checkpoint(directory: Path) -> str | None:
+    """The newest whole checkpoint; torn ones are removed."""
+    found = {}
+    for path in directory.glob("checkpoint-*"):
+        if (path / COMPLETE).exists():
+            found[int(path.name.split("-")[1])] = str(path)
+        else:
+            shutil.rmtree(path)
+    return found[max(found)] if found else None
+
+
+def _arguments(config: GRPOTraining, output_dir: Path, max_new_tokens: int, suppressed: list[int], seed: int) -> GRPOConfig:
+    rollouts = config.pairs_per_step * config.num_generations
+    micro_batch = min(config.micro_batch, rollouts)
+    return GRPOConfig(
+        output_dir=str(output_dir),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=rollouts // micro_batch,
+        num_generations=config.num_generations,
+        max_completion_length=max_new_tokens,
+        max_steps=config.steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=2,
+        beta=config.kl_weight,
+        use_bias_correction_kl=False,
+        loss_type="grpo",
+        reward_weights=[1.0, config.format_weight],
+        generation_kwargs={"suppress_tokens": suppressed},
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        logging_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+        gradient_checkpointing=torch.cuda.is_available(),
+        bf16=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+        seed=seed % 2**31,
+        log_level="error",
+    )
+
+
+def train_judge(
+    path: str | Path,
+    pairs: Sequence[LabelledPair],
+    output_dir: Path,
+    config: GRPOTraining,
+    *,
+    seed: int,
+    adapter: Path | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> dict:
+    """GRPO-train the judge at ``path`` on ``pairs``; writes the LoRA to ``output_dir/adapter`` and returns a summary.
+
+    ``adapter`` (a LoRA on the same base) is where training starts; the KL reference is the base without any adapter.
+    Interrupted, the same call goes on at the last whole checkpoint and ends with the same bytes. The summary holds
+    ``steps``, ``pairs``, ``reward_first`` and ``reward_last`` (means over the first and last tenth of the steps, at least one).
+    """
+    base = base_directory(path)
+    model, processor, prompt = load_model(path), AutoProcessor.from_pretrained(base), JudgePrompt.load(base)
+    tokens = processor.tokenizer.convert_tokens_to_ids
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_rank,
+        target_modules=r".*language_model.*(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
+        base_model_name_or_path=str(path),
+    )
+    checkpoints = output_dir / "checkpoints"
+    trainer = VideoGRPOTrainer(
+        model=model,
+        processing_class=processor,
+        reward_funcs=[accuracy_reward, tags_reward],
+        args=_arguments(config, checkpoints, prompt.max_new_tokens, [tokens(name) for name in SPECIAL_VISION_TOKENS], seed),
+        train_dataset=Dataset.from_list(showings(pairs, prompt, seed)),
+        peft_config=lora,
+        callbacks=[_Marks(on_step)],
+        encoder=ShowingEncoder(processor, prompt.num_frames),
+    )
+    if adapter is not None:
+        # A PeftModel handed to the trainer would get a copy of its adapter as reference; the reference here is the base.
+        set_peft_model_state_dict(trainer.model, load_file(Path(adapter) / "adapter_model.safetensors"))
+    trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+    with atomic_path(output_dir / "adapter") as temporary:
+        trainer.model.save_pretrained(temporary)
+    rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
+    tenth = max(1, len(rewards) // 10)
+    summary = {
+        "steps": trainer.state.global_step,
+        "pairs": len(pairs),
+        "reward_first": float(np.mean(rewards[:tenth])),
+        "reward_last": float(np.mean(rewards[-tenth:])),
+    }
+    write_json(output_dir / "training.json", {**summary, "log": trainer.state.log_history})
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return summary

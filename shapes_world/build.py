@@ -1,0 +1,121 @@
+"""Rebuild everything that ships with shapes world from nothing: ``python -m shapes_world.build --output DIR``.
+
+In order: the generator (autoencoder, diffusion teacher, consistency student), the judge (describe, compare, GRPO), the second
+judge (another seed and disjoint clips from the comparison stage on), the prompt lists and the judge's original data. Finished stages
+are kept in ``DIR/work``; an interrupted build goes on with the first one missing.
+"""
+
+import json
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from jsonargparse import CLI
+from transformers import Qwen2_5_VLProcessor
+
+from reward_model.judge import load_model
+from reward_model.training import GRPOTraining, train_judge
+from shapes_world.build_generator import GeneratorBuild, build_generator
+from shapes_world.build_judge import PROMPT, JudgeBuild, teach_judge
+from shapes_world.judge_data import ClipPair, clip_pairs
+from shapes_world.world import FPS, all_scenes
+from videoduet.progress import console, track_steps
+from videoduet.records import LabelledPair, Prompt, Video
+from videoduet.seeding import seed_for
+from videoduet.store import atomic_path, write_bytes
+from videoduet.video import write_video
+
+TRAINING_PROMPTS, HELD_OUT_PROMPTS = 64, 32
+
+
+@dataclass(frozen=True)
+class Build:
+    """What is built and how long each part trains; the defaults are what ships."""
+
+    generator: GeneratorBuild = field(default_factory=GeneratorBuild)
+    judge: JudgeBuild = field(default_factory=JudgeBuild)
+    second_compare_steps: int = 1000
+    grpo: GRPOTraining = field(default_factory=lambda: GRPOTraining(steps=100, pairs_per_step=8, learning_rate=2e-4))
+    grpo_pairs: int = 600
+    original_pairs: int = 160
+    held_out_pairs: int = 120
+
+
+def write_pairs(pairs: list[ClipPair], file: Path) -> list[LabelledPair]:
+    """Write labelled clips as mp4 and JSON Lines, the format of ``reward_model.refresh.read_labelled_pairs``."""
+    rows, labelled = [], []
+    for index, pair in enumerate(pairs):
+        names = [f"{file.stem}/{index:04d}_{side}.mp4" for side in ("first", "second")]
+        for name, clip in zip(names, (pair.first, pair.second), strict=True):
+            write_video(file.parent / name, clip.frames, FPS)
+        preferred = "first" if pair.gap > 0 else "second"
+        rows.append({"prompt": pair.prompt.prompt, "first": names[0], "second": names[1], "preferred": preferred})
+        first, second = (Video(id=name, path=str(file.parent / name)) for name in names)
+        labelled.append(
+            LabelledPair(prompt=Prompt.of(pair.prompt.prompt), first=first, second=second, preferred=preferred)
+        )
+    write_bytes(file, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    return labelled
+
+
+def reinforce(taught: Path, output: Path, work: Path, build: Build, vae: AutoencoderKL, seed: int) -> None:
+    """GRPO on comparisons of fresh clips, from the supervised judge ``taught``; the LoRA is merged into ``output``."""
+    pairs = write_pairs(clip_pairs(build.grpo_pairs, seed, vae), work / f"grpo_{seed}" / "pairs.jsonl")
+    with track_steps(f"judge {seed}: GRPO") as on_step:
+        summary = train_judge(
+            taught, pairs, work / f"grpo_{seed}", build.grpo, seed=seed, on_step=lambda step: on_step({"step": step, "steps": build.grpo.steps})
+        )  # fmt: skip
+    console.print(f"judge {seed}: mean reward {summary['reward_first']:.3f} to {summary['reward_last']:.3f}")
+    with atomic_path(output) as temporary:
+        load_model(taught, work / f"grpo_{seed}" / "adapter").half().save_pretrained(temporary)
+        Qwen2_5_VLProcessor.from_pretrained(taught).save_pretrained(temporary)
+        PROMPT.save(temporary)
+
+
+def write_prompts(output: Path) -> None:
+    """Training and held-out prompts: disjoint, and each in equal shares of what the world holds."""
+    scenes = all_scenes()
+    order = np.random.default_rng(seed_for("prompts")).permutation(len(scenes))
+    prompts = [scenes[index].prompt for index in order]
+    parts = {"prompts.txt": prompts[:TRAINING_PROMPTS], "held_out_prompts.txt": prompts[-HELD_OUT_PROMPTS:]}
+    for name, part in parts.items():
+        write_bytes(output / name, "".join(prompt + "\n" for prompt in part).encode())
+
+
+def build_all(build: Build, output: Path) -> None:
+    """Build what is missing in ``output``."""
+    work = output / "work"
+    if not (output / "generator").exists():
+        build_generator(build.generator, output / "generator", work)
+    vae = AutoencoderKL.from_pretrained(work / "autoencoder").eval()
+    second = replace(build.judge, seed=build.judge.seed + 1, compare_steps=build.second_compare_steps)
+    for name, part in (("judge", build.judge), ("second_judge", second)):
+        taught = work / f"taught_{part.seed}"
+        if not taught.exists():
+            teach_judge(part, vae, taught, described=work / f"described_{build.judge.seed}")
+        if not (output / name).exists():
+            reinforce(taught, output / name, work, build, vae, seed=100 + part.seed)
+    write_prompts(output)
+    write_pairs(clip_pairs(build.original_pairs, 200, vae), output / "judge_data" / "train.jsonl")
+    write_pairs(clip_pairs(build.held_out_pairs, 300, vae), output / "judge_data" / "held_out.jsonl")
+
+
+def main(output: Path, build: Build = Build(), keep_work: bool = True) -> None:  # noqa: B008
+    """Train the tiny generator and both tiny judges from nothing.
+
+    Args:
+        output: Where the models go; ``shapes_world/models`` is where the package looks for them.
+        build: How long each stage trains.
+        keep_work: Keep the finished stages in ``output/work``.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    build_all(build, output)
+    if not keep_work:
+        shutil.rmtree(output / "work")
+
+
+if __name__ == "__main__":
+    CLI(main, as_positional=False, description=__doc__)

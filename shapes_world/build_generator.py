@@ -1,0 +1,210 @@
+"""Train the tiny text-to-video generator from nothing: autoencoder, diffusion teacher, consistency student.
+
+The student is T2V-Turbo's kind of model: latent consistency distillation (Luo et al. 2023) of a classifier-free-guided teacher
+into a UNet that takes the guidance scale as an embedding.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, LCMScheduler, UNet3DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from generators.t2v_turbo import T2VTurboPipeline, consistency_grid, guidance_embedding
+from shapes_world.tokenizers import clip_tokenizer
+from shapes_world.world import SIZE, all_scenes, render
+from videoduet.progress import track
+from videoduet.store import atomic_path
+
+GUIDANCE_RANGE = (1.0, 6.0)
+"""Guidance scales w that the student is distilled for; T2V-Turbo's are 5 to 15, too strong for so simple a world."""
+
+
+@dataclass(frozen=True)
+class GeneratorBuild:
+    """How long each stage trains. The defaults make the shipped weights; a test runs all stages with a few steps."""
+
+    seed: int = 0
+    clips: int = 1080
+    autoencoder_steps: int = 600
+    diffusion_steps: int = 1200
+    distillation_steps: int = 350
+    batch_size: int = 16
+
+
+def _videos(count: int, seed: int) -> tuple[list[str], np.ndarray]:
+    scenes = all_scenes()
+    prompts = [scenes[index % len(scenes)].prompt for index in range(count)]
+    return prompts, np.stack([render(prompt, seed * count + index) for index, prompt in enumerate(prompts)])
+
+
+def train_autoencoder(build: GeneratorBuild, videos: np.ndarray) -> AutoencoderKL:
+    """AutoencoderKL of single frames: 32×32×3 to 8×8×4, trained on reconstruction with a light KL term."""
+    torch.manual_seed(build.seed)
+    vae = AutoencoderKL(
+        block_out_channels=(16, 32, 32), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4, norm_num_groups=8, sample_size=SIZE, layers_per_block=1, mid_block_add_attention=False,
+    )  # fmt: skip
+    frames = torch.from_numpy(videos).flatten(0, 1).permute(0, 3, 1, 2)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=build.autoencoder_steps)
+    rng = torch.Generator().manual_seed(build.seed)
+    for _ in track(range(build.autoencoder_steps), "training the autoencoder"):
+        pixels = frames[torch.randint(len(frames), (32,), generator=rng)].float() / 127.5 - 1
+        posterior = vae.encode(pixels).latent_dist
+        latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=rng)
+        reconstruction = vae.decode(latents).sample
+        loss = F.l1_loss(reconstruction, pixels) + F.mse_loss(reconstruction, pixels) + 1e-5 * posterior.kl().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    vae.eval()
+    vae.register_to_config(scaling_factor=float(1 / encode(vae, videos[:64], scale=1.0).std()))
+    return vae
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, videos: np.ndarray, scale: float | None = None) -> Tensor:
+    """Latents (B, C, T, h, w) of videos uint8 (B, T, H, W, 3), scaled to unit variance."""
+    latents = []
+    for video in torch.from_numpy(videos):
+        pixels = video.permute(0, 3, 1, 2).float() / 127.5 - 1
+        latents.append(vae.encode(pixels).latent_dist.mean.transpose(0, 1))
+    return torch.stack(latents) * (vae.config.scaling_factor if scale is None else scale)
+
+
+def new_unet(seed: int) -> UNet3DConditionModel:
+    torch.manual_seed(seed)
+    return UNet3DConditionModel(
+        sample_size=8, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8, cross_attention_dim=64,
+        attention_head_dim=8, down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D"),
+        up_block_types=("CrossAttnUpBlock3D", "CrossAttnUpBlock3D"), time_cond_proj_dim=64,
+    )  # fmt: skip
+
+
+def new_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
+    torch.manual_seed(seed)
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+            max_position_embeddings=tokenizer.model_max_length, hidden_act="gelu", bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )
+    )  # fmt: skip
+
+
+class _Average:
+    """Exponential moving average of a module's weights, read through ``module``."""
+
+    def __init__(self, module: nn.Module, decay: float):
+        self.module, self.decay = copy.deepcopy(module).requires_grad_(False).eval(), decay
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        for average, value in zip(self.module.parameters(), module.parameters(), strict=True):
+            average.lerp_(value, 1 - self.decay)
+
+
+def train_diffusion(
+    build: GeneratorBuild, latents: Tensor, token_ids: Tensor, empty_ids: Tensor, tokenizer: CLIPTokenizer
+) -> tuple[UNet3DConditionModel, CLIPTextModel]:
+    """The teacher: ε-prediction with text dropped in one case of ten, UNet and text encoder together."""
+    unet, text_encoder = new_unet(build.seed), new_text_encoder(tokenizer, build.seed)
+    parameters = [*unet.parameters(), *text_encoder.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1.5e-3, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=build.diffusion_steps, pct_start=0.1)
+    scheduler, rng = LCMScheduler(), torch.Generator().manual_seed(build.seed)
+    average_unet, average_text = _Average(unet, 0.995), _Average(text_encoder, 0.995)
+    for _ in track(range(build.diffusion_steps), "training the diffusion teacher"):
+        rows = torch.randint(len(latents), (build.batch_size,), generator=rng)
+        dropped = torch.rand(len(rows), 1, generator=rng) < 0.1
+        noise = torch.randn(latents[rows].shape, generator=rng)
+        timesteps = torch.randint(1000, (len(rows),), generator=rng)
+        text = text_encoder(torch.where(dropped, empty_ids, token_ids[rows])).last_hidden_state
+        loss = F.mse_loss(unet(scheduler.add_noise(latents[rows], noise, timesteps), timesteps, text).sample, noise)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
+        average_unet.update(unet)
+        average_text.update(text_encoder)
+    return average_unet.module, average_text.module
+
+
+def _denoise(scheduler: LCMScheduler, x: Tensor, epsilon: Tensor, timesteps: Tensor) -> Tensor:
+    alpha = scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1, 1)
+    return (x - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
+
+
+def distil(
+    build: GeneratorBuild, teacher: UNet3DConditionModel, latents: Tensor, text: Tensor, empty_text: Tensor
+) -> UNet3DConditionModel:
+    """Latent consistency distillation: one DDIM step of the guided teacher must not change the student's answer."""
+    student = copy.deepcopy(teacher).requires_grad_(True)
+    nn.init.zeros_(student.time_embedding.cond_proj.weight)
+    average = _Average(student, 0.95)
+    batch_size = build.batch_size * 3 // 4
+    optimizer = torch.optim.AdamW(student.parameters(), lr=3e-4)
+    scheduler, rng = LCMScheduler(), torch.Generator().manual_seed(build.seed + 1)
+    grid = consistency_grid(50)
+    low, high = GUIDANCE_RANGE
+    for _ in track(range(build.distillation_steps), "distilling the consistency student"):
+        rows = torch.randint(len(latents), (batch_size,), generator=rng)
+        noise = torch.randn(latents[rows].shape, generator=rng)
+        index = torch.randint(1, len(grid), (len(rows),), generator=rng)
+        t, s = grid[index], grid[index - 1]
+        w = low + (high - low) * torch.rand(len(rows), generator=rng)
+        embedding = guidance_embedding(w, student.config.time_cond_proj_dim)
+        noisy = scheduler.add_noise(latents[rows], noise, t)
+        with torch.no_grad():
+            both = teacher(
+                torch.cat([noisy, noisy]), torch.cat([t, t]), torch.cat([text[rows], empty_text.expand(len(rows), -1, -1)])
+            ).sample
+            conditional, unconditional = both.chunk(2)
+            guided = unconditional + w.view(-1, 1, 1, 1, 1) * (conditional - unconditional)
+            stepped = scheduler.add_noise(_denoise(scheduler, noisy, guided, t), guided, s)
+            goal = _denoise(scheduler, stepped, average.module(stepped, s, text[rows], timestep_cond=embedding).sample, s)
+        answer = _denoise(scheduler, noisy, student(noisy, t, text[rows], timestep_cond=embedding).sample, t)
+        loss = F.huber_loss(answer, goal, delta=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        average.update(student)
+    return average.module
+
+
+def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
+    """Train everything and write the diffusers directory ``output``, weights in float16.
+
+    Finished stages are kept in ``work``; a build that was interrupted goes on with the first one missing.
+    """
+    prompts, videos = _videos(build.clips, build.seed)
+    tokenizer = clip_tokenizer()
+    if not (work / "autoencoder").exists():
+        with atomic_path(work / "autoencoder") as temporary:
+            train_autoencoder(build, videos).save_pretrained(temporary)
+    vae = AutoencoderKL.from_pretrained(work / "autoencoder").eval()
+    latents = encode(vae, videos)
+    token_ids = tokenizer(prompts, padding="max_length", return_tensors="pt").input_ids
+    empty_ids = tokenizer("", padding="max_length", return_tensors="pt").input_ids
+    if not (work / "teacher").exists():
+        unet, text_encoder = train_diffusion(build, latents, token_ids, empty_ids, tokenizer)
+        with atomic_path(work / "teacher") as temporary:
+            unet.save_pretrained(temporary / "unet")
+            text_encoder.save_pretrained(temporary / "text_encoder")
+    teacher = UNet3DConditionModel.from_pretrained(work / "teacher", subfolder="unet").eval().requires_grad_(False)
+    text_encoder = CLIPTextModel.from_pretrained(work / "teacher", subfolder="text_encoder").eval()
+    with torch.no_grad():
+        text, empty_text = text_encoder(token_ids).last_hidden_state, text_encoder(empty_ids).last_hidden_state
+    student = distil(build, teacher, latents, text, empty_text)
+    pipeline = T2VTurboPipeline(vae, text_encoder, tokenizer, student, LCMScheduler())
+    with atomic_path(output) as temporary:
+        pipeline.to(torch.float16).save_pretrained(temporary)

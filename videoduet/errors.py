@@ -1,0 +1,12 @@
+"""Errors that are the user's to mend."""
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used. The message is one clear sentence that names the thing and the mend.
+
+    ``exit_code`` is 2 for wrong usage (an option, a config key) and 1 for everything else.
+    """
+
+    def __init__(self, message: str, *, exit_code: int = 1):
+        super().__init__(message)
+        self.exit_code = exit_code

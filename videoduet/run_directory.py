@@ -1,0 +1,134 @@
+"""The run directory: phases, their completion, and the config they were made under.
+
+A phase writes its files atomically and, last, ``done.json``. A run resumes at the first phase without one.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videoduet.errors import InputError
+from videoduet.records import Video
+from videoduet.store import content_hash, read_json, write_bytes, write_json
+
+HASHED = (".parquet", ".safetensors")
+
+
+class RunDirectory:
+    """Paths and state of one run. ``root`` is made where it is missing; InputError where that is not allowed."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root).absolute()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise InputError(f"Run directory {root} cannot be made ({error.strerror}); choose another --run_dir.") from error
+        if not os.access(self.root, os.W_OK):
+            raise InputError(f"Run directory {root} cannot be written to; choose another --run_dir or mend its permissions.")
+
+    def phase(self, name: str, round: int | None = None) -> Path:
+        """Directory of a phase: ``round_RR/name``, or ``name`` for a phase of the whole run."""
+        return self.root / name if round is None else self.root / f"round_{round:02d}" / name
+
+    def is_done(self, phase: Path) -> bool:
+        return (phase / "done.json").exists()
+
+    def finish(self, phase: Path, **counts: Any) -> None:
+        """Mark ``phase`` done, with counts and the content hashes of its records and tensors."""
+        hashes = {
+            str(path.relative_to(phase)): content_hash(path)
+            for path in sorted(phase.rglob("*"))
+            if path.suffix in HASHED and not path.name.startswith(".")
+        }
+        write_json(phase / "done.json", {"counts": counts, "files": hashes})
+
+    def absolute(self, video: Video) -> Video:
+        """``video`` with a path that does not depend on the working directory."""
+        return Video(id=video.id, path=str(self.root / video.path))
+
+    def quarantined(self) -> set[str]:
+        """Paths of files that could not be used."""
+        path = self.root / "quarantine.json"
+        return {row["path"] for row in read_json(path)} if path.exists() else set()
+
+    def quarantine(self, path: str, reason: str) -> None:
+        """List a file that cannot be used, and why; the run goes on without it."""
+        file = self.root / "quarantine.json"
+        rows = read_json(file) if file.exists() else []
+        if path not in {row["path"] for row in rows}:
+            write_json(file, [*rows, {"path": path, "reason": reason}])
+
+    def adopt_config(self, config: Any, earliest_phase: dict[str, str]) -> None:
+        """Keep ``config`` (a dataclass) as the run's, or check it against the one kept.
+
+        Fields are *identity* unless their metadata says ``role: execution``. A changed identity field is refused: the message
+        names it and the earliest phase it touches (``earliest_phase`` maps top-level sections to phases).
+        """
+        path = self.root / "config.yaml"
+        new = identity_fields(config)
+        if path.exists():
+            old = yaml.safe_load(path.read_text())
+            changed = [name for name, value in new.items() if _lookup(old, name) != value]
+            if changed:
+                name = changed[0]
+                phase = earliest_phase.get(name.split(".")[0], "sample")
+                raise InputError(
+                    f"{self.root} was made with {name} = {_lookup(old, name)!r}, not {new[name]!r}, which changes results from "
+                    f"phase '{phase}' on; take another --run_dir, or add --from {phase} to start a sibling run that reuses "
+                    f"the phases before it."
+                )
+        write_bytes(path, yaml.safe_dump(to_dict(config), sort_keys=False).encode())
+
+    def sibling(self, first_phase: str, phases: list[str]) -> "RunDirectory":
+        """A new run directory beside this one that shares the phases before ``first_phase`` (hard links, no copies).
+
+        ``phases`` are all phases in order, as ``round_00/sample``; ``first_phase`` may be such a path or a bare name, which means
+        its first occurrence. Raises InputError for an unknown phase.
+        """
+        matches = [index for index, phase in enumerate(phases) if first_phase in (phase, phase.split("/")[-1])]
+        if not matches:
+            raise InputError(f"There is no phase {first_phase!r}; choose one of {', '.join(phases)}.", exit_code=2)
+        tag = phases[matches[0]].replace("/", "_")
+        number = 1
+        while (root := self.root.with_name(f"{self.root.name}_from_{tag}_{number}")).exists():
+            number += 1
+        for phase in phases[: matches[0]]:
+            if (self.root / phase / "done.json").exists():
+                shutil.copytree(self.root / phase, root / phase, copy_function=os.link)
+        return RunDirectory(root)
+
+
+def to_dict(config: Any) -> Any:
+    """A dataclass as plain dictionaries and lists, for YAML."""
+    if is_dataclass(config):
+        return {field.name: to_dict(getattr(config, field.name)) for field in fields(config)}
+    if isinstance(config, list | tuple):
+        return [to_dict(item) for item in config]
+    return str(config) if isinstance(config, Path) else config
+
+
+def identity_fields(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names and values of the fields that change results."""
+    return dict(_identity_fields(config, prefix))
+
+
+def _identity_fields(config: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.metadata.get("role") == "execution":
+            continue
+        if is_dataclass(value):
+            yield from _identity_fields(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", to_dict(value)
+
+
+def _lookup(tree: Any, dotted: str) -> Any:
+    for name in dotted.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree

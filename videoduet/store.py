@@ -1,0 +1,146 @@
+"""The atomic store: a file is whole or it is not there.
+
+Records are kept in parquet, tensors in safetensors, everything else in JSON. Every write goes to a temporary sibling, is
+flushed to the disk and then renamed, so a kill at any instant leaves no half-written file under its final name.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import shutil
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+Record = TypeVar("Record")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` (same suffix); when the block succeeds it becomes ``path``, else it is removed.
+
+    The block may make a file or a directory there. An existing directory at ``path`` is replaced.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        if temporary.is_dir():
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _fsync(file)
+            if path.exists():
+                shutil.rmtree(path)
+        else:
+            _fsync(temporary)
+        os.replace(temporary, path)
+        _fsync(path.parent)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN or infinity: they become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON; NaN and infinities become null."""
+    write_bytes(path, (json.dumps(_finite(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def read_json(path: str | Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
+    """Write ``tensors`` as safetensors."""
+    write_bytes(path, safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
+
+
+def content_hash(path: str | Path) -> str:
+    """16 hexadecimal digits of the SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _arrow_type(annotation: Any) -> pa.DataType:
+    """The parquet type of a record field's annotation (plain types, optionals, literals, tuples and nested records)."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if dataclasses.is_dataclass(annotation):
+        return pa.struct(list(_schema(annotation)))
+    if origin is tuple:
+        if arguments[-1] is Ellipsis:
+            return pa.list_(_arrow_type(arguments[0]))
+        return pa.list_(_arrow_type(arguments[0]), len(arguments))
+    if origin in (typing.Union, types.UnionType):
+        return _arrow_type(next(argument for argument in arguments if argument is not type(None)))
+    if origin is typing.Literal:
+        return pa.string()
+    return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[annotation]
+
+
+def _schema(record: type) -> pa.Schema:
+    hints = typing.get_type_hints(record)
+    return pa.schema([(field.name, _arrow_type(hints[field.name])) for field in dataclasses.fields(record)])
+
+
+def _revive(annotation: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if dataclasses.is_dataclass(annotation):
+        hints = typing.get_type_hints(annotation)
+        return annotation(**{name: _revive(hints[name], item) for name, item in value.items()})
+    if origin is tuple:
+        return tuple(_revive(arguments[0], item) for item in value)
+    if origin in (typing.Union, types.UnionType):
+        return _revive(next(argument for argument in arguments if argument is not type(None)), value)
+    return value
+
+
+def write_records(path: str | Path, records: Iterable[Record], record_type: type[Record]) -> None:
+    """Write ``records`` (all of ``record_type``) as one parquet file with a schema derived from the dataclass."""
+    rows = [dataclasses.asdict(record) for record in records]
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_schema(record_type)), temporary)
+
+
+def read_records(record_type: type[Record], *paths: str | Path) -> list[Record]:
+    """Read records back, equal to those written, in the order of ``paths``."""
+    rows = (row for path in paths for row in pq.read_table(path).to_pylist())
+    return [_revive(record_type, row) for row in rows]
