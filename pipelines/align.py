@@ -7,10 +7,10 @@ from pipelines.config import resolve
 from pipelines.phase import phase_main
 from pipelines.rank import rank_summary
 from pipelines.run import Run
-from videoduet.progress import track_steps
+from videoduet.progress import console
 from videoduet.records import PreferencePair
 from videoduet.seeding import seed_for
-from videoduet.store import read_json, read_records, write_json
+from videoduet.store import read_records, write_json
 
 
 def align(run: Run, round: int) -> None:
@@ -26,24 +26,24 @@ def align(run: Run, round: int) -> None:
     path = resolve(config.path)
     # The plain base: the adapter so far is continued by the trainer, not merged.
     generator = load_generator(path, sampler=config.sampler, dtype=config.dtype, device=run.device)
-    with track_steps(f"round {round}: align") as on_step:
-        summary = train(
-            generator,
-            pairs,
-            samples,
-            {prompt.id: prompt for prompt in run.prompts},
-            config=run.config.align,
-            seed=seed_for(run.config.seed, "align", round),
-            run_dir=run.directory.root,
-            output_dir=output,
-            adapter=run.generator_adapter(round),
-            on_step=on_step,
-            base=path,
-        )
+    console.print(f"round {round}: align on {len(pairs)} pairs", markup=False)
+    summary = train(
+        generator,
+        pairs,
+        samples,
+        {prompt.id: prompt for prompt in run.prompts},
+        config=run.config.align,
+        seed=seed_for(run.config.seed, "align", round),
+        run_dir=run.directory.root,
+        output_dir=output,
+        adapter=run.generator_adapter(round),
+        base=path,
+    )
     run.processes.wait_for_everyone()
     if run.processes.is_main_process:
-        write_json(output / "summary.json", {"status": "trained", "reason": None, **summary})
-        run.directory.finish(output, pairs=len(pairs), steps=read_json(output / "summary.json")["steps"])
+        last = {name: value for name, value in summary["last_step"].items() if name not in ("step", "skipped")}
+        write_json(output / "summary.json", {**summary, "status": "trained", "reason": None, **last})
+        run.directory.finish(output, pairs=len(pairs), steps=summary["steps"])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
+import diffusers
 import torch
+import transformers
 from accelerate import PartialState
 
 from generators.base import Generator
@@ -21,6 +23,9 @@ from videoduet.run_directory import RunDirectory
 from videoduet.store import read_json, read_records, write_json, write_records
 from videoduet.video import read_video
 
+# A tiny model loads in a blink, a large one says so itself.
+diffusers.utils.logging.disable_progress_bar()
+transformers.utils.logging.disable_progress_bar()
 LIBRARIES = ("torch", "diffusers", "transformers", "trl", "peft", "accelerate", "av")
 
 

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from shapes_world.degradations import SPATIAL, TEMPORAL, degrade, wrong
-from shapes_world.world import Scene, all_scenes, draw, trajectory
+from shapes_world.world import BACKGROUNDS, Scene, all_scenes, draw, trajectory
 from videoduet.seeding import seed_for
 
 ATTRIBUTES = ("colour", "shape", "direction", "speed", "background")
@@ -53,51 +53,64 @@ def reasoning(first: DamagedClip, second: DamagedClip, prompt: Scene) -> str:
     return f"<think>{parts[0]} ; {parts[1]}</think><answer>{better}</answer>"
 
 
+def _encode(vae: AutoencoderKL, frames: np.ndarray) -> torch.Tensor:
+    return vae.encode(torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mean
+
+
+def _decode(vae: AutoencoderKL, latents: torch.Tensor) -> np.ndarray:
+    return ((vae.decode(latents).sample.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
 @torch.no_grad()
-def _through_latents(vae: AutoencoderKL, frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Encode, add noise of ``strength`` to the latents, decode: the kind of damage a latent generator makes."""
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
-    latents = vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor
-    # The damage drifts slowly from frame to frame, as a generator's does.
-    drift = rng.standard_normal((1, *latents.shape[1:])) * 0.8 + rng.standard_normal(latents.shape) * 0.6
-    latents = latents + strength * torch.from_numpy(drift).float()
-    decoded = vae.decode(latents / vae.config.scaling_factor).sample.clamp(-1, 1)
-    return ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+def distort(vae: AutoencoderKL, frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Noise of ``strength`` on the latents, which drifts slowly from frame to frame: how a latent generator goes wrong."""
+    latents = _encode(vae, frames)
+    noise = rng.standard_normal((1, *latents.shape[1:])) * 0.8 + rng.standard_normal(latents.shape) * 0.6
+    return _decode(vae, latents + 1.1 * strength / vae.config.scaling_factor * torch.from_numpy(noise).float())
+
+
+@torch.no_grad()
+def blend(vae: AutoencoderKL, frames: np.ndarray, other: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mix two clips in latent space, frame by frame; ``weights`` (T,) in [0, 1] is the share of ``other``."""
+    share = torch.from_numpy(weights).float().view(-1, 1, 1, 1)
+    return _decode(vae, (1 - share) * _encode(vae, frames) + share * _encode(vae, other))
 
 
 def damaged_clip(scene: Scene, seed: int, vae: AutoencoderKL) -> DamagedClip:
     """Render ``scene`` with random damage; everything follows from ``seed``.
 
-    Half of the clips go through the generator's autoencoder, so that its look alone tells nothing.
+    Besides the plain degradations there is what latent generators do: distorted latents, a shape that fades into the
+    background (spatial), one that turns into another on its way (temporal). Many undamaged clips go through the autoencoder
+    too, so that its look alone tells nothing.
     """
     rng = np.random.default_rng(seed_for("damaged", seed))
-    frames, spatial, temporal = draw(scene, trajectory(scene, rng)), 1.0, 1.0
-    if rng.random() < 0.55:
-        strength = rng.uniform(0.15, 1)
+    centres = trajectory(scene, rng)
+    frames, spatial, temporal = draw(scene, centres), 1.0, 1.0
+    strength = rng.uniform(0.15, 1)
+    kind = rng.choice(("none", "morph", "order"), p=(0.42, 0.22, 0.36))
+    if kind == "morph":
+        other = wrong(scene, str(rng.choice(("colour", "colour", "shape"))), rng)
+        ramp = np.linspace(0, 1, len(frames)) if rng.random() < 0.5 else np.linspace(1, 0, len(frames))
+        frames, temporal = blend(vae, frames, draw(other, centres), 0.9 * strength * ramp), 1 - 0.8 * strength
+    elif kind == "order":
         frames, temporal = degrade(frames, rng.choice(TEMPORAL_DAMAGE), strength, rng), 1 - strength
-    kind = rng.choice(("none", "latents", *SPATIAL), p=(0.3, 0.35, 0.15, 0.1, 0.1))
-    if kind == "latents":
-        strength = rng.uniform(0, 1)
-        frames, spatial = _through_latents(vae, frames, 1.1 * strength, rng), 1 - strength
+    strength = rng.uniform(0.1, 1)
+    kind = rng.choice(("none", "autoencoder", "distort", "fade", *SPATIAL), p=(0.16, 0.14, 0.34, 0.1, 0.1, 0.08, 0.08))
+    if kind == "autoencoder":
+        frames = blend(vae, frames, frames, np.zeros(len(frames)))
+    elif kind == "distort":
+        frames, spatial = distort(vae, frames, strength, rng), 1 - strength
+    elif kind == "fade":
+        empty = np.broadcast_to(np.array(BACKGROUNDS[scene.background], np.uint8), frames.shape).copy()
+        ends = rng.uniform(0.5, 1, 2) * strength
+        frames, spatial = blend(vae, frames, empty, np.linspace(*ends, len(frames))), 1 - ends.mean()
     elif kind != "none":
-        strength = rng.uniform(0.15, 1)
         frames, spatial = degrade(frames, kind, strength, rng), 1 - strength
-        if rng.random() < 0.3:
-            frames = _through_latents(vae, frames, 0.0, rng)
-    elif rng.random() < 0.4:
-        frames = _through_latents(vae, frames, 0.0, rng)
-    return DamagedClip(frames, scene, spatial, temporal)
+    return DamagedClip(frames, scene, float(spatial), float(temporal))
 
 
 TEMPORAL_DAMAGE = tuple(name for name in TEMPORAL if name != "reverse")
 """A reversed clip is a perfect clip of the opposite direction, so it counts as a wrong attribute instead."""
-
-
-def clip_pool(count: int, seed: int, vae: AutoencoderKL) -> list[DamagedClip]:
-    """``count`` damaged clips of scenes in equal shares."""
-    scenes = all_scenes()
-    order = np.random.default_rng(seed_for("scenes", seed)).permutation(count)
-    return [damaged_clip(scenes[int(order[i]) % len(scenes)], seed_for(seed, i), vae) for i in range(count)]
 
 
 def with_errors(scene: Scene, rng: np.random.Generator) -> Scene:

@@ -19,14 +19,21 @@ class _Rate(ProgressColumn):
 
 
 def track(
-    items: Iterable[Item], description: str, total: int | None = None, advance: Callable[[Item], int] = lambda item: 1
+    items: Iterable[Item],
+    description: str,
+    total: int | None = None,
+    done: int = 0,
+    advance: Callable[[Item], int] = lambda item: 1,
 ) -> Iterator[Item]:
-    """Yield ``items`` under a progress bar; ``total`` where it cannot be counted, ``advance`` is how far an item brings it."""
+    """Yield ``items`` under a progress bar.
+
+    ``total`` where it cannot be counted; ``done`` were made before; ``advance`` says how far an item brings it.
+    """
     if total is None and isinstance(items, Sized):
-        total = len(items)
+        total = len(items) + done
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, refresh_per_second=2) as progress:
-        task = progress.add_task(description, total=total)
+        task = progress.add_task(description, total=total, completed=done)
         for item in items:
             yield item
             progress.advance(task, advance(item))

@@ -1,11 +1,13 @@
 "use strict";
 const videos = Array.from(document.querySelectorAll("video"));
 const button = document.getElementById("pause");
-const counted = () => {
-  const ready = videos.filter((video) => video.readyState >= 2 && video.videoWidth > 0).length;
-  document.body.dataset.ready = ready;
+const loaded = new Set();
+const load = (video) => {
+  if (loaded.has(video)) return;
+  loaded.add(video);
+  document.body.dataset.ready = loaded.size;
   // Clips to be compared should run in step: all start over once the last one is there.
-  if (ready === videos.length) videos.forEach((video) => (video.currentTime = 0));
+  if (loaded.size === videos.length) videos.forEach((each) => (each.currentTime = 0));
 };
 const play = (wanted) => {
   videos.forEach((video) => (wanted ? video.play().catch(() => {}) : video.pause()));
@@ -22,11 +24,11 @@ const replace = (video) => {
   video.replaceWith(picture);
 };
 videos.forEach((video) => {
-  video.addEventListener("loadeddata", counted);
+  video.addEventListener("loadeddata", () => load(video));
+  if (video.readyState >= 2) load(video);
   video.addEventListener("error", () => replace(video));
   if (video.error) replace(video);
 });
-counted();
 if (button && videos.length) {
   button.hidden = false;
   button.addEventListener("click", () => play(button.getAttribute("aria-pressed") === "true"));

@@ -1,8 +1,16 @@
-"""A small run directory as the loop leaves it: real records and real mp4 files, made-up figures."""
+"""What the tests of the report stand on: a small run directory as the loop leaves it (real records and real mp4 files,
+made-up figures), and a real browser to look at the page with."""
 
+import base64
+import fcntl
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -149,3 +157,75 @@ def write_run(run: Path, held_out: int = 3) -> list[Prompt]:
     judge = {"base_model_name_or_path": "Qwen/Qwen2.5-VL-7B-Instruct", "revision": "abc123", "auto_mapping": None}
     store.write_json(run / "final/judge/adapter_config.json", judge)
     return prompts
+
+
+class Browser:
+    """Headless Chromium, spoken to over its debugging pipe.
+
+    Its ``--dump-dom`` stops the clock before slow machines have decoded the videos; here the test itself waits.
+    """
+
+    def __init__(self, program: str, home: Path):
+        # Chromium reads commands from descriptor 3 and answers on 4. High numbers first, lest one overwrite the other.
+        (read, self._out), (self._in, write) = os.pipe(), os.pipe()
+        read, write = fcntl.fcntl(read, fcntl.F_DUPFD, 20), fcntl.fcntl(write, fcntl.F_DUPFD, 20)
+        shim = "import os, sys; _, read, write, *command = sys.argv; os.dup2(int(read), 3); os.dup2(int(write), 4); "
+        shim += "os.execv(command[0], command)"
+        quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", *quiet]
+        command += ["--remote-debugging-pipe", f"--user-data-dir={home / 'profile'}", "about:blank"]
+        environment = os.environ | {"HOME": str(home)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", shim, str(read), str(write), *command],
+            pass_fds=(read, write), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        os.close(read)
+        os.close(write)
+        self._buffer, self._count, self._session = b"", 0, None
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+
+    def _call(self, method: str, **params: Any) -> dict[str, Any]:
+        self._count += 1
+        message = {"id": self._count, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            while b"\0" not in self._buffer:
+                received = os.read(self._in, 1 << 20)
+                assert received, "Chromium ended early"
+                self._buffer += received
+            line, self._buffer = self._buffer.split(b"\0", 1)
+            answer = json.loads(line)
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def open(self, page: Path, width: int = 1200, dark: bool = False) -> None:
+        """Show a page in a window ``width`` pixels wide."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=1500, deviceScaleFactor=1, mobile=False)
+        self._call("Page.navigate", url=page.as_uri())
+        self.wait("document.readyState == 'complete' && location.href != 'about:blank'")
+
+    def evaluate(self, script: str) -> Any:
+        """The value of a script, run beside the page's own policy."""
+        return self._call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+
+    def wait(self, condition: str, seconds: float = 60) -> None:
+        """Wait until a script's value is true."""
+        end = time.monotonic() + seconds
+        while not self.evaluate(condition):
+            assert time.monotonic() < end, f"waited {seconds} s in vain for {condition}"
+            time.sleep(0.1)
+
+    def screenshot(self, path: Path) -> None:
+        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot")["data"]))
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._in)
+        os.close(self._out)
