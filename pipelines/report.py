@@ -163,9 +163,11 @@ def _example(run: Run, item: Round, shelf: Shelf) -> dict[str, Any] | None:
 def _adapter(run: Run, part: str, default_class: str) -> dict[str, str]:
     """What the loading snippet of final/``part`` names: base, revision, and the class that loads it."""
     config = run.adapters[part]
-    named = mapping(config.get("auto_mapping")).get("base_model_class")
-    # The snippet is there to be pasted and run, so only a plain name may enter it as code.
-    model_class = named if isinstance(named, str) and named.isidentifier() else default_class
+    mapped = mapping(config.get("auto_mapping"))
+    named, library = str(mapped.get("base_model_class")), str(mapped.get("parent_library")).split(".")[0]
+    # The snippet is there to be pasted and run: only a plain name of a library it imports from may enter it as code.
+    known = mapped and named.isidentifier() and library in ("diffusers", "transformers")
+    model_class = named if known else default_class
     subfolder = "transformer" if "Transformer" in model_class else "unet"
     revision = config.get("revision")
     return {

@@ -69,19 +69,19 @@ class Run:
             return {}
 
     def rows(self, relative: str) -> list[dict[str, Any]]:
-        """The rows of a JSON-lines file; a line cut short by a kill is left out."""
+        """The rows of a JSON list or JSON-lines file; a line cut short by a kill is left out."""
         path = self.directory / relative
         if not path.is_file():
             return []
         rows = []
-        for line in path.read_text("utf-8", errors="replace").splitlines():
+        text = path.read_text("utf-8", errors="replace")
+        for part in [text] if path.suffix == ".json" else text.splitlines():
             try:
-                row = json.loads(line)
+                value = json.loads(part)
             except ValueError:
                 continue
-            if isinstance(row, dict):
-                rows.append(row)
-        return rows
+            rows += value if isinstance(value, list) else [value]
+        return [row for row in rows if isinstance(row, dict)]
 
     def records(self, record_type: type[Record], pattern: str) -> Iterator[Record]:
         """Records of all matching shards, one shard in memory at a time; a damaged shard is noted and left out."""
@@ -94,22 +94,14 @@ class Run:
     def prompt_text(self, prompt_id: str) -> str:
         return self.prompts.get(prompt_id, f"(prompt {prompt_id}, whose text is not in this run directory)")
 
-    def setting(self, *names: str) -> Any:
-        """The first of the dotted config keys that is there: at the top, or else at the end of a nested key."""
-        flat = dict(flatten(self.config))
-        for name in names:
-            if flat.get(name) is not None:
-                return flat[name]
-        for name in names:
-            for key, value in flat.items():
-                if key.endswith("." + name) and value is not None:
-                    return value
-        return None
+    def setting(self, key: str) -> Any:
+        """A dotted key of the config, None where it does not say."""
+        return dict(flatten(self.config)).get(key)
 
     @property
     def planned_rounds(self) -> int:
         """Rounds that the config asks for, or that are there where it does not say."""
-        asked = number(self.setting("rounds", "num_rounds"))
+        asked = number(self.setting("rounds"))
         return max(int(asked or 0), len(self.rounds))
 
     @property
@@ -174,18 +166,30 @@ def load_run(directory: Path) -> Run:
         found = {prompt.id: prompt.text for prompt in run.records(Prompt, pattern)}
         run.training_prompts = run.training_prompts or len(found)
         run.prompts.update(found)
-    for folder in folders:
-        phases = {
-            phase: run.read(f"{folder.name}/{phase}/summary.json") for phase in ("sample", "refresh", "rank", "align")
-        }
-        # A resumed run may have logged a step twice: the later row is the one that counted.
-        rows = run.rows(f"{folder.name}/align/log.jsonl")
-        steps = {row["step"]: row for row in rows if number(row.get("step")) is not None}
-        run.rounds.append(Round(int(folder.name[6:]), log=[steps[step] for step in sorted(steps)], **phases))
+    run.rounds = [_load_round(run, folder) for folder in folders]
     run.score = run.read("score/summary.json")
     run.adapters = {part: run.read(f"final/{part}/adapter_config.json") for part in ("generator", "judge")}
-    run.quarantined = run.rows("quarantine.jsonl")
+    run.quarantined = run.rows("quarantine.json") + run.rows("quarantine.jsonl")
     return run
+
+
+def _load_round(run: Run, folder: Path) -> Round:
+    """Each phase's summary, over the counts in its ``done.json``; what align left out of it comes from its log."""
+    phases = {}
+    for phase in ("sample", "refresh", "rank", "align"):
+        done = run.read(f"{folder.name}/{phase}/done.json")
+        summary = run.read(f"{folder.name}/{phase}/summary.json")
+        phases[phase] = {"done": True, **mapping(done.get("counts")), **summary} if done or summary else {}
+    rows = run.rows(f"{folder.name}/align/log.jsonl")
+    # A resumed run may have logged a step twice: the later row is the one that counted.
+    steps = {row["step"]: row for row in rows if number(row.get("step")) is not None}
+    log = [steps[step] for step in sorted(steps)]
+    for key in ("loss", "implicit_accuracy", "chosen_error_delta", "rejected_error_delta"):
+        # One step's figure is noise: the mean of the last tenth says where the training ended.
+        last = [row[key] for row in log[-max(1, len(log) // 10) :] if number(row.get(key)) is not None]
+        if last and phases["align"]:
+            phases["align"].setdefault(key, sum(last) / len(last))
+    return Round(int(folder.name[6:]), log=log, **phases)
 
 
 def missing(run: Run) -> list[str]:
@@ -264,8 +268,10 @@ def _round_notes(item: Round) -> list[tuple[str, str]]:
     if chosen is not None and rejected is not None and chosen > 0 and rejected > 0:
         text = "the denoising error rose on chosen and rejected videos alike: the generator drifted from both."
         notes.append(("warning", text))
-    told = item.align.get("notes") or []
-    return notes + [("note", str(text)) for text in (told if isinstance(told, list) else [told])]
+    if skipped_steps := number(item.align.get("skipped_steps")):
+        notes.append(("warning", f"{skipped_steps:.0f} training steps were skipped: loss or gradient was not finite."))
+    told = [*(item.align.get("notes") or []), *(item.align.get("left_out") or [])]
+    return notes + [("note", str(text)) for text in told]
 
 
 def notes(run: Run) -> list[tuple[str, str]]:
@@ -287,14 +293,15 @@ def notes(run: Run) -> list[tuple[str, str]]:
 
 def facts(run: Run, settings: SamplerSettings | None) -> list[tuple[str, str]]:
     """The config in plain words; what the run does not say is left out."""
-    spots = ("", ".path", ".base", ".model", ".model_path", ".name", ".pretrained", ".directory", ".checkpoint")
-    facts = [("Seed", run.setting("seed")), ("Rounds", run.planned_rounds or None)]
-    facts.append(("Training prompts", run.training_prompts or None))
-    for key, name in (("generator", "Generator"), ("judge", "Judge"), ("second_judge", "Second judge")):
-        found = run.setting(*(key + spot for spot in spots))
-        found = found or run.adapters.get(key, {}).get("base_model_name_or_path")
-        facts.append((name, found))
-    facts.append(("Aligned by", run.setting("align.loss", "loss.name", "align.method")))
+    facts = [
+        ("Seed", run.setting("seed")),
+        ("Rounds", run.planned_rounds or None),
+        ("Training prompts", run.setting("prompts.limit") or run.training_prompts or None),
+        ("Videos a prompt", run.setting("generator.videos_per_prompt")),
+        ("Generator", run.setting("generator.path") or run.adapters["generator"].get("base_model_name_or_path")),
+        ("Judge", run.setting("judge.path") or run.setting("judge.factory")),
+        ("Second judge", run.setting("judge.second_path")),
+    ]
     if settings:
         size = f"{settings.num_frames} frames of {settings.width} × {settings.height} pixels at {settings.fps:g} fps"
         facts.append(("Each video", f"{size}, {settings.steps} sampling steps, guidance {settings.guidance_scale:g}"))

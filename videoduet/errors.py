@@ -1,7 +1,7 @@
 """Errors that are the user's to mend."""
 
 
-class InputError(Exception):
+class InputError(ValueError):
     """Something the user gave cannot be used. The message is one clear sentence that names the thing and the mend.
 
     ``exit_code`` is 2 for wrong usage (an option, a config key) and 1 for everything else.

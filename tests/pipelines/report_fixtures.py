@@ -144,15 +144,15 @@ def write_run(run: Path, held_out: int = 3) -> list[Prompt]:
     """A whole finished run of two rounds; returns its held-out prompts."""
     training = [Prompt.of(text, "shapes") for text in ("a blue square moving right", "a green square moving right")]
     prompts = [Prompt.of(HOSTILE)] + [Prompt.of(f"a red square moving right, case {i}") for i in range(1, held_out)]
-    config = "seed: 7\nrounds: 2\ngenerator:\n  base: shapes_world/generator\njudge:\n  base: shapes_world/judge\n"
-    store.write_bytes(run / "config.yaml", (config + "second_judge:\n  base: shapes_world/second_judge\n").encode())
+    config = "seed: 7\nrounds: 2\ngenerator:\n  path: shapes_world/generator\njudge:\n  path: shapes_world/judge\n"
+    store.write_bytes(run / "config.yaml", (config + "  second_path: shapes_world/second_judge\n").encode())
     store.write_json(run / "environment.json", {"python": "3.11.7", "torch": "2.15.0"})
     store.write_records(run / "prompts.parquet", training, Prompt)
     for number in range(2):
         write_round(run, number, training)
     write_score(run, prompts)
     unet = {"base_model_name_or_path": "shapes_world/generator", "revision": None}
-    unet |= {"auto_mapping": {"base_model_class": "UNet3DConditionModel"}}
+    unet |= {"auto_mapping": {"base_model_class": "UNet3DConditionModel", "parent_library": "diffusers.models.unets"}}
     store.write_json(run / "final/generator/adapter_config.json", unet)
     judge = {"base_model_name_or_path": "Qwen/Qwen2.5-VL-7B-Instruct", "revision": "abc123", "auto_mapping": None}
     store.write_json(run / "final/judge/adapter_config.json", judge)

@@ -4,23 +4,19 @@ import ast
 import html
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from markupsafe import escape
 from PIL import Image
+from report_fixtures import HOSTILE, Browser, draw, write_round, write_run, write_score
 
 from pipelines import report
 from pipelines.report import main, write_report
 from videoduet import store
 from videoduet.errors import InputError
 from videoduet.records import Prompt
-
-# The helper beside this file is found however pytest was told to import tests.
-sys.path.insert(0, str(Path(__file__).parent))
-from report_fixtures import HOSTILE, Browser, draw, write_round, write_run, write_score  # noqa: E402
 
 CHROMIUM = shutil.which("chromium")
 

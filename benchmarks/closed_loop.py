@@ -1,0 +1,190 @@
+"""Does the closed loop work? ``python -m benchmarks.closed_loop [--output DIR] [--seeds 3]``.
+
+For each run seed the default recipe is run whole (*full*), without the judge's refresh (*no_refresh*), with a judge that flips a
+coin (*coin_flip*), and with one that always says "first" (*always_first*). All arms of a seed share the base samples. The
+oracle then measures base against aligned videos of held-out prompts from the same noise. Interrupted, the same command goes on.
+"""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from jsonargparse import CLI
+from rich.table import Table
+
+from generators.sampling import read_samples
+from pipelines.config import JudgeConfig, RunConfig, parse
+from pipelines.run import Run
+from pipelines.united_finetune import run_loop
+from shapes_world.oracle import oracle_score, overall
+from videoduet.progress import console
+from videoduet.records import Comparison, OrderVerdict, Sample, VideoPair
+from videoduet.seeding import seed_for
+from videoduet.store import read_json, write_json
+from videoduet.video import read_video
+
+EQUAL, CLEAR = 0.02, 0.1
+"""Oracle gaps: clips closer than the one are equals, pairs further apart than the other have a clear winner."""
+
+
+class CoinFlip:
+    """Decides every pair by one fair coin, whatever it shows."""
+
+    def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
+        for pair in pairs:
+            first = bool(seed_for("coin", pair.first.id, pair.second.id) % 2)
+            orders = ("first", "second") if first else ("second", "first")
+            forward, backward = (OrderVerdict(text=f"coin: {order}", verdict=order) for order in orders)
+            yield Comparison.of(pair, "coin_flip", forward, backward)
+
+
+class AlwaysFirst:
+    """Prefers whatever is shown first."""
+
+    def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
+        for pair in pairs:
+            verdict = OrderVerdict(text="first", verdict="first")
+            yield Comparison.of(pair, "always_first", verdict, verdict)
+
+
+def _without(config: RunConfig, factory: str) -> RunConfig:
+    return dataclasses.replace(config, judge=JudgeConfig(factory=f"benchmarks.closed_loop.{factory}"))
+
+
+ARMS: dict[str, tuple[Callable[[RunConfig], RunConfig], tuple[str, ...]]] = {
+    "full": (lambda config: config, ()),
+    "no_refresh": (
+        lambda config: dataclasses.replace(config, refresh=dataclasses.replace(config.refresh, enabled=False)),
+        ("round_00", "round_01/sample"),
+    ),
+    "coin_flip": (lambda config: _without(config, "CoinFlip"), ("round_00/sample",)),
+    "always_first": (lambda config: _without(config, "AlwaysFirst"), ("round_00/sample",)),
+}
+"""Each arm's change of the default recipe, and what it shares with the full arm."""
+
+
+def run_arm(name: str, seed: int, output: Path) -> Run:
+    change, shared = ARMS[name]
+    config, _ = parse(["--seed", str(seed), "--run_dir", str(output / f"seed_{seed}" / name)])
+    target, full = Path(config.run_dir), output / f"seed_{seed}" / "full"
+    for part in shared:
+        if not (target / part).exists():
+            shutil.copytree(full / part, target / part, copy_function=os.link)
+    return run_loop(change(config))
+
+
+def _oracle(run: Run, samples: list[Sample]) -> dict[tuple[str, int], float]:
+    prompts = {prompt.id: prompt.text for prompt in (*run.prompts, *run.held_out_prompts)}
+    return {
+        (s.prompt_id, s.index): overall(
+            oracle_score(read_video(run.directory.root / s.video_path).frames, prompts[s.prompt_id])
+        )
+        for s in samples
+    }
+
+
+def measure(run: Run) -> dict:
+    """Oracle scores of base and last version on every held-out case."""
+    score = run.directory.phase("score")
+    base, last = (_oracle(run, read_samples(score, f"G_{version}")) for version in (0, run.config.rounds))
+    return {"base": [base[case] for case in sorted(base)], "aligned": [last[case] for case in sorted(base)]}
+
+
+def measure_refresh(run: Run) -> dict:
+    """What the refreshed judge does: newer version between equals, and accuracy on unseen pairs within one version."""
+    judges = {"D_0": run.judge(0), "D_1": run.judge(1)}
+    samples = [read_samples(run.directory.phase("sample", round)) for round in (0, 1)]
+    scores = [_oracle(run, group) for group in samples]
+    prompts = {prompt.id: prompt for prompt in (*run.prompts, *run.held_out_prompts)}
+    newer = {(s.prompt_id, s.index): s.video for s in samples[1]}
+    equals = [
+        VideoPair(prompt=prompts[s.prompt_id], first=newer[other], second=s.video)
+        for s in samples[0]
+        for other in newer
+        if other[0] == s.prompt_id and abs(scores[0][s.prompt_id, s.index] - scores[1][other]) < EQUAL
+    ][:300]
+    held_out = read_samples(run.directory.phase("score"), "G_1")
+    truth, by_prompt = _oracle(run, held_out), {}
+    for sample in held_out:
+        by_prompt.setdefault(sample.prompt_id, []).append(sample)
+    unseen = [
+        (VideoPair(prompt=prompts[one.prompt_id], first=one.video, second=other.video), gap)
+        for group in by_prompt.values()
+        for one, other in zip(group, group[1:], strict=False)
+        if abs(gap := truth[one.prompt_id, one.index] - truth[other.prompt_id, other.index]) >= CLEAR
+    ]
+    gaps = {(pair.first.id, pair.second.id): gap for pair, gap in unseen}
+    results = {"equals": len(equals), "unseen": len(unseen)}
+    for name, judge in judges.items():
+        decided = [c for c in run.compare(judge, equals) if c.preferred_id is not None]
+        results[f"{name} prefers newer"] = [c.preferred_id == c.first_id for c in decided]
+        decided = [c for c in run.compare(judge, [pair for pair, _ in unseen]) if c.preferred_id is not None]
+        right = [(c.preferred_id == c.first_id) == (gaps[c.first_id, c.second_id] > 0) for c in decided]
+        results[f"{name} right within a version"] = right
+    return results
+
+
+def bootstrap(values: list[list[float]], draws: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
+    """Mean and 95 % interval of per-case values, one list a run seed: seeds are resampled, then cases within each."""
+    rng, groups = np.random.default_rng(seed), [np.asarray(group, float) for group in values if len(group)]
+    means = [
+        np.mean([rng.choice(groups[i], len(groups[i])).mean() for i in rng.integers(len(groups), size=len(groups))])
+        for _ in range(draws)
+    ]
+    return float(np.mean([group.mean() for group in groups])), *map(float, np.percentile(means, (2.5, 97.5)))
+
+
+def _wins(case: dict) -> list[float]:
+    """1 where the aligned video beats the base by the oracle, ½ where they are the same."""
+    return [0.5 * (np.sign(a - b) + 1) for a, b in zip(case["aligned"], case["base"], strict=True)]
+
+
+def report(results: dict[str, dict[int, dict]], refresh: list[dict]) -> None:
+    table = Table("what", "mean", "95 % interval", "cases", title="Oracle win rate of the aligned generator over the base")
+    wins = {arm: [_wins(case) for case in cases.values()] for arm, cases in results.items()}
+
+    def row(name: str, values: list[list[float]]) -> None:
+        mean, low, high = bootstrap(values)
+        table.add_row(name, f"{mean:.3f}", f"{low:.3f} to {high:.3f}", " + ".join(str(len(group)) for group in values))
+
+    for arm, values in wins.items():
+        row(arm, values)
+    for other in ("coin_flip", "no_refresh"):
+        row(f"full - {other}", [np.subtract(a, b).tolist() for a, b in zip(wins["full"], wins[other], strict=True)])
+    gains = [np.subtract(case["aligned"], case["base"]).tolist() for case in results["full"].values()]
+    row("oracle gain of full", gains)
+    for name in refresh[0]:
+        if isinstance(refresh[0][name], list):
+            row(name, [seed[name] for seed in refresh])
+    console.print(table)
+
+
+def main(output: Path = Path("runs/closed_loop"), seeds: int = 3) -> None:
+    """Run all arms of all seeds and print the table; results are kept in ``output/results.json``.
+
+    Args:
+        output: Where the runs are kept.
+        seeds: Number of run seeds.
+    """
+    results: dict[str, dict[int, dict]] = {arm: {} for arm in ARMS}
+    refresh = []
+    for seed in range(seeds):
+        for arm in ARMS:
+            run = run_arm(arm, seed, output)
+            results[arm][seed] = measure(run)
+            if arm == "full":
+                refresh.append(measure_refresh(run))
+            if arm == "always_first":
+                for round in range(run.config.rounds):
+                    summary = read_json(run.directory.phase("align", round) / "summary.json")
+                    assert summary["status"] == "skipped", "an always-first judge must give no pairs"
+                    console.print(f"always_first, seed {seed}, round {round}: {summary['reason']}", markup=False)
+    write_json(output / "results.json", {"arms": results, "refresh": refresh})
+    report(results, refresh)
+
+
+if __name__ == "__main__":
+    CLI(main, as_positional=False, description=__doc__)
