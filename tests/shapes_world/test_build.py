@@ -1,0 +1,60 @@
+"""The rebuild of everything that ships, with a few steps each: the code that runs is the code that made the weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from generators.loading import load_generator
+from reward_model.judge import Judge
+from reward_model.refresh import read_labelled_pairs
+from reward_model.training import GRPOTraining
+from shapes_world.build import Build, build_all
+from shapes_world.build_generator import GeneratorBuild
+from shapes_world.build_judge import JudgeBuild
+
+TINY = Build(
+    generator=GeneratorBuild(clips=16, autoencoder_steps=2, diffusion_steps=2, distillation_steps=2, batch_size=4),
+    judge=JudgeBuild(pairs=8, describe_steps=2, compare_steps=3, batch_size=4),
+    second_compare_steps=2,
+    grpo=GRPOTraining(steps=1, pairs_per_step=1, num_generations=2),
+    grpo_pairs=2,
+    original_pairs=3,
+    held_out_pairs=2,
+)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("build")
+    build_all(TINY, output)
+    return output
+
+
+def test_the_models_load_and_run(built):
+    generator = load_generator(built / "generator", sampler={"num_frames": 8})
+    latents = generator.sample(generator.encode_prompts(["a red circle moving left fast on a black background"]), [0])
+    assert generator.decode(latents).shape == (1, 8, 32, 32, 3)
+    pairs = read_labelled_pairs(built / "judge_data" / "held_out.jsonl")
+    ids = set()
+    for name in ("judge", "second_judge"):
+        judge = Judge.from_pretrained(built / name)
+        assert len(list(judge.compare([pair.pair for pair in pairs]))) == 2
+        ids.add(judge.judge_id)
+    assert len(ids) == 2, "the second judge is another judge"
+
+
+def test_prompt_lists_are_disjoint(built):
+    train, held_out = (set((built / name).read_text().splitlines()) for name in ("prompts.txt", "held_out_prompts.txt"))
+    assert len(train) == 64
+    assert len(held_out) == 32
+    assert not train & held_out
+
+
+def test_a_build_goes_on_where_it_stopped(built):
+    before = (built / "judge" / "model.safetensors").stat().st_mtime_ns
+    rows = (built / "judge_data" / "train.jsonl").read_text()
+    build_all(TINY, built)
+    assert (built / "judge" / "model.safetensors").stat().st_mtime_ns == before
+    assert (built / "judge_data" / "train.jsonl").read_text() == rows
+    assert {json.loads(row)["preferred"] for row in rows.splitlines()} <= {"first", "second"}

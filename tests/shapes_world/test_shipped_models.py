@@ -1,0 +1,42 @@
+"""The weights that ship: small, imperfect where they should be, good where they must be (full figures: benchmarks.judges)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import shapes_world
+from generators.loading import load_generator
+from pipelines.config import parse, resolve
+from reward_model.judge import Judge
+from reward_model.refresh import accuracy, read_labelled_pairs
+from shapes_world.oracle import oracle_score, overall
+
+MODELS = Path(shapes_world.__file__).parent / "models"
+CONFIG, _ = parse([])
+
+
+def test_all_is_safetensors_and_under_15_mb():
+    weights = [path for path in MODELS.rglob("*") if path.suffix in (".safetensors", ".bin", ".pt", ".pth", ".ckpt")]
+    assert {path.suffix for path in weights} == {".safetensors"}
+    assert sum(path.stat().st_size for path in MODELS.rglob("*") if path.is_file()) < 15e6
+
+
+def test_the_generator_leaves_room_for_alignment():
+    generator = load_generator(resolve(CONFIG.generator.path), sampler=CONFIG.generator.sampler)
+    prompts = Path(resolve(CONFIG.prompts.held_out)).read_text().splitlines()
+    latents = generator.sample(generator.encode_prompts(prompts), list(range(len(prompts))))
+    scores = [overall(oracle_score(frames, prompt)) for frames, prompt in zip(generator.decode(latents).numpy(), prompts)]
+    assert 0.25 < np.mean(scores) < 0.8
+    assert generator.settings.steps == 4
+    assert generator.denoiser.config.time_cond_proj_dim is not None
+
+
+@pytest.mark.parametrize("path", [CONFIG.judge.path, CONFIG.judge.second_path])
+def test_the_judges_judge_rendered_clips(path):
+    torch.manual_seed(0)
+    result = accuracy(Judge.from_pretrained(resolve(path)), read_labelled_pairs(resolve(CONFIG.refresh.held_out_data)))
+    assert result["decided_accuracy"] >= 0.75
+    assert result["abstention"] <= 0.4
+    assert 0.45 <= result["first_position_rate"] <= 0.55
