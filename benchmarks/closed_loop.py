@@ -1,11 +1,13 @@
 """Does the closed loop work? ``python -m benchmarks.closed_loop [--output DIR] [--seeds 3]``.
 
-For each run seed the default recipe is run whole (*full*), without the judge's refresh (*no_refresh*), with a judge that flips a
-coin (*coin_flip*), and with one that always says "first" (*always_first*). All arms of a seed share the base samples. The
-oracle then measures base against aligned videos of held-out prompts from the same noise. Interrupted, the same command goes on.
+For each run seed the default recipe is run whole (*full*), without the judge's refresh (*no_refresh*), with a judge
+that flips a coin (*coin_flip*), and with one that always says "first" (*always_first*). All arms of a seed share the
+base samples. The oracle then measures base against aligned videos of held-out prompts from the same noise.
+Interrupted, the same command goes on.
 """
 
 import dataclasses
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -113,7 +115,7 @@ def measure_refresh(run: Run) -> dict:
     unseen = [
         (VideoPair(prompt=prompts[one.prompt_id], first=one.video, second=other.video), gap)
         for group in by_prompt.values()
-        for one, other in zip(group, group[1:], strict=False)
+        for one, other in itertools.pairwise(group)
         if abs(gap := truth[one.prompt_id, one.index] - truth[other.prompt_id, other.index]) >= CLEAR
     ]
     gaps = {(pair.first.id, pair.second.id): gap for pair, gap in unseen}
@@ -143,7 +145,9 @@ def _wins(case: dict) -> list[float]:
 
 
 def report(results: dict[str, dict[int, dict]], refresh: list[dict]) -> None:
-    table = Table("what", "mean", "95 % interval", "cases", title="Oracle win rate of the aligned generator over the base")
+    table = Table(
+        "what", "mean", "95 % interval", "cases", title="Oracle win rate of the aligned generator over the base"
+    )
     wins = {arm: [_wins(case) for case in cases.values()] for arm, cases in results.items()}
 
     def row(name: str, values: list[list[float]]) -> None:

@@ -1,7 +1,7 @@
 """How good the shipped judges are: ``python -m benchmarks.judges``.
 
-Held-out rendered clips with known damage, and pairs of the base generator's own samples of one prompt with an oracle gap of at
-least 0.1. Abstentions (the two orders disagree) are counted apart.
+Held-out rendered clips with known damage, and pairs of the base generator's own samples of one prompt with an oracle
+gap of at least 0.1. Abstentions (the two orders disagree) are counted apart.
 """
 
 import itertools
@@ -22,8 +22,8 @@ from shapes_world.judge_data import clip_pairs
 from shapes_world.oracle import oracle_score, overall
 from videoduet.progress import console
 from videoduet.records import LabelledPair, Prompt, Sample
-from videoduet.store import read_records
 from videoduet.seeding import seed_for
+from videoduet.store import read_records
 from videoduet.video import read_video
 
 SAMPLES, SEED = 6, 20_000
@@ -64,11 +64,15 @@ def main() -> None:
         console.print(f"mean oracle of the base generator on {len(prompts)} held-out prompts: {mean:.3f}")
         table = Table("judge", "pairs", "n", "accuracy of decided", "abstention", "first position")
         for judge_name in ("path", "second_path"):
-            judge = Judge.from_pretrained(resolve(getattr(config.judge, judge_name)), batch_size=config.judge.batch_size)
+            judge = Judge.from_pretrained(
+                resolve(getattr(config.judge, judge_name)), batch_size=config.judge.batch_size
+            )
             for kind, pairs in (("rendered", rendered), ("generated", generated)):
                 row = accuracy(judge, pairs)
                 values = [f"{row[key]:.3f}" for key in ("decided_accuracy", "abstention", "first_position_rate")]
-                table.add_row({"path": "judge", "second_path": "second judge"}[judge_name], kind, str(row["n"]), *values)
+                table.add_row(
+                    {"path": "judge", "second_path": "second judge"}[judge_name], kind, str(row["n"]), *values
+                )
         console.print(table)
 
 

@@ -57,7 +57,8 @@ def aggregate(dimensions: dict[str, float]) -> dict[str, float]:
     known = {**QUALITY, **SEMANTIC}
     missing, unknown = known.keys() - dimensions.keys(), dimensions.keys() - known.keys()
     if missing or unknown:
-        parts = [f"{word} {', '.join(sorted(names))}" for word, names in (("missing", missing), ("unknown", unknown)) if names]
+        kinds = {"missing": missing, "unknown": unknown}
+        parts = [f"{kind} {', '.join(sorted(names))}" for kind, names in kinds.items() if names]
         raise InputError(f"VBench totals need exactly its 16 dimensions: {'; '.join(parts)}.")
     quality, semantic = _weighted_mean(dimensions, QUALITY), _weighted_mean(dimensions, SEMANTIC)
     return {"quality": quality, "semantic": semantic, "total": total(quality, semantic)}

@@ -1,7 +1,8 @@
 """What the loop asks of a text-to-video generator.
 
 A generator owns its forward: how prompts become conditioning, how noise is added, what the denoiser predicts, at which
-timesteps it is trained. The preference loss (``alignment.diffusion_dpo``) owns nothing about models, so one loss serves all.
+timesteps it is trained. The preference loss (``alignment.diffusion_dpo``) owns nothing about models, so one loss
+serves all.
 
 Tensors are batch first. Latents are (B, C, T, h, w), frames are uint8 (B, T, H, W, 3).
 """
@@ -29,7 +30,9 @@ class Generator(ABC):
     @classmethod
     @abstractmethod
     def from_pretrained(cls, path: str | Path, *, sampler: dict, dtype: torch.dtype = torch.float32) -> "Generator":
-        """Load the diffusers directory (or hub id) ``path``; ``sampler`` overrides fields of :class:`SamplerSettings`."""
+        """Load the diffusers directory (or hub id) ``path``; ``sampler`` overrides fields of
+        :class:`SamplerSettings`.
+        """
 
     @property
     @abstractmethod
@@ -50,7 +53,9 @@ class Generator(ABC):
 
     @abstractmethod
     def sample(self, prompt_embeds: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Draw one video for each row: final latents (B, C, T, h, w), float32. All randomness of row i comes from seed i."""
+        """Draw one video for each row: final latents (B, C, T, h, w), float32. All randomness of row i comes from
+        seed i.
+        """
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
@@ -72,8 +77,11 @@ class Generator(ABC):
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
-        """The denoiser's prediction, differentiable, in float32; ``settings[i]`` is how sample i was drawn (its w and fps)."""
+        """The denoiser's prediction, differentiable, in float32; ``settings[i]`` is how sample i was drawn (its w and
+        fps).
+        """
 
+    @abstractmethod
     def free_encoders(self) -> None:
         """Forget the text encoder and the autoencoder, which preference training from latents never needs."""
 

@@ -15,7 +15,9 @@ FAMILIES: dict[str, type[Generator]] = {"T2VTurboPipeline": T2VTurbo, "TextToVid
 """Generator class for each pipeline class that a ``model_index.json`` may name."""
 
 
-def load_generator(path: str | Path, *, sampler: dict | None = None, dtype: str = "float32", device: str = "cpu") -> Generator:
+def load_generator(
+    path: str | Path, *, sampler: dict | None = None, dtype: str = "float32", device: str = "cpu"
+) -> Generator:
     """Load the diffusers directory or hub id ``path``; ``sampler`` overrides the family's sampling settings.
 
     Raises InputError where it cannot be found or its pipeline class is not supported.

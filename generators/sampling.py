@@ -37,9 +37,9 @@ def sample_videos(
 ) -> Iterator[int]:
     """Draw ``items`` into ``output_dir`` and yield the number of videos after each batch (at once for those on disk).
 
-    Batches and shards are cut from the whole list, then shared out, so a video does not depend on the number of processes. A
-    shard is a parquet file of :class:`Sample`, a safetensors file of final latents and mp4 files; whole shards are kept on
-    resume. Paths in the records are relative to ``root``.
+    Batches and shards are cut from the whole list, then shared out, so a video does not depend on the number of
+    processes. A shard is a parquet file of :class:`Sample`, a safetensors file of final latents and mp4 files; whole
+    shards are kept on resume. Paths in the records are relative to ``root``.
     """
     size = batch_size * BATCHES_PER_SHARD
     starts = list(range(0, len(items), size))
@@ -53,7 +53,9 @@ def sample_videos(
         latents_path, records, latents = output_dir / f"latents_{name}.safetensors", [], []
         for offset in range(0, len(shard), batch_size):
             batch = shard[offset : offset + batch_size]
-            drawn = generator.sample(torch.stack([embeds[item.prompt.id] for item in batch]), [item.seed for item in batch])
+            drawn = generator.sample(
+                torch.stack([embeds[item.prompt.id] for item in batch]), [item.seed for item in batch]
+            )
             for item, frames in zip(batch, generator.decode(drawn).numpy(), strict=True):
                 path = output_dir / "videos" / f"{version}_{item.prompt.id}_{item.index:03d}.mp4"
                 write_video(path, frames, generator.settings.fps)

@@ -1,8 +1,8 @@
 """T2V-Turbo: a consistency-distilled text-to-video UNet in stock diffusers classes.
 
-Li et al., "T2V-Turbo" (2024). The UNet is ``UNet3DConditionModel`` with ``time_cond_proj_dim``; it takes an embedding of the
-guidance scale w itself (not w - 1, as diffusers' LCM pipelines do) and is sampled in a few steps of multistep consistency
-sampling, which ``LCMScheduler`` computes bit-equally when it is given the timesteps.
+Li et al., "T2V-Turbo" (2024). The UNet is ``UNet3DConditionModel`` with ``time_cond_proj_dim``; it takes an embedding
+of the guidance scale w itself (not w - 1, as diffusers' LCM pipelines do) and is sampled in a few steps of multistep
+consistency sampling, which ``LCMScheduler`` computes bit-equally when it is given the timesteps.
 """
 
 import math
@@ -27,8 +27,8 @@ from videoduet.records import SamplerSettings
 def turbo_timesteps(original_steps: int, num_steps: int) -> LongTensor:
     """The ``num_steps`` timesteps that T2V-Turbo's sampler visits, falling, from its grid of ``original_steps``.
 
-    With c = 1000 // O the grid is c·(1..O) - 1, taken backwards in strides of O // n. diffusers chooses differently where n
-    does not divide O. Raises ValueError unless 1 <= num_steps <= original_steps <= 1000.
+    With c = 1000 // O the grid is c·(1..O) - 1, taken backwards in strides of O // n. diffusers chooses differently
+    where n does not divide O. Raises ValueError unless 1 <= num_steps <= original_steps <= 1000.
     """
     if not 1 <= num_steps <= original_steps <= 1000:
         raise ValueError(f"need 1 <= num_steps <= original_steps <= 1000, not {num_steps} and {original_steps}")
@@ -45,7 +45,9 @@ def guidance_embedding(w: Tensor | float, dim: int = 256) -> Tensor:
     """Sinusoidal embedding (B, dim) of guidance scales w (B,): ``[sin(1000 w f), cos(1000 w f)]``, float32."""
     w = torch.as_tensor(w, dtype=torch.float32).reshape(-1) * 1000.0
     half = dim // 2
-    frequencies = torch.exp(torch.arange(half, dtype=torch.float32, device=w.device) * -(math.log(10000.0) / (half - 1)))
+    frequencies = torch.exp(
+        torch.arange(half, dtype=torch.float32, device=w.device) * -(math.log(10000.0) / (half - 1))
+    )
     angles = w[:, None] * frequencies[None]
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
@@ -74,14 +76,14 @@ class T2VTurboPipeline(DiffusionPipeline):
         scheduler: LCMScheduler,
     ):
         super().__init__()
-        self.register_modules(
-            vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
-        )
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
-        """Last hidden states (B, L, D) of the text encoder; padded with token 0 and without a mask, as it was trained."""
+        """Last hidden states (B, L, D) of the text encoder; padded with token 0 and without a mask, as it was
+        trained.
+        """
         tokens = self.tokenizer(
             list(prompts), padding="max_length", max_length=self.tokenizer.model_max_length, truncation=True,
             return_tensors="pt",
@@ -117,8 +119,8 @@ class T2VTurboPipeline(DiffusionPipeline):
     ) -> T2VTurboPipelineOutput:
         """Draw one video per prompt.
 
-        ``generator`` may be a list with one generator per video: then a video does not depend on its batch. ``guidance_scale``
-        is embedded as it is. ``output_type`` is 'np' (uint8 frames) or 'latent'.
+        ``generator`` may be a list with one generator per video: then a video does not depend on its batch.
+        ``guidance_scale`` is embedded as it is. ``output_type`` is 'np' (uint8 frames) or 'latent'.
         """
         if prompt_embeds is None:
             prompt_embeds = self.encode_prompt([prompt] if isinstance(prompt, str) else prompt)
@@ -133,7 +135,10 @@ class T2VTurboPipeline(DiffusionPipeline):
         denoised = latents
         for index, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             noise_prediction = self.unet(
-                latents.to(self.unet.dtype), timestep, prompt_embeds.to(device, self.unet.dtype), timestep_cond=embedding
+                latents.to(self.unet.dtype),
+                timestep,
+                prompt_embeds.to(device, self.unet.dtype),
+                timestep_cond=embedding,
             ).sample
             latents, denoised = self.scheduler.step(
                 noise_prediction.float(), timestep, latents, generator=generator, return_dict=False
@@ -145,7 +150,9 @@ class T2VTurboPipeline(DiffusionPipeline):
 
 
 class T2VTurbo(Generator):
-    """T2V-Turbo for sampling and preference training: ε-prediction on the student's own grid, w from each sample's record."""
+    """T2V-Turbo for sampling and preference training: ε-prediction on the student's own grid, w from each sample's
+    record.
+    """
 
     lora_targets: ClassVar[str] = (
         r".*(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2|resnets\.\d+\.conv[12]|time_emb_proj"
@@ -195,7 +202,8 @@ class T2VTurbo(Generator):
         return (self.pipeline.unet.config.in_channels, *size)
 
     def sample(self, prompt_embeds: Tensor, seeds: Sequence[int]) -> Tensor:
-        # The step noise has its own seed, so that the initial noise is `initial_noise(seed)` whatever the sampler draws.
+        # The step noise has its own seed, so that the initial noise is `initial_noise(seed)` whatever the sampler
+        # draws.
         device = self.denoiser.device
         latents = torch.stack([self.initial_noise(seed) for seed in seeds]).to(device)
         rngs = [torch.Generator().manual_seed((seed ^ 0x5DEECE66D) & (2**63 - 1)) for seed in seeds]

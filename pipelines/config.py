@@ -64,7 +64,8 @@ class GeneratorConfig:
     def __post_init__(self) -> None:
         if self.videos_per_prompt < 2:
             raise InputError(
-                f"generator.videos_per_prompt is {self.videos_per_prompt}, but a comparison needs two; set it to 2 or more.",
+                f"generator.videos_per_prompt is {self.videos_per_prompt}, but a comparison needs two; set it to 2 or "
+                "more.",
                 exit_code=2,
             )
 
@@ -132,8 +133,8 @@ class ScoreConfig:
 class RunConfig:
     """Align a text-to-video generator with a reasoning video judge, and keep the two improving each other.
 
-    Without arguments this runs the embedded shapes world: a tiny generator and a tiny judge, on a laptop, in minutes. The same
-    command resumes an interrupted run.
+    Without arguments this runs the embedded shapes world: a tiny generator and a tiny judge, on a laptop, in minutes.
+    The same command resumes an interrupted run.
 
     Attributes:
         run_dir: Where everything is kept; an unfinished run there is resumed.
@@ -146,7 +147,8 @@ class RunConfig:
         pairs: Which pairs become labels.
         align: Diffusion-DPO.
         score: Final measurement.
-        launch: An accelerate config for phases named in it (sample, refresh, rank, align, score), e.g. '{sample: sample.yaml}'; such a
+        launch: An accelerate config for phases named in it (sample, refresh, rank, align, score), e.g. '{sample:
+        sample.yaml}'; such a
             phase runs as its own 'accelerate launch'.
     """
 
@@ -183,7 +185,9 @@ EARLIEST_PHASE = {
 
 
 def resolve(path: str) -> str:
-    """A path as given where it exists, else below the installed package (its recipes and tiny models), else as given (a hub id)."""
+    """A path as given where it exists, else below the installed package (its recipes and tiny models), else as given
+    (a hub id).
+    """
     if not Path(path).exists() and (PACKAGE_ROOT / path).exists():
         return str(PACKAGE_ROOT / path)
     return path
@@ -195,11 +199,15 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[RunConfig, Any]:
     Wrong usage (an unknown key, a wrong type) ends the program with exit code 2 and a message that names it.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = ArgumentParser(prog="python -m pipelines.united_finetune", description=RunConfig.__doc__.split("Attributes:")[0])
+    parser = ArgumentParser(
+        prog="python -m pipelines.united_finetune", description=RunConfig.__doc__.split("Attributes:")[0]
+    )
     parser.add_argument("--config", action="config", help="YAML recipe; the embedded shapes world is used without one")
     parser.add_class_arguments(RunConfig, None, fail_untyped=False)
     parser.add_argument("--plan", action="store_true", help="print what the run would cost, and stop")
-    parser.add_argument("--from", dest="from_phase", type=str | None, default=None, help="start a sibling run at this phase")
+    parser.add_argument(
+        "--from", dest="from_phase", type=str | None, default=None, help="start a sibling run at this phase"
+    )
     parser.add_argument("--merge", action="store_true", help="also export whole models to final/merged_*")
     if not any(argument.split("=")[0] == "--config" for argument in arguments):
         arguments = ["--config", str(PACKAGE_ROOT / DEFAULT_RECIPE), *arguments]

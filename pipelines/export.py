@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import AutoProcessor
 
 from generators.loading import load_generator, with_adapter
 from pipelines.config import resolve
 from pipelines.run import Run
 from reward_model.judge import base_directory, load_model
-from transformers import AutoProcessor
 from videoduet.store import atomic_path
 
 
@@ -21,7 +21,12 @@ def export_final(run: Run, *, merge: bool = False) -> None:
     """
     final, rounds, config = run.directory.phase("final"), run.config.rounds, run.config
     generator, judge = run.generator_adapter(rounds), run.judge_adapter(rounds - 1)
-    _copy(generator, final / "generator", lambda: load_generator(resolve(config.generator.path)).denoiser, config.generator.path)
+    _copy(
+        generator,
+        final / "generator",
+        lambda: load_generator(resolve(config.generator.path)).denoiser,
+        config.generator.path,
+    )
     if config.judge.path is not None:
         _copy(judge, final / "judge", lambda: load_model(resolve(config.judge.path)), config.judge.path)
     if not merge:

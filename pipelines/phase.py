@@ -22,7 +22,9 @@ def guarded(command: Callable[[], None], resume: str) -> None:
         console.print(f"\nStopped. Nothing is lost; go on with: {resume}", soft_wrap=True, markup=False)
         sys.exit(130)
     except OSError as error:
-        console.print(f"error: {error.strerror}: {error.filename}; free space or mend permissions, then: {resume}", markup=False)
+        console.print(
+            f"error: {error.strerror}: {error.filename}; free space or mend permissions, then: {resume}", markup=False
+        )
         sys.exit(1)
 
 

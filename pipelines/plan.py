@@ -20,7 +20,9 @@ def counts(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
     refreshes = rounds - 1 if config.refresh.enabled and config.refresh.original_data else 0
     # A refresh asks for a knockout, the challenge of the loser before, and two equal pairs of each prompt.
     refreshing = 2 * prompts * (n - 1 + 1 + 2) * refreshes
-    grpo = config.refresh.training.steps * config.refresh.training.pairs_per_step * config.refresh.training.num_generations
+    grpo = (
+        config.refresh.training.steps * config.refresh.training.pairs_per_step * config.refresh.training.num_generations
+    )
     pairs = prompts * config.pairs.pairs_per_prompt
     draws = pairs * config.align.epochs * config.align.draws_per_pair
     if config.align.max_steps is not None:
@@ -41,13 +43,17 @@ def print_plan(config: RunConfig) -> dict[str, int]:
     prompts = read_prompts(resolve(config.prompts.train))[: config.prompts.limit]
     held_out = read_prompts(resolve(config.prompts.held_out))
     plan = counts(config, len(prompts), len(held_out))
-    generator = load_generator(resolve(config.generator.path), sampler=config.generator.sampler, dtype=config.generator.dtype)
+    generator = load_generator(
+        resolve(config.generator.path), sampler=config.generator.sampler, dtype=config.generator.dtype
+    )
     batch = min(config.generator.batch_size, len(prompts))
     embeds = generator.encode_prompts([prompt.text for prompt in prompts[:batch]])
     started = time.perf_counter()
     frames = generator.decode(generator.sample(embeds, range(batch)))
     rate = batch / (time.perf_counter() - started)
-    table = Table(title=f"Plan: {len(prompts)} prompts × {config.generator.videos_per_prompt} videos × {config.rounds} rounds")
+    table = Table(
+        title=f"Plan: {len(prompts)} prompts × {config.generator.videos_per_prompt} videos × {config.rounds} rounds"
+    )
     table.add_column("what")
     table.add_column("how much", justify="right")
     for name, value in plan.items():
@@ -56,5 +62,3 @@ def print_plan(config: RunConfig) -> dict[str, int]:
     table.add_row("videos on disk, at most (GB)", f"{plan['videos'] * frames[0].numel() / 1e9 / 4:.2f}")
     console.print(table)
     return plan
-
-

@@ -26,7 +26,9 @@ def rank(run: Run, round: int) -> None:
     prompts = labelled_prompts(run, round)
     starts = range(0, len(prompts), PROMPTS_PER_SHARD)
     shards = [(start // PROMPTS_PER_SHARD, prompts[start : start + PROMPTS_PER_SHARD]) for start in starts]
-    mine = [(output / f"comparisons_{number:05d}.parquet", shard) for number, shard in shards][state.process_index :: state.num_processes]
+    mine = [(output / f"comparisons_{number:05d}.parquet", shard) for number, shard in shards][
+        state.process_index :: state.num_processes
+    ]
     total = sum(len(videos[prompt.id]) * (len(videos[prompt.id]) - 1) // 2 for _, shard in mine for prompt in shard)
     for _ in track(_compare(run, round, mine, videos), f"round {round}: rank", total=total, advance=int):
         pass
@@ -70,7 +72,9 @@ def _select(run: Run, round: int) -> None:
     skipped, pairs = None, []
     if follows_position(statistics):
         rate = statistics["first_position_rate"]
-        skipped = f"The judge follows position (the video shown first won {rate:.0%} of showings), so it gives no pairs."
+        skipped = (
+            f"The judge follows position (the video shown first won {rate:.0%} of showings), so it gives no pairs."
+        )
     else:
         pairs = select_pairs(rank_prompts(comparisons), comparisons, rounds, run.config.pairs)
         if not pairs:

@@ -15,7 +15,8 @@ from videoduet.store import read_records, write_json, write_records
 
 
 def refresh(run: Run, round: int) -> None:
-    """GRPO-train D_(round - 1) on new win/lose pairs and its original data; kept only if it holds up on unseen pairs."""
+    """GRPO-train D_(round - 1) on new win/lose pairs and its original data; kept only if it holds up on unseen pairs.
+    """
     output, config = run.directory.phase("refresh", round), run.config.refresh
     reason = _why_off(run, round)
     if reason:
@@ -56,7 +57,9 @@ def _why_off(run: Run, round: int) -> str | None:
     if run.config.judge.factory is not None:
         return "The judge is no model that could be trained (judge.factory)."
     if run.config.refresh.original_data is None or run.config.refresh.held_out_data is None:
-        return "There is none of the judge's original data to keep it honest (refresh.original_data, refresh.held_out_data)."
+        return (
+            "There is none of the judge's original data to keep it honest (refresh.original_data, refresh.held_out_data)."
+        )
     return None
 
 
@@ -81,8 +84,9 @@ def _refreshing_prompts(run: Run, round: int) -> list[Prompt]:
 def generated_labels(run: Run, round: int, judge: PairwiseJudge) -> list[LabelledPair]:
     """Pairs of generated videos that D_(round - 1) decided in both orders, with absolute paths.
 
-    *across*: the best new video of a prompt, where it is preferred to the loser of the round before. *within*: pairs of one
-    version, old (that round's preference pairs) and new (the knockout), so that telling versions apart earns nothing.
+    *across*: the best new video of a prompt, where it is preferred to the loser of the round before. *within*: pairs
+    of one version, old (that round's preference pairs) and new (the knockout), so that telling versions apart earns
+    nothing.
     """
     prompts = {prompt.id: prompt for prompt in _refreshing_prompts(run, round)}
     new, old = _videos(run, round), _videos(run, round - 1)
@@ -92,7 +96,7 @@ def generated_labels(run: Run, round: int, judge: PairwiseJudge) -> list[Labelle
     for pair in pairs:
         if pair.prompt_id not in losers or pair.margin > losers[pair.prompt_id].margin:
             losers[pair.prompt_id] = pair
-    groups = {prompt_id: [v for v in new[prompt_id].values()] for prompt_id in prompts if prompt_id in new}
+    groups = {prompt_id: list(new[prompt_id].values()) for prompt_id in prompts if prompt_id in new}
     best, played = best_by_knockout(judge, prompts, groups)
     challenges = [
         VideoPair(prompt=prompts[prompt_id], first=best[prompt_id], second=old[prompt_id][pair.rejected_id])
@@ -160,7 +164,9 @@ def _newer_preferred(run: Run, round: int, before: PairwiseJudge, after: Pairwis
     pairs = [
         VideoPair(prompt=prompt, first=newer, second=older)
         for prompt in run.prompts
-        for newer, older in list(zip(new.get(prompt.id, {}).values(), old.get(prompt.id, {}).values(), strict=False))[:2]
+        for newer, older in list(zip(new.get(prompt.id, {}).values(), old.get(prompt.id, {}).values(), strict=False))[
+            :2
+        ]
     ]
     by_ids = {(pair.first.id, pair.second.id): pair for pair in pairs}
     equal = [by_ids[c.first_id, c.second_id] for c in before.compare(pairs) if c.status in ("tie", "disagreement")]

@@ -151,4 +151,3 @@ def read_prompts(path: str) -> list[Prompt]:
     if not texts:
         raise InputError(f"Prompts file {path} is empty; give a text file with one prompt a line.")
     return [Prompt.of(text, source=file.name) for text in texts]
-

@@ -41,7 +41,10 @@ def score(run: Run, round: int = 0) -> None:
     state.wait_for_everyone()
     if state.is_main_process:
         win_rate = {name: _win_rates(run, name, judge) for name, judge in _judges(run)}
-        vbench = {"available": False, "reason": "VBench needs its own environment, which this version does not set up yet."}
+        vbench = {
+            "available": False,
+            "reason": "VBench needs its own environment, which this version does not set up yet.",
+        }
         names = [f"G_{version}" for version in range(versions)]
         write_json(output / "summary.json", {"versions": names, "win_rate": win_rate, "vbench": vbench})
         run.directory.finish(output, samples=len(items) * versions)

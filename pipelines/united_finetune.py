@@ -1,7 +1,7 @@
-"""The whole loop: ``python -m pipelines.united_finetune [--config FILE] [--run_dir DIR] [--seed N] [--rounds R] [--plan]``.
+"""The whole loop: ``python -m pipelines.united_finetune [--config FILE] [--run_dir DIR] [--seed N] [--rounds R]``.
 
-Each round samples videos, refreshes the judge on them, lets it rank them and aligns the generator to its preferences; after the
-last round every version is scored. Without arguments this runs the embedded shapes world on a laptop.
+Each round samples videos, refreshes the judge on them, lets it rank them and aligns the generator to its preferences;
+after the last round every version is scored. Without arguments this runs the embedded shapes world on a laptop.
 """
 
 import dataclasses

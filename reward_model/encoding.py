@@ -19,7 +19,9 @@ VIDEO_TOKEN = "<|video_pad|>"
 
 @dataclass(frozen=True)
 class VideoInputs:
-    """One video as the vision tower takes it: patches (n, d) float32, grid (3,) = (t, h, w) and seconds per temporal patch."""
+    """One video as the vision tower takes it: patches (n, d) float32, grid (3,) = (t, h, w) and seconds per temporal
+    patch.
+    """
 
     patches: Tensor
     grid: Tensor
@@ -60,7 +62,9 @@ class ShowingEncoder:
         return self._videos[path]
 
     def showing(self, messages: Sequence[dict]) -> Showing:
-        """Tokenise ``messages`` with the generation prompt; every video placeholder becomes as many tokens as it needs."""
+        """Tokenise ``messages`` with the generation prompt; every video placeholder becomes as many tokens as it
+        needs.
+        """
         paths = [
             part["video"]
             for message in messages
@@ -80,7 +84,8 @@ class ShowingEncoder:
         return Showing(self.processor.tokenizer(expanded).input_ids, videos, paths)
 
     def collate(self, showings: Sequence[Showing], *, pixels: bool) -> dict[str, Tensor]:
-        """Left-padded model inputs for a batch; ``pixels=False`` leaves the patches out (their features are at hand)."""
+        """Left-padded model inputs for a batch; ``pixels=False`` leaves the patches out (their features are at hand).
+        """
         length, pad = max(len(showing.ids) for showing in showings), self.processor.tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (length - len(showing.ids)) + showing.ids for showing in showings])
         mask = torch.tensor([[0] * (length - len(showing.ids)) + [1] * len(showing.ids) for showing in showings])
@@ -111,7 +116,9 @@ def _without_nones(messages: Sequence[dict]) -> list[dict]:
         if isinstance(message["content"], str)
         else {
             **message,
-            "content": [{key: value for key, value in part.items() if value is not None} for part in message["content"]],
+            "content": [
+                {key: value for key, value in part.items() if value is not None} for part in message["content"]
+            ],
         }
         for message in messages
     ]

@@ -1,8 +1,8 @@
 """GRPO for video judges: the smallest subclass of TRL's GRPOTrainer that carries videos.
 
-TRL wires only images: a video in a prompt reaches generation, but the log-probability forward sees no pixels, silently. Here
-videos travel as paths in the prompt, are decoded once each, and are carried to every forward as a per-sample list, a form
-that TRL shuffles and splits with the batch.
+TRL wires only images: a video in a prompt reaches generation, but the log-probability forward sees no pixels,
+silently. Here videos travel as paths in the prompt, are decoded once each, and are carried to every forward as a
+per-sample list, a form that TRL shuffles and splits with the batch.
 """
 
 from typing import Any

@@ -76,12 +76,19 @@ def base_directory(path: str | Path) -> str:
 class Judge:
     """A judge backed by a transformers vision-language model (Qwen2.5-VL).
 
-    Answers are greedy. ``batch_size`` counts showings (two for each pair). Vision tokens are computed once per video and kept
-    for the last ``keep`` videos, however many pairs they appear in.
+    Answers are greedy. ``batch_size`` counts showings (two for each pair). Vision tokens are computed once per video
+    and kept for the last ``keep`` videos, however many pairs they appear in.
     """
 
     def __init__(
-        self, model: torch.nn.Module, processor, prompt: JudgePrompt, *, judge_id: str, batch_size: int = 64, keep: int = 512
+        self,
+        model: torch.nn.Module,
+        processor,
+        prompt: JudgePrompt,
+        *,
+        judge_id: str,
+        batch_size: int = 64,
+        keep: int = 512,
     ):
         self.model, self.prompt, self.batch_size, self.keep = model.eval(), prompt, batch_size, keep
         self.tokenizer = processor.tokenizer

@@ -26,8 +26,8 @@ def _named(sign: str, word: str, ordinal: str) -> re.Pattern[str]:
 
 
 _PATTERNS: dict[Choice, re.Pattern[str]] = {
-    "first": _named("[1a]", "one", "first"),
-    "second": _named("[2b]", "two", "second"),
+    "first": _named("[1a]", "one", "(?:first|1st)"),
+    "second": _named("[2b]", "two", "(?:second|2nd)"),
     "tie": _TIE,
 }
 
@@ -48,9 +48,9 @@ def parse_choice(text: str) -> Choice | None:
     """Which video an answer names: 'first', 'second', 'tie', or None where it cannot be told.
 
     Reads ``<answer>…</answer>`` after the last ``</think>``; a missing or cut closing tag is forgiven. 'Video A', '1',
-    '**Video 1**' and 'the first video is better' all name the first. Without tags, the text there must be such a choice and
-    nothing else. None: a refusal, answers that differ, an answer with more in it ('1 or 2', 'Video 1 is not better'), and an
-    answer inside a thought that is not closed, unless it is complete and the last word.
+    '**Video 1**' and 'the first video is better' all name the first. Without tags, the text there must be such a
+    choice and nothing else. None: a refusal, answers that differ, an answer with more in it ('1 or 2', 'Video 1 is not
+    better'), and an answer inside a thought that is not closed, unless it is complete and the last word.
     """
     text = text.lower().strip()
     text = text[text.rfind("</think>") + len("</think>") :] if "</think>" in text else text

@@ -12,8 +12,8 @@ FILE_NAME = "judge_prompt.json"
 class JudgePrompt:
     """The wording of a comparison.
 
-    ``question`` may hold ``{prompt}``, the text the videos were drawn from. ``labels`` are how the answer names the first and the
-    second video; each must be one token, so that their logits can be compared (the words around them stay free).
+    ``question`` may hold ``{prompt}``, the text the videos were drawn from. ``labels`` are how the answer names the
+    first and the second video; each must be one token, so that their logits can be compared.
     ``num_frames`` is how many evenly spaced frames of each video are shown.
     """
 
@@ -51,13 +51,14 @@ class JudgePrompt:
 
 
 DEFAULT_PROMPT = JudgePrompt(
-    system="You compare AI-generated videos. Think first, inside <think></think>; then answer inside <answer></answer>.",
+    system="You compare AI-generated videos. Think inside <think></think>; then answer inside <answer></answer>.",
     before_first="Video 1:",
     before_second="Video 2:",
     question=(
         "Both videos were generated from this prompt: {prompt}\n"
         "Which is better in visual quality, temporal consistency, dynamic degree and agreement with the prompt? "
-        "Reason about each in <think></think>, then give only the number of the better video, 1 or 2, in <answer></answer>."
+        "Reason about each in <think></think>, then give only the number of the better video, 1 or 2, in "
+        "<answer></answer>."
     ),
 )
 """For a general vision-language model such as Qwen2.5-VL."""

@@ -1,4 +1,6 @@
-"""The judge's refresh: what it learns from a round's videos, and whether the learned judge is kept (VQ-Insight, stage 3)."""
+"""The judge's refresh: what it learns from a round's videos, and whether the learned judge is kept (VQ-Insight, stage
+3).
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,15 +25,21 @@ def read_labelled_pairs(path: str | Path) -> list[LabelledPair]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
-            first, second = (Video(id=f"{path.stem}/{row[side]}", path=str(path.parent / row[side])) for side in ("first", "second"))
+            first, second = (
+                Video(id=f"{path.stem}/{row[side]}", path=str(path.parent / row[side])) for side in ("first", "second")
+            )
             label = row["preferred"]
             if label not in ("first", "second"):
                 raise ValueError(f"preferred is {label!r}")
             pairs.append(
-                LabelledPair(prompt=Prompt.of(row["prompt"]), first=first, second=second, preferred=label, source=path.stem)
+                LabelledPair(
+                    prompt=Prompt.of(row["prompt"]), first=first, second=second, preferred=label, source=path.stem
+                )
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}, line {number}: cannot be used ({error}); give prompt, first, second, preferred.") from error
+            raise InputError(
+                f"{path}, line {number}: cannot be used ({error}); give prompt, first, second, preferred."
+            ) from error
     return pairs
 
 
@@ -40,8 +48,8 @@ def best_by_knockout(
 ) -> tuple[dict[str, Video], list[Comparison]]:
     """The best video of each prompt by ``judge``, with N - 1 comparisons instead of N(N-1)/2, and those comparisons.
 
-    Losers go out; where the judge does not decide, the video with the higher probability stays (the earlier one, if none is
-    given). All prompts play each stage at once, in one call of the judge.
+    Losers go out; where the judge does not decide, the video with the higher probability stays (the earlier one, if
+    none is given). All prompts play each stage at once, in one call of the judge.
     """
     alive = {prompt_id: list(group) for prompt_id, group in videos.items() if group}
     played: list[Comparison] = []
@@ -88,9 +96,16 @@ def labels_from(
 
 
 def mixture(
-    new: Sequence[LabelledPair], within: Sequence[LabelledPair], original: Sequence[LabelledPair], *, share: float, seed: int
+    new: Sequence[LabelledPair],
+    within: Sequence[LabelledPair],
+    original: Sequence[LabelledPair],
+    *,
+    share: float,
+    seed: int,
 ) -> list[LabelledPair]:
-    """Training pairs: all ``new`` (across versions), as many ``within`` one version, and ``share`` of the original data."""
+    """Training pairs: all ``new`` (across versions), as many ``within`` one version, and ``share`` of the original
+    data.
+    """
     rng = np.random.default_rng(seed_for(seed, "mixture"))
 
     def draw(pairs: Sequence[LabelledPair], count: int) -> list[LabelledPair]:
@@ -105,8 +120,9 @@ def mixture(
 def accuracy(judge: PairwiseJudge, pairs: Sequence[LabelledPair]) -> dict[str, float | int | None]:
     """How a judge does on labelled pairs.
 
-    ``accuracy`` counts an abstention ½; ``decided_accuracy`` leaves abstentions out (None: nothing decided); ``abstention`` is
-    their share; ``first_position_rate`` how often the position shown first won; ``n`` the number of pairs.
+    ``accuracy`` counts an abstention ½; ``decided_accuracy`` leaves abstentions out (None: nothing decided);
+    ``abstention`` is their share; ``first_position_rate`` how often the position shown first won; ``n`` the number of
+    pairs.
     """
     labels = {(pair.prompt.id, pair.first.id, pair.second.id): pair.preferred for pair in pairs}
     right = decided = first = showings = 0

@@ -4,11 +4,14 @@ import re
 
 from reward_model.parsing import Choice
 
-_FORMAT = re.compile(r"\s*<think>.*?</think>\s*<answer>.*?</answer>\s*", re.DOTALL)
+_FORMAT = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
 
 
 def format_reward(text: str) -> float:
-    """1.0 where a completion is one ``<think>…</think><answer>…</answer>``, else 0.0 (VQ-Insight, format reward)."""
+    """1.0 where a completion is ``<think>…</think><answer>…</answer>`` from its first character to its last, else 0.0.
+
+    VQ-Insight's format reward, as released: it says nothing about what is inside the tags.
+    """
     return float(_FORMAT.fullmatch(text) is not None)
 
 

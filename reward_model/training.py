@@ -35,7 +35,9 @@ class GRPOTraining:
     pairs_per_step: int = field(default=8, metadata={"help": "labelled pairs in a step", "role": "identity"})
     num_generations: int = field(default=8, metadata={"help": "rollouts for each pair (the group)", "role": "identity"})
     learning_rate: float = field(default=1e-4, metadata={"help": "peak learning rate of the LoRA", "role": "identity"})
-    kl_weight: float = field(default=0.02, metadata={"help": "weight of the KL to the judge before GRPO", "role": "identity"})
+    kl_weight: float = field(
+        default=0.02, metadata={"help": "weight of the KL to the judge before GRPO", "role": "identity"}
+    )
     format_weight: float = field(default=0.2, metadata={"help": "weight of the format reward", "role": "identity"})
     lora_rank: int = field(default=16, metadata={"help": "rank of the LoRA", "role": "identity"})
     micro_batch: int = field(default=64, metadata={"help": "rollouts in one forward", "role": "execution"})
@@ -54,7 +56,9 @@ def tags_reward(completions: list, **_) -> list[float]:
 
 
 def showings(pairs: Sequence[LabelledPair], prompt: JudgePrompt, seed: int) -> list[dict]:
-    """One row per pair, in a seeded 50/50 order with the label flipped to match, so that no position is worth learning."""
+    """One row per pair, in a seeded 50/50 order with the label flipped to match, so that no position is worth
+    learning.
+    """
     rows = []
     for index, pair in enumerate(pairs):
         swap = bool(np.random.default_rng(seed_for(seed, "order", index)).integers(2))
@@ -89,7 +93,9 @@ def _last_checkpoint(directory: Path) -> str | None:
     return found[max(found)] if found else None
 
 
-def _arguments(config: GRPOTraining, output_dir: Path, max_new_tokens: int, suppressed: list[int], seed: int) -> GRPOConfig:
+def _arguments(
+    config: GRPOTraining, output_dir: Path, max_new_tokens: int, suppressed: list[int], seed: int
+) -> GRPOConfig:
     rollouts = config.pairs_per_step * config.num_generations
     micro_batch = min(config.micro_batch, rollouts)
     return GRPOConfig(
@@ -135,7 +141,8 @@ def train_judge(
 
     ``adapter`` (a LoRA on the same base) is where training starts; the KL reference is the base without any adapter.
     Interrupted, the same call goes on at the last whole checkpoint and ends with the same bytes. The summary holds
-    ``steps``, ``pairs``, ``reward_first`` and ``reward_last`` (means over the first and last tenth of the steps, at least one).
+    ``steps``, ``pairs``, ``reward_first`` and ``reward_last`` (means over the first and last tenth of the steps, at
+    least one).
     """
     base = base_directory(path)
     model, processor, prompt = load_model(path), AutoProcessor.from_pretrained(base), JudgePrompt.load(base)
@@ -151,14 +158,17 @@ def train_judge(
         model=model,
         processing_class=processor,
         reward_funcs=[accuracy_reward, tags_reward],
-        args=_arguments(config, checkpoints, prompt.max_new_tokens, [tokens(name) for name in SPECIAL_VISION_TOKENS], seed),
+        args=_arguments(
+            config, checkpoints, prompt.max_new_tokens, [tokens(name) for name in SPECIAL_VISION_TOKENS], seed
+        ),
         train_dataset=Dataset.from_list(showings(pairs, prompt, seed)),
         peft_config=lora,
         callbacks=[_Marks(on_step)],
         encoder=ShowingEncoder(processor, prompt.num_frames),
     )
     if adapter is not None:
-        # A PeftModel handed to the trainer would get a copy of its adapter as reference; the reference here is the base.
+        # A PeftModel handed to the trainer would get a copy of its adapter as reference; the reference here is the
+        # base.
         set_peft_model_state_dict(trainer.model, load_file(Path(adapter) / "adapter_model.safetensors"))
     trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
     with atomic_path(output_dir / "adapter") as temporary:

@@ -1,4 +1,6 @@
-"""The embedded default: a world of moving shapes with exact ground truth, an oracle, and the tiny models that live in it."""
+"""The embedded default: a world of moving shapes with exact ground truth, an oracle, and the tiny models that live in
+it.
+"""
 
 from shapes_world.oracle import oracle_score
 from shapes_world.world import Scene, all_scenes, render

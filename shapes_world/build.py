@@ -1,8 +1,8 @@
 """Rebuild everything that ships with shapes world from nothing: ``python -m shapes_world.build --output DIR``.
 
-In order: the generator (autoencoder, diffusion teacher, consistency student), the judge (describe, compare, GRPO), the second
-judge (another seed and disjoint clips from the comparison stage on), the prompt lists and the judge's original data. Finished stages
-are kept in ``DIR/work``; an interrupted build goes on with the first one missing.
+In order: the generator (autoencoder, diffusion teacher, consistency student), the judge (describe, compare, GRPO), the
+second judge (another seed and disjoint clips from the comparison stage on), the prompt lists and the judge's original
+data. Finished stages are kept in ``DIR/work``; an interrupted build goes on with the first one missing.
 """
 
 import json
@@ -66,7 +66,8 @@ def reinforce(taught: Path, output: Path, work: Path, build: Build, vae: Autoenc
     pairs = write_pairs(clip_pairs(build.grpo_pairs, seed, vae), work / f"grpo_{seed}" / "pairs.jsonl")
     with track_steps(f"judge {seed}: GRPO") as on_step:
         summary = train_judge(
-            taught, pairs, work / f"grpo_{seed}", build.grpo, seed=seed, on_step=lambda step: on_step({"step": step, "steps": build.grpo.steps})
+            taught, pairs, work / f"grpo_{seed}", build.grpo, seed=seed, on_step=lambda step: on_step({"step": step,
+            "steps": build.grpo.steps})
         )  # fmt: skip
     console.print(f"judge {seed}: mean reward {summary['reward_first']:.3f} to {summary['reward_last']:.3f}")
     with atomic_path(output) as temporary:
@@ -103,7 +104,7 @@ def build_all(build: Build, output: Path) -> None:
     write_pairs(clip_pairs(build.held_out_pairs, 300, vae), output / "judge_data" / "held_out.jsonl")
 
 
-def main(output: Path, build: Build = Build(), keep_work: bool = True) -> None:  # noqa: B008
+def main(output: Path, build: Build = Build(), keep_work: bool = True) -> None:
     """Train the tiny generator and both tiny judges from nothing.
 
     Args:

@@ -1,7 +1,7 @@
 """Train the tiny text-to-video generator from nothing: autoencoder, diffusion teacher, consistency student.
 
-The student is T2V-Turbo's kind of model: latent consistency distillation (Luo et al. 2023) of a classifier-free-guided teacher
-into a UNet that takes the guidance scale as an embedding.
+The student is T2V-Turbo's kind of model: latent consistency distillation (Luo et al. 2023) of a classifier-free-guided
+teacher into a UNet that takes the guidance scale as an embedding.
 """
 
 import copy
@@ -47,8 +47,9 @@ def train_autoencoder(build: GeneratorBuild, videos: np.ndarray) -> AutoencoderK
     """AutoencoderKL of single frames: 32×32×3 to 8×8×4, trained on reconstruction with a light KL term."""
     torch.manual_seed(build.seed)
     vae = AutoencoderKL(
-        block_out_channels=(16, 32, 32), down_block_types=("DownEncoderBlock2D",) * 3, up_block_types=("UpDecoderBlock2D",) * 3,
-        latent_channels=4, norm_num_groups=8, sample_size=SIZE, layers_per_block=1, mid_block_add_attention=False,
+        block_out_channels=(16, 32, 32), down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=4, norm_num_groups=8, sample_size=SIZE,
+        layers_per_block=1, mid_block_add_attention=False,
     )  # fmt: skip
     frames = torch.from_numpy(videos).flatten(0, 1).permute(0, 3, 1, 2)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
@@ -92,9 +93,10 @@ def new_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
     torch.manual_seed(seed)
     return CLIPTextModel(
         CLIPTextConfig(
-            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-            max_position_embeddings=tokenizer.model_max_length, hidden_act="gelu", bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+            vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2,
+            num_attention_heads=4, max_position_embeddings=tokenizer.model_max_length, hidden_act="gelu",
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
         )
     )  # fmt: skip
 
@@ -165,12 +167,16 @@ def distil(
         noisy = scheduler.add_noise(latents[rows], noise, t)
         with torch.no_grad():
             both = teacher(
-                torch.cat([noisy, noisy]), torch.cat([t, t]), torch.cat([text[rows], empty_text.expand(len(rows), -1, -1)])
+                torch.cat([noisy, noisy]),
+                torch.cat([t, t]),
+                torch.cat([text[rows], empty_text.expand(len(rows), -1, -1)]),
             ).sample
             conditional, unconditional = both.chunk(2)
             guided = unconditional + w.view(-1, 1, 1, 1, 1) * (conditional - unconditional)
             stepped = scheduler.add_noise(_denoise(scheduler, noisy, guided, t), guided, s)
-            goal = _denoise(scheduler, stepped, average.module(stepped, s, text[rows], timestep_cond=embedding).sample, s)
+            goal = _denoise(
+                scheduler, stepped, average.module(stepped, s, text[rows], timestep_cond=embedding).sample, s
+            )
         answer = _denoise(scheduler, noisy, student(noisy, t, text[rows], timestep_cond=embedding).sample, t)
         loss = F.huber_loss(answer, goal, delta=0.1)
         optimizer.zero_grad()

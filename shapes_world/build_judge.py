@@ -1,7 +1,7 @@
 """Train the tiny judge from nothing: describe one clip, then compare two in words; GRPO comes after (``build``).
 
-Trained straight on "1 or 2" so small a model stays at chance, and trained to compare from the start it copies the prompt
-instead of looking. So it first learns to describe single clips without their prompt.
+Trained straight on "1 or 2" so small a model stays at chance, and trained to compare from the start it copies the
+prompt instead of looking. So it first learns to describe single clips without their prompt.
 """
 
 from dataclasses import dataclass
@@ -72,7 +72,8 @@ def new_judge(processor: Qwen2_5_VLProcessor, seed: int) -> Qwen2_5_VLForConditi
     )  # fmt: skip
     vision = dict(
         depth=2, hidden_size=64, intermediate_size=160, num_heads=4, out_hidden_size=128, patch_size=PATCH,
-        spatial_merge_size=MERGE, temporal_patch_size=2, window_size=SIZE, fullatt_block_indexes=[0, 1], tokens_per_second=4,
+        spatial_merge_size=MERGE, temporal_patch_size=2, window_size=SIZE, fullatt_block_indexes=[0, 1],
+        tokens_per_second=4,
     )  # fmt: skip
     config = Qwen2_5_VLConfig(
         text_config=text, vision_config=vision, tie_word_embeddings=True, image_token_id=token("<|image_pad|>"),
@@ -97,7 +98,9 @@ class Lessons:
         patches = []
         for start in range(0, len(self.clips), 64):
             videos = [torch.from_numpy(clip.frames).permute(0, 3, 1, 2) for clip in self.clips[start : start + 64]]
-            values = processor.video_processor(videos, return_tensors="pt", return_metadata=False)["pixel_values_videos"]
+            values = processor.video_processor(videos, return_tensors="pt", return_metadata=False)[
+                "pixel_values_videos"
+            ]
             patches.append(values.view(len(videos), -1, values.shape[-1]).half())
         self.patches = torch.cat(patches)
         self.grid = torch.tensor([NUM_FRAMES // 2, SIZE // PATCH, SIZE // PATCH])
@@ -117,7 +120,8 @@ class Lessons:
         return PROMPT.messages(pair.prompt.prompt, "", ""), text, rows[::-1] if swap else rows
 
     def batch(self, lessons: list[tuple[list[dict], str, list[int]]]) -> tuple[dict[str, Tensor], Tensor]:
-        """Model inputs, and the weight of each token in the loss: 0 in questions, 1 in answers, more for the verdict."""
+        """Model inputs, and the weight of each token in the loss: 0 in questions, 1 in answers, more for the verdict.
+        """
         ids, weights, rows = [], [], []
         for messages, answer, videos in lessons:
             question = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -167,7 +171,8 @@ def _train(model: nn.Module, lessons: Lessons, steps: int, build: JudgeBuild, co
         optimizer.step()
         schedule.step()
         if step % 50 == 0:
-            # Answers of one kind are aligned at the right edge, so a column is a word of the description or the verdict.
+            # Answers of one kind are aligned at the right edge, so a column is a word of the description or the
+            # verdict.
             kind = "verdict" if weight.max() > 1 else "words"
             right = (logits.argmax(-1) == goal).float().mean(0)
             columns = [-3] if kind == "verdict" else [-10, -9, -8, -7, -6, -4, -2]

@@ -45,10 +45,10 @@ class DamagedClip:
 
 def reasoning(first: DamagedClip, second: DamagedClip, prompt: Scene) -> str:
     """The thought and answer that a comparison should get; a draw is decided by the finer truth behind the levels."""
-    parts = [
-        f"{name} {clip.description} match {round(clip.alignment(prompt) * 5)} total {round(clip.overall(prompt) * 3 * LEVELS)}"
-        for name, clip in (("1", first), ("2", second))
-    ]
+    parts = []
+    for name, clip in (("1", first), ("2", second)):
+        match, total = round(clip.alignment(prompt) * 5), round(clip.overall(prompt) * 3 * LEVELS)
+        parts.append(f"{name} {clip.description} match {match} total {total}")
     better = "1" if first.overall(prompt) > second.overall(prompt) else "2"
     return f"<think>{parts[0]} ; {parts[1]}</think><answer>{better}</answer>"
 
@@ -63,7 +63,9 @@ def _decode(vae: AutoencoderKL, latents: torch.Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def distort(vae: AutoencoderKL, frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise of ``strength`` on the latents, which drifts slowly from frame to frame: how a latent generator goes wrong."""
+    """Noise of ``strength`` on the latents, which drifts slowly from frame to frame: how a latent generator goes
+    wrong.
+    """
     latents = _encode(vae, frames)
     noise = rng.standard_normal((1, *latents.shape[1:])) * 0.8 + rng.standard_normal(latents.shape) * 0.6
     return _decode(vae, latents + 1.1 * strength / vae.config.scaling_factor * torch.from_numpy(noise).float())
@@ -80,8 +82,8 @@ def damaged_clip(scene: Scene, seed: int, vae: AutoencoderKL) -> DamagedClip:
     """Render ``scene`` with random damage; everything follows from ``seed``.
 
     Besides the plain degradations there is what latent generators do: distorted latents, a shape that fades into the
-    background (spatial), one that turns into another on its way (temporal). Many undamaged clips go through the autoencoder
-    too, so that its look alone tells nothing.
+    background (spatial), one that turns into another on its way (temporal). Many undamaged clips go through the
+    autoencoder too, so that its look alone tells nothing.
     """
     rng = np.random.default_rng(seed_for("damaged", seed))
     centres = trajectory(scene, rng)

@@ -19,7 +19,10 @@ def clip_tokenizer() -> CLIPTokenizer:
     words = [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False, use_regex=False)]
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(words)
     trainer = trainers.BpeTrainer(
-        vocab_size=700, special_tokens=["!"], end_of_word_suffix="</w>", initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        vocab_size=700,
+        special_tokens=["!"],
+        end_of_word_suffix="</w>",
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
     tokenizer.train_from_iterator([scene.prompt for scene in all_scenes()], trainer)
     model = json.loads(tokenizer.to_str())["model"]
@@ -29,8 +32,10 @@ def clip_tokenizer() -> CLIPTokenizer:
     merges = [tuple(merge) for merge in model["merges"]]
     return CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token="!", model_max_length=CLIP_LENGTH)
 
+
 SPECIAL_TOKENS = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>",
+    "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 CHAT_TEMPLATE = (

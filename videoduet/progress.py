@@ -41,7 +41,9 @@ def track(
 
 @contextmanager
 def track_steps(description: str) -> Iterator[Callable[[dict], None]]:
-    """Yield a function that takes a training step's row (``step``, ``steps``, maybe ``loss``) and shows how far it is."""
+    """Yield a function that takes a training step's row (``step``, ``steps``, maybe ``loss``) and shows how far it
+    is.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, refresh_per_second=2) as progress:
         task = progress.add_task(description, total=None)

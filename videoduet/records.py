@@ -41,7 +41,9 @@ class Video:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSettings:
-    """How a sample was drawn: denoising steps, guidance scale w, frames per second, frames, height and width (pixels)."""
+    """How a sample was drawn: denoising steps, guidance scale w, frames per second, frames, height and width
+    (pixels).
+    """
 
     steps: int
     guidance_scale: float
@@ -107,8 +109,8 @@ class LabelledPair:
 class OrderVerdict:
     """A judge's answer to one showing of two videos.
 
-    ``verdict`` names the *position* that won in this showing (None: no answer could be read from ``text``); ``p`` is the
-    probability in [0, 1] that the judge gives the position shown first, None where it gives none.
+    ``verdict`` names the *position* that won in this showing (None: no answer could be read from ``text``); ``p`` is
+    the probability in [0, 1] that the judge gives the position shown first, None where it gives none.
     """
 
     text: str
@@ -121,9 +123,10 @@ class Comparison:
     """A judge's opinion of one pair.
 
     ``forward`` showed (first, second), ``backward`` (second, first); a judge that is asked once has no ``backward``.
-    ``p_first`` is the probability in [0, 1] that ``first_id`` is better, None where unknown. ``status``: *decided* (both
-    orders name the same video), *tie* (they agree that neither wins), *disagreement* (they do not agree: ½–½ in a ranking,
-    never a label), *unparsable* (an answer could not be read: left out of rankings, counted, never a label).
+    ``p_first`` is the probability in [0, 1] that ``first_id`` is better, None where unknown. ``status``: *decided*
+    (both orders name the same video), *tie* (they agree that neither wins), *disagreement* (they do not agree: ½–½ in
+    a ranking, never a label), *unparsable* (an answer could not be read: left out of rankings, counted, never a
+    label).
     ``judge_id`` hashes weights, prompt and decoding.
     """
 
@@ -181,8 +184,9 @@ class Comparison:
 class Ranking:
     """The videos of one prompt in the light of all comparisons between them; every tuple is aligned with ``video_ids``.
 
-    ``wins`` counts a win 1 and a tie or disagreement ½; ``ties`` counts those halves' occasions; ``comparisons`` counts what
-    was counted. ``strengths`` are Bradley-Terry log-strengths (mean 0) and ``intervals`` their 95 % intervals.
+    ``wins`` counts a win 1 and a tie or disagreement ½; ``ties`` counts those halves' occasions; ``comparisons``
+    counts what was counted. ``strengths`` are Bradley-Terry log-strengths (mean 0) and ``intervals`` their 95 %
+    intervals.
     ``transitivity`` is the fraction of fully decided triples without a cycle (None: no such triple); ``agreement`` the
     fraction of parsed comparisons whose two orders agreed (None: no comparison was parsed).
     ``first_position_rate`` is how often the position shown first won, among all showings with a winner (None: none).
@@ -205,8 +209,8 @@ class Ranking:
 class PreferencePair:
     """A label for DPO: of two samples of one prompt, the judge prefers ``chosen_id``.
 
-    ``margin`` is the difference of win rates in (0, 1]; ``agreement`` is the ranking's; ``comparison_ids`` are the comparisons
-    between the two. Rounds say when each side was sampled.
+    ``margin`` is the difference of win rates in (0, 1]; ``agreement`` is the ranking's; ``comparison_ids`` are the
+    comparisons between the two. Rounds say when each side was sampled.
     """
 
     prompt_id: str

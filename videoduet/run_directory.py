@@ -27,9 +27,13 @@ class RunDirectory:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
-            raise InputError(f"Run directory {root} cannot be made ({error.strerror}); choose another --run_dir.") from error
+            raise InputError(
+                f"Run directory {root} cannot be made ({error.strerror}); choose another --run_dir."
+            ) from error
         if not os.access(self.root, os.W_OK):
-            raise InputError(f"Run directory {root} cannot be written to; choose another --run_dir or mend its permissions.")
+            raise InputError(
+                f"Run directory {root} cannot be written to; choose another --run_dir or mend its permissions."
+            )
 
     def phase(self, name: str, round: int | None = None) -> Path:
         """Directory of a phase: ``round_RR/name``, or ``name`` for a phase of the whole run."""
@@ -66,8 +70,8 @@ class RunDirectory:
     def adopt_config(self, config: Any, earliest_phase: dict[str, str]) -> None:
         """Keep ``config`` (a dataclass) as the run's, or check it against the one kept.
 
-        Fields are *identity* unless their metadata says ``role: execution``. A changed identity field is refused: the message
-        names it and the earliest phase it touches (``earliest_phase`` maps top-level sections to phases).
+        Fields are *identity* unless their metadata says ``role: execution``. A changed identity field is refused: the
+        message names it and the earliest phase it touches (``earliest_phase`` maps top-level sections to phases).
         """
         path = self.root / "config.yaml"
         new = identity_fields(config)
@@ -78,17 +82,17 @@ class RunDirectory:
                 name = changed[0]
                 phase = earliest_phase.get(name.split(".")[0], "sample")
                 raise InputError(
-                    f"{self.root} was made with {name} = {_lookup(old, name)!r}, not {new[name]!r}, which changes results from "
-                    f"phase '{phase}' on; take another --run_dir, or add --from {phase} to start a sibling run that reuses "
-                    f"the phases before it."
+                    f"{self.root} was made with {name} = {_lookup(old, name)!r}, not {new[name]!r}, which changes "
+                    f"results from phase '{phase}' on; take another --run_dir, or add --from {phase} to start a sibling "
+                    "run that reuses the phases before it."
                 )
         write_bytes(path, yaml.safe_dump(to_dict(config), sort_keys=False).encode())
 
     def sibling(self, first_phase: str, phases: list[str]) -> "RunDirectory":
         """A new run directory beside this one that shares the phases before ``first_phase`` (hard links, no copies).
 
-        ``phases`` are all phases in order, as ``round_00/sample``; ``first_phase`` may be such a path or a bare name, which means
-        its first occurrence. Raises InputError for an unknown phase.
+        ``phases`` are all phases in order, as ``round_00/sample``; ``first_phase`` may be such a path or a bare name,
+        which means its first occurrence. Raises InputError for an unknown phase.
         """
         matches = [index for index, phase in enumerate(phases) if first_phase in (phase, phase.split("/")[-1])]
         if not matches:

@@ -1,7 +1,7 @@
 """The atomic store: a file is whole or it is not there.
 
-Records are kept in parquet, tensors in safetensors, everything else in JSON. Every write goes to a temporary sibling, is
-flushed to the disk and then renamed, so a kill at any instant leaves no half-written file under its final name.
+Records are kept in parquet, tensors in safetensors, everything else in JSON. Every write goes to a temporary sibling,
+is flushed to the disk and then renamed, so a kill at any instant leaves no half-written file under its final name.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ def _fsync(path: Path) -> None:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path`` (same suffix); when the block succeeds it becomes ``path``, else it is removed.
+    """Yield a temporary sibling of ``path``; when the block succeeds it becomes ``path``, else it is removed.
 
     The block may make a file or a directory there. An existing directory at ``path`` is replaced.
     """

@@ -27,7 +27,8 @@ def test_the_generator_leaves_room_for_alignment():
     generator = load_generator(resolve(CONFIG.generator.path), sampler=CONFIG.generator.sampler)
     prompts = Path(resolve(CONFIG.prompts.held_out)).read_text().splitlines()
     latents = generator.sample(generator.encode_prompts(prompts), list(range(len(prompts))))
-    scores = [overall(oracle_score(frames, prompt)) for frames, prompt in zip(generator.decode(latents).numpy(), prompts)]
+    videos = zip(generator.decode(latents).numpy(), prompts, strict=True)
+    scores = [overall(oracle_score(frames, prompt)) for frames, prompt in videos]
     assert 0.25 < np.mean(scores) < 0.8
     assert generator.settings.steps == 4
     assert generator.denoiser.config.time_cond_proj_dim is not None

@@ -1,0 +1,190 @@
+"""Answers that can be read, answers that cannot, and random ones: the parser never raises and never invents a
+verdict.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+
+from reward_model.parsing import parse_choice
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "vqinsight_rewards.json").read_text())
+
+FIRST = (
+    "1", "A", "a", "one", "first", "1st", "First.", "Video A", "video a", "VIDEO 1", "Video 1", "Video one", "video number 1",
+    "**Video 1**", "**1**", "`1`", "_1_", '"1"', "'A'", "“Video A”", "(A)", "[1]", "1.", "1)", "#1", "1!", " \n1\t", "Video\nA",
+    "the first", "the first video", "The first one", "the first video is better", "Video 1 is better", "Video 1 is better.",
+    "Video 1 is the better one", "Video A is the winner", "1 is better", "A is best", "Video 1 wins", "option A", "Option: 1",
+    "clip 1", "choice 1", "Answer: 1", "The answer is Video 1.", "The better video is: **Video 1**", "the better one is the first",
+)  # fmt: skip
+SECOND = (
+    "2", "B", "b", "two", "second", "2nd", "Video B", "**Video 2**", "the second video", "The second one is better.", "option B",
+    "Video 2 is better", "Final answer: 2", "(b)", "second clip",
+)  # fmt: skip
+TIE = (
+    "tie", "Tie.", "a tie", "It's a tie", "draw", "equal", "Similar", "the same", "both", "neither", "Neither is better",
+    "Both videos are equally good", "They are the same.", "both are similar", "The answer is: tie",
+)  # fmt: skip
+UNREADABLE = (
+    "", " ", "...", "**", "the", "video", "Video", "the video", "better", "is better", "first second", "1 or 2", "1 and 2", "1/2",
+    "1, 2", "A or B", "A/B", "Video 1 or Video 2", "Video 1, Video 2", "12", "11", "1.5", "1.0", "-1", "0", "3", "C", "AB", "1_2",
+    "1**2", "1?", "~~1~~", "≠1", "!1", "not 1", "no, 1", "Video 1 is not better", "Video 1 isn't better", "Video 1 is worse",
+    "not the first", "neither 1 nor 2", "not a tie", "no tie", "Video 1 is better than Video 2", "Video 1 is better in colour",
+    "Video 1 is", "1 is better? 2", "one is better", "one of them", "a video", "a second", "a video is better", "first, then second",
+    "it is one", "yes", "I cannot decide.", "I'm sorry, I can't help with that.", "As an AI model I see no videos.", "N/A", "unsure",
+    "fir*st", "<b>1</b>", "1 <video>", "both 1", "tie 1", "é", "١", "²", "①",
+)  # fmt: skip
+READINGS = [(text, choice) for group, choice in ((FIRST, "first"), (SECOND, "second"), (TIE, "tie"), (UNREADABLE, None))
+            for text in group]  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "choice"), READINGS)
+def test_answers(answer, choice):
+    assert parse_choice(f"<think>Video 2 has better light.</think>\n<answer>{answer}</answer>") == choice
+    assert parse_choice(f"<answer>{answer}</answer>") == choice
+    assert parse_choice(answer) == choice, "without tags"
+    assert parse_choice(f"<think>1 or 2, hm</think>{answer}") == choice, "without answer tags"
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        # Tags: case, space, text around, a closing tag that is missing or cut.
+        ("<THINK>ok</THINK><ANSWER>1</ANSWER>", "first"),
+        ("<think>ok</think> < answer > 2 </ answer >", "second"),
+        ("<think>ok</think>So:\n<answer>2</answer> I hope this helps.", "second"),
+        ("thinking without a tag</think><answer>2</answer>", "second"),
+        ("<think>ok</think><answer>1", "first"),
+        ("<think>ok</think><answer>1</", "first"),
+        ("<think>ok</think><answer>1</answer", "first"),
+        ("<think>ok</think><answer>1\n</answ\n", "first"),
+        ("<think>ok</think><answer>Video", None),
+        ("<think>ok</think><answer>", None),
+        ("<think>ok</think>", None),
+        ("<think>ok</think>1</answer>", None),
+        ("<think>ok</think>I choose 1", None),
+        ("I prefer Video B", None),
+        # Only what comes after the last thought counts.
+        ("<think>maybe <answer>1</answer></think><answer>2</answer>", "second"),
+        ("<answer>1</answer><think>no</think><answer>2</answer>", "second"),
+        ("<answer>1</answer><think>no</think>", None),
+        ("<think>a</think><think>b</think><answer>1</answer>", "first"),
+        # A thought that is not closed holds drafts, but a complete answer at its end is one.
+        ("<think>ok<answer>1</answer>", "first"),
+        ("<think>ok <answer>1", None),
+        ("<think>perhaps <answer>1</answer>, but then", None),
+        ("<think>perhaps <answer>1</answer>, no: <answer>2</answer>", None),
+        ("<think>2 is", None),
+        ("<think>1", None),
+        ("<answer>1</answer><think>wait", None),
+        # Several answers.
+        ("<think>a</think><answer>1</answer><answer>2</answer>", None),
+        ("<think>a</think><answer>1</answer> again: <answer>Video A</answer>", "first"),
+        ("<think>a</think><answer>1</answer><answer>hm</answer>", None),
+        ("<think>a</think><answer>1</answer><answer>", None),
+        ("<think>a</think><answer>1<answer>2</answer></answer>", None),
+    ],
+)  # fmt: skip
+def test_tags(text, choice):
+    assert parse_choice(text) == choice
+
+
+@pytest.mark.parametrize("row", GOLDEN["multiple_choice"], ids=lambda row: row["completion"][-40:])
+def test_golden_exact_match(row):
+    """The released reward takes the first ``<answer>`` letter for letter. ``parse_choice`` is more lenient (case, full stop, 'A'
+    for 'Video A') and stricter in two things: drafts inside the thought do not count, and two answers that differ are none."""
+    gold, choice = parse_choice(row["solution"]), parse_choice(row["completion"])
+    if "</answer></think>" in row["completion"]:
+        assert choice == "second" != gold
+    elif row["completion"].count("<answer>") > 1:
+        assert choice is None
+    elif row["released"] == 1:
+        assert choice == gold
+    else:
+        lenient = {"video b": "second", "Video B.": "second", "A": "first", "Video B": "second"}
+        assert choice == lenient.get(row["extracted"])
+
+
+# Words that verdicts, refusals and tags are made of, so that random texts come near to being answers.
+PIECES = (
+    "<answer>", "</answer>", "<ANSWER>", "< answer >", "</answer", "<think>", "</think>", "1", "2", "A", "b", "one", "two", "first",
+    "the second", "video", "Video 1", "option B", "is", "better", "not", "or", "than", "tie", "both", "neither", "the", "answer",
+    " ", " ", "\n", ".", ",", "*", "_", "'", '"', "(", ")", "!", "?", "/", "-", "#", "<", ">", "İ", "ſ", "\x00", "\ud800",
+)  # fmt: skip
+TEXTS = st.one_of(
+    st.text(max_size=40),
+    st.lists(st.sampled_from(PIECES), max_size=14).map("".join),
+    st.lists(st.sampled_from(PIECES), max_size=8).map(lambda pieces: f"</think><answer>{''.join(pieces)}</answer>"),
+    st.lists(st.sampled_from(PIECES), max_size=8).map(" ".join),
+)
+FULL = settings(derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+SOME, MANY = settings(FULL, max_examples=2000), settings(FULL, max_examples=100_000)
+
+EVIDENCE = {
+    "first": ({"1", "a", "one", "first", "1st"}, {"2", "b", "two", "second", "2nd"}),
+    "second": ({"2", "b", "two", "second", "2nd"}, {"1", "a", "first", "1st"}),
+    "tie": ({"tie", "tied", "draw", "equal", "equally", "similar", "same", "both", "neither"}, {"1", "2", "b", "first", "second"}),
+}
+DOUBT = {"not", "or", "than", "no", "3", "c"}
+
+
+def never_invents(text: str) -> None:
+    """A verdict needs words that name it, none that name the other or doubt it, and few words in all, after the
+    thought.
+    """
+    choice = parse_choice(text)
+    if choice is None:
+        return
+    tail = text.lower().rpartition("</think>")[2]
+    blocks = re.split(r"<\s*answer\s*>", tail)
+    for block in blocks[1:] or blocks:
+        words = set(re.findall(r"[^\W_]+", re.split(r"<\s*/\s*answer\s*>|</?a?n?s?w?e?r?\s*\Z", block)[0]))
+        named, against = EVIDENCE[choice]
+        assert words & named, text
+        assert not words & (against | DOUBT), text
+        assert len(words) <= 10, text
+
+
+@SOME
+@given(TEXTS)
+def test_random_texts(text):
+    never_invents(text)
+
+
+@pytest.mark.slow
+@MANY
+@given(TEXTS)
+def test_a_hundred_thousand_random_texts(text):
+    never_invents(text)
+
+
+def test_random_texts_do_come_near_to_answers():
+    """Else the test above would see nothing but None."""
+    seen = set()
+
+    @settings(SOME, max_examples=1000)
+    @given(TEXTS)
+    def look(text):
+        seen.add(parse_choice(text))
+
+    look()
+    assert seen == {"first", "second", "tie", None}
+
+
+@settings(SOME, max_examples=500)
+@given(TEXTS, TEXTS, st.sampled_from(READINGS))
+@example("<think><answer>2</answer>", "", ("1", "first"))
+def test_the_thought_does_not_matter(thought, more, reading):
+    answer, choice = reading
+    assert parse_choice(f"{thought}</think>{more}</think><answer>{answer}</answer>") == choice
+
+
+@settings(SOME, max_examples=500)
+@given(TEXTS, TEXTS, st.sampled_from(FIRST), st.sampled_from(SECOND))
+def test_two_answers_are_none(between, after, first, second):
+    assume("</think>" not in (between + after).lower())
+    assert parse_choice(f"<think>x</think><answer>{first}</answer>{between}<answer>{second}</answer>{after}") is None
