@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jsonargparse import CLI
+from rich.markup import escape
 
 from pipelines.run import Run
 from videoduet.errors import InputError
@@ -16,15 +17,14 @@ def guarded(command: Callable[[], None], resume: str) -> None:
     try:
         command()
     except InputError as error:
-        console.print(f"[bold red]error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, markup=True, soft_wrap=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         console.print(f"\nStopped. Nothing is lost; go on with: {resume}", soft_wrap=True, markup=False)
         sys.exit(130)
     except OSError as error:
-        console.print(
-            f"error: {error.strerror}: {error.filename}; free space or mend permissions, then: {resume}", markup=False
-        )
+        message = f"error: {error}; mend that (space, permissions, a path), then go on with: {resume}"
+        console.print(message, soft_wrap=True, markup=False)
         sys.exit(1)
 
 

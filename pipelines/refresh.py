@@ -58,7 +58,7 @@ def _why_off(run: Run, round: int) -> str | None:
         return "The judge is no model that could be trained (judge.factory)."
     if run.config.refresh.original_data is None or run.config.refresh.held_out_data is None:
         return (
-            "There is none of the judge's original data to keep it honest (refresh.original_data, refresh.held_out_data)."
+            "There is none of the judge's original data to keep it honest (refresh.original_data, held_out_data)."
         )
     return None
 

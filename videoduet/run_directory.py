@@ -43,11 +43,16 @@ class RunDirectory:
         return (phase / "done.json").exists()
 
     def finish(self, phase: Path, **counts: Any) -> None:
-        """Mark ``phase`` done, with counts and the content hashes of its records and tensors."""
+        """Mark ``phase`` done, with counts and the content hashes of its records and tensors.
+
+        What killed writers left half-written is removed: nobody writes to the phase any more.
+        """
+        for path in list(phase.rglob(".*.tmp*")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         hashes = {
             str(path.relative_to(phase)): content_hash(path)
             for path in sorted(phase.rglob("*"))
-            if path.suffix in HASHED and not path.name.startswith(".")
+            if path.suffix in HASHED
         }
         write_json(phase / "done.json", {"counts": counts, "files": hashes})
 
@@ -104,7 +109,10 @@ class RunDirectory:
         for phase in phases[: matches[0]]:
             if (self.root / phase / "done.json").exists():
                 shutil.copytree(self.root / phase, root / phase, copy_function=os.link)
-        return RunDirectory(root)
+        sibling = RunDirectory(root)
+        if (file := self.root / "quarantine.json").exists():
+            write_json(sibling.root / file.name, read_json(file))
+        return sibling
 
 
 def to_dict(config: Any) -> Any:
