@@ -8,13 +8,15 @@ Tensors are batch first. Latents are (B, C, T, h, w), frames are uint8 (B, T, H,
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from videoduet.errors import InputError
 from videoduet.records import SamplerSettings
 
 
@@ -88,3 +90,12 @@ class Generator(ABC):
     @abstractmethod
     def to(self, device: str) -> None:
         """Move all models to ``device``."""
+
+
+def override(defaults: SamplerSettings, sampler: Mapping[str, Any]) -> SamplerSettings:
+    """``defaults`` with the fields in ``sampler`` in their place. Raises InputError for a name that is no field."""
+    names = [field.name for field in fields(SamplerSettings)]
+    for name in sampler:
+        if name not in names:
+            raise InputError(f"The sampler has no setting {name!r}; it has {', '.join(names)}.", exit_code=2)
+    return replace(defaults, **sampler)

@@ -5,7 +5,6 @@ licensed cc-by-nc-4.0: not for commercial use.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +12,7 @@ import torch
 from diffusers import TextToVideoSDPipeline
 from torch import Tensor, nn
 
-from generators.base import Generator
+from generators.base import Generator, override
 from generators.t2v_turbo import T2VTurbo
 from videoduet.errors import InputError
 from videoduet.records import SamplerSettings
@@ -39,7 +38,7 @@ class ModelScope(Generator):
         size = pipeline.unet.config.sample_size
         height, width = [side * pipeline.vae_scale_factor for side in ((size, size) if isinstance(size, int) else size)]
         defaults = SamplerSettings(steps=50, guidance_scale=9.0, fps=8, num_frames=16, height=height, width=width)
-        return cls(pipeline, replace(defaults, **sampler))
+        return cls(pipeline, override(defaults, sampler))
 
     @property
     def denoiser(self) -> nn.Module:

@@ -7,7 +7,6 @@ consistency sampling, which ``LCMScheduler`` computes bit-equally when it is giv
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +18,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import LongTensor, Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from generators.base import Generator
+from generators.base import Generator, override
 from videoduet.errors import InputError
 from videoduet.records import SamplerSettings
 
@@ -179,7 +178,7 @@ class T2VTurbo(Generator):
         defaults = SamplerSettings(
             steps=4, guidance_scale=7.5, fps=8, num_frames=16, height=height * factor, width=width * factor
         )
-        return cls(pipeline, replace(defaults, **sampler))
+        return cls(pipeline, override(defaults, sampler))
 
     @property
     def denoiser(self) -> nn.Module:

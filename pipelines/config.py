@@ -174,14 +174,16 @@ class RunConfig:
 EARLIEST_PHASE = {
     "seed": "sample",
     "prompts": "sample",
+    "prompts.held_out": "score",
     "generator": "sample",
     "judge": "rank",
+    "judge.second_path": "score",
     "pairs": "rank",
     "align": "align",
     "refresh": "refresh",
     "score": "score",
 }
-"""The first phase that each section of the config touches."""
+"""The first phase that each section of the config, or a field apart from its section, touches."""
 
 
 def resolve(path: str) -> str:

@@ -28,6 +28,31 @@ def guarded(command: Callable[[], None], resume: str) -> None:
         sys.exit(1)
 
 
+ROUND = ("sample", "refresh", "rank", "align")
+"""The phases of a round, in order; the first round has no refresh."""
+
+
+def phase_order(rounds: int) -> list[tuple[str, int]]:
+    """Names and rounds of all phases of a run, in order; the score, which is of the whole run, counts as round 0."""
+    steps = [(name, round) for round in range(rounds) for name in ROUND if (name, round) != ("refresh", 0)]
+    return [*steps, ("score", 0)]
+
+
+def phase_path(name: str, round: int) -> str:
+    """Where a phase lies, relative to the run directory."""
+    return name if name == "score" else f"round_{round:02d}/{name}"
+
+
+def _check_turn(run: Run, name: str, round: int) -> None:
+    """InputError unless the run has this phase and the one before it is done."""
+    order = phase_order(run.config.rounds)
+    if (name, round) not in order:
+        raise InputError(f"The run has no {name} in round {round}; it has {run.config.rounds} rounds.", exit_code=2)
+    before = phase_path(*order[max(0, order.index((name, round)) - 1)])
+    if order[0] != (name, round) and not run.directory.is_done(run.directory.root / before):
+        raise InputError(f"{phase_path(name, round)} needs {before}, which is not done; run that phase first.")
+
+
 def phase_main(phase: Callable[[Run, int], None], description: str) -> None:
     """The command line of one phase: ``--run_dir RUN --round R``. A finished phase is left as it is."""
 
@@ -41,7 +66,8 @@ def phase_main(phase: Callable[[Run, int], None], description: str) -> None:
 
         def command() -> None:
             run = Run.open(run_dir)
-            path = run.directory.phase(phase.__name__, round)
+            _check_turn(run, phase.__name__, round)
+            path = run.directory.root / phase_path(phase.__name__, round)
             if run.directory.is_done(path):
                 console.print(f"{path} is done.", markup=False)
             else:

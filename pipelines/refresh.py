@@ -25,6 +25,7 @@ def refresh(run: Run, round: int) -> None:
     before = run.judge(round - 1)
     data = output / "labels.parquet"
     if not data.exists():
+        run.readable(sample.video for sample in read_samples(run.directory.phase("sample", round)))
         console.print(f"round {round}: labels for the refresh", markup=False)
         write_records(data, generated_labels(run, round, before), LabelledPair)
     labels = read_records(LabelledPair, data)

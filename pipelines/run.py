@@ -139,15 +139,21 @@ def _make(factory: str, arguments: Mapping) -> PairwiseJudge:
     module, _, name = factory.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)(**arguments)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"judge.factory {factory} cannot be imported ({error}); give module.Class.") from error
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"judge.factory {factory} cannot be used ({error}); give module.Class, and judge.arguments that it takes."
+        ) from error
 
 
 def read_prompts(path: str) -> list[Prompt]:
     file = Path(path)
     if not file.is_file():
         raise InputError(f"Prompts file {path} does not exist; give a text file with one prompt a line.")
-    texts = list(dict.fromkeys(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()))
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"Prompts file {path} is not UTF-8 text; give a text file with one prompt a line.") from error
+    texts = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if not texts:
         raise InputError(f"Prompts file {path} is empty; give a text file with one prompt a line.")
     return [Prompt.of(text, source=file.name) for text in texts]

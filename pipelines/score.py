@@ -40,6 +40,7 @@ def score(run: Run, round: int = 0) -> None:
             pass
     state.wait_for_everyone()
     if state.is_main_process:
+        run.readable(sample.video for sample in read_samples(output))
         win_rate = {name: _win_rates(run, name, judge) for name, judge in _judges(run)}
         vbench = {
             "available": False,
@@ -63,7 +64,7 @@ def _win_rates(run: Run, name: str, judge: PairwiseJudge) -> dict:
     """Win rate of each version over the base, with 95 % intervals; an abstention counts ½."""
     output, rates = run.directory.phase("score"), {}
     base = {(sample.prompt_id, sample.index): sample for sample in read_samples(output, "G_0")}
-    prompts = {prompt.id: prompt for prompt in run.held_out_prompts}
+    prompts, quarantined = {prompt.id: prompt for prompt in run.held_out_prompts}, run.directory.quarantined()
     for version in range(1, run.config.rounds + 1):
         path = output / f"comparisons_{name}_G_{version}.parquet"
         if not path.exists():
@@ -71,6 +72,7 @@ def _win_rates(run: Run, name: str, judge: PairwiseJudge) -> dict:
                 VideoPair(prompt=prompts[s.prompt_id], first=s.video, second=base[s.prompt_id, s.index].video)
                 for s in read_samples(output, f"G_{version}")
                 if s.id != base[s.prompt_id, s.index].id
+                and not {s.video_path, base[s.prompt_id, s.index].video_path} & quarantined
             ]
             results = list(track(run.compare(judge, pairs), f"score: {name} on G_{version}", total=len(pairs)))
             write_records(path, results, Comparison)

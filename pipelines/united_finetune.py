@@ -15,10 +15,12 @@ from collections.abc import Callable
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 warnings.filterwarnings("ignore", category=FutureWarning)
 
+from rich.markup import escape
+
 from pipelines.align import align
-from pipelines.config import RunConfig, parse, resolve
+from pipelines.config import EARLIEST_PHASE, RunConfig, parse, resolve
 from pipelines.export import export_final
-from pipelines.phase import guarded
+from pipelines.phase import guarded, phase_order, phase_path
 from pipelines.plan import print_plan
 from pipelines.rank import rank
 from pipelines.refresh import refresh
@@ -34,11 +36,8 @@ Phase = Callable[[Run, int], None]
 
 def phases(rounds: int) -> list[tuple[str, Phase, int]]:
     """Every phase in order: its path in the run directory, its function and its round."""
-    steps = []
-    for round in range(rounds):
-        functions = (sample, rank, align) if round == 0 else (sample, refresh, rank, align)
-        steps += [(f"round_{round:02d}/{function.__name__}", function, round) for function in functions]
-    return [*steps, ("score", score, 0)]
+    functions = {function.__name__: function for function in (sample, refresh, rank, align, score)}
+    return [(phase_path(name, round), functions[name], round) for name, round in phase_order(rounds)]
 
 
 def run_loop(config: RunConfig, *, merge: bool = False) -> Run:
@@ -59,17 +58,18 @@ def run_loop(config: RunConfig, *, merge: bool = False) -> Run:
         write_report(run.directory.root)
     export_final(run, merge=merge)
     report = write_report(run.directory.root)
-    console.print(f"Done. Open [bold]{report}[/] in a browser.", soft_wrap=True)
+    console.print(f"Done. Open [bold]{escape(str(report))}[/] in a browser.", soft_wrap=True)
     return run
 
 
 def _reopen_score(run: Run) -> None:
     """Where ``rounds`` grew, the scores of a shorter run are made anew; the videos drawn for them are kept."""
-    done = run.directory.phase("score") / "done.json"
-    if done.exists() and f"G_{run.config.rounds}" not in (done.parent / "summary.json").read_text():
-        done.unlink()
-        for path in done.parent.glob("comparisons_judge_*.parquet"):
+    output = run.directory.phase("score")
+    if output.exists() and not run.directory.is_done(run.directory.root / phases(run.config.rounds)[-2][0]):
+        # In this order: killed in between, the same is found to do again.
+        for path in output.glob("comparisons_judge_*.parquet"):
             path.unlink()
+        (output / "done.json").unlink(missing_ok=True)
 
 
 def _launch(phase: Phase, launch_config: str, run: Run, round: int) -> None:
@@ -86,8 +86,8 @@ def main() -> None:
         config, extras = parse()
         if extras["from_phase"]:
             names = [path for path, _, _ in phases(config.rounds)]
-            old = Run.open(config.run_dir)
-            directory = old.directory.sibling(extras["from_phase"], names)
+            old = Run.open(config.run_dir).directory
+            directory = old.sibling(extras["from_phase"], names, old.touched_phases(config, EARLIEST_PHASE))
             config = dataclasses.replace(config, run_dir=str(directory.root))
             console.print(f"Sibling run in {directory.root}", markup=False, soft_wrap=True)
         if extras["plan"]:

@@ -49,7 +49,8 @@ class ShowingEncoder:
         """Decode and patchify one video. Raises InputError where the file cannot be read."""
         if path not in self._videos:
             clip = read_video(path, self.num_frames)
-            spacing = float(clip.seconds[1] - clip.seconds[0]) if len(clip.frames) > 1 else 1 / clip.fps
+            # The duration in equal parts, as the processor counts it; two frames may lie nearer, where sampling rounds.
+            spacing = float(clip.seconds[-1] - clip.seconds[0] + 1 / clip.fps) / len(clip.frames)
             values = self.processor.video_processor(
                 [torch.from_numpy(clip.frames).permute(0, 3, 1, 2)], return_tensors="pt", return_metadata=False
             )

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, LogitsProcessor, LogitsProcessorList
 
 from reward_model.encoding import Showing, ShowingEncoder, video_tensors
-from reward_model.parsing import parse_choice
+from reward_model.parsing import Choice, parse_choice
 from reward_model.prompts import JudgePrompt
 from videoduet.errors import InputError
 from videoduet.records import Comparison, OrderVerdict, VideoPair, stable_id
@@ -57,9 +57,9 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
             base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
             return load_model(base, path, dtype) if adapter is None else _merge(load_model(base, path, dtype), adapter)
         model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
+        return model if adapter is None else _merge(model, adapter)
     except (OSError, ValueError) as error:
         raise InputError(f"Judge {path} cannot be loaded ({error}); give a transformers or PEFT directory.") from error
-    return model if adapter is None else _merge(model, adapter)
 
 
 def _merge(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:
@@ -69,7 +69,7 @@ def _merge(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:
 def base_directory(path: str | Path) -> str:
     """Where processor and judge prompt live: the directory itself, or the base that a PEFT directory names."""
     if (Path(path) / "adapter_config.json").exists():
-        return PeftConfig.from_pretrained(str(path)).base_model_name_or_path
+        return base_directory(PeftConfig.from_pretrained(str(path)).base_model_name_or_path)
     return str(path)
 
 
@@ -94,6 +94,8 @@ class Judge:
         self.tokenizer = processor.tokenizer
         self.encoder = ShowingEncoder(processor, prompt.num_frames)
         self.label_ids = [self._single_token(label) for label in prompt.labels]
+        if [parse_choice(label) for label in prompt.labels] != ["first", "second"]:
+            raise InputError(f"The judge's labels {prompt.labels} cannot be read back; take 1 and 2, or A and B.")
         self.judge_id = judge_id
         self._features: OrderedDict[str, Tensor] = OrderedDict()
 
@@ -182,10 +184,18 @@ class Judge:
 
     def _verdict(self, text: str, completion: Tensor, logits: Tensor) -> OrderVerdict:
         verdict = parse_choice(text)
-        steps = torch.isin(completion, torch.tensor(self.label_ids)).nonzero().flatten()
-        if verdict not in ("first", "second") or not len(steps):
+        if verdict not in ("first", "second"):
             return OrderVerdict(text=text, verdict=verdict)
-        return OrderVerdict(text=text, verdict=verdict, p=float(logits[steps[-1]].softmax(0)[0]))
+        label = self.label_ids[verdict == "second"]
+        for step in (completion == label).nonzero().flatten().flip(0).tolist():
+            # The label that makes the verdict readable, not one in the thought or in what follows.
+            before, after = (self._parse(completion[:end]) for end in (step, step + 1))
+            if before is None and after == verdict:
+                return OrderVerdict(text=text, verdict=verdict, p=float(logits[step].softmax(0)[0]))
+        return OrderVerdict(text=text, verdict=verdict)
+
+    def _parse(self, completion: Tensor) -> Choice | None:
+        return parse_choice(self.tokenizer.decode(completion, skip_special_tokens=True))
 
 
 def _mean_probability(forward: OrderVerdict, backward: OrderVerdict) -> float | None:

@@ -32,7 +32,7 @@ class JudgePrompt:
             {"type": "video", "video": first_path},
             {"type": "text", "text": self.before_second},
             {"type": "video", "video": second_path},
-            {"type": "text", "text": self.question.format(prompt=prompt)},
+            {"type": "text", "text": self.question.replace("{prompt}", prompt)},
         ]
         system = [{"role": "system", "content": [{"type": "text", "text": self.system}]}] if self.system else []
         return [*system, {"role": "user", "content": content}]

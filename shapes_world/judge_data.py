@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from shapes_world.degradations import SPATIAL, TEMPORAL, degrade, wrong
-from shapes_world.world import BACKGROUNDS, Scene, all_scenes, draw, trajectory
+from shapes_world.world import BACKGROUNDS, DIRECTIONS, Scene, all_scenes, draw, trajectory
 from videoduet.seeding import seed_for
 
 ATTRIBUTES = ("colour", "shape", "direction", "speed", "background")
@@ -28,12 +28,22 @@ class DamagedClip:
     temporal: float
 
     def alignment(self, prompt: Scene) -> float:
-        """Share of the prompt's attributes that the clip shows, in [0, 1]."""
-        return float(np.mean([getattr(self.scene, name) == getattr(prompt, name) for name in ATTRIBUTES]))
+        """How well the clip shows what ``prompt`` asks for, in [0, 1]; each wrong attribute costs about 40 %.
+
+        A geometric mean over the attributes with floor 0.1, stretched to [0, 1]: one wrong promise spoils a clip more than a
+        twentieth of each.
+        """
+        wrong_ones = sum(getattr(self.scene, name) != getattr(prompt, name) for name in ATTRIBUTES)
+        return (0.1 ** (wrong_ones / len(ATTRIBUTES)) - 0.1) / 0.9
+
+    def steadiness(self, prompt: Scene) -> float:
+        """Temporal quality in the light of ``prompt``, in [0, 1]: a clip that runs backwards has none."""
+        step, asked = DIRECTIONS[self.scene.direction], DIRECTIONS[prompt.direction]
+        return 0.0 if step == (-asked[0], -asked[1]) else self.temporal
 
     def overall(self, prompt: Scene) -> float:
         """Mean of the three qualities, in [0, 1]: what decides a comparison."""
-        return (self.spatial + self.temporal + self.alignment(prompt)) / 3
+        return (self.spatial + self.steadiness(prompt) + self.alignment(prompt)) / 3
 
     @property
     def description(self) -> str:
@@ -47,7 +57,7 @@ def reasoning(first: DamagedClip, second: DamagedClip, prompt: Scene) -> str:
     """The thought and answer that a comparison should get; a draw is decided by the finer truth behind the levels."""
     parts = []
     for name, clip in (("1", first), ("2", second)):
-        match, total = round(clip.alignment(prompt) * 5), round(clip.overall(prompt) * 3 * LEVELS)
+        match, total = round(clip.alignment(prompt) * LEVELS), round(clip.overall(prompt) * 3 * LEVELS)
         parts.append(f"{name} {clip.description} match {match} total {total}")
     better = "1" if first.overall(prompt) > second.overall(prompt) else "2"
     return f"<think>{parts[0]} ; {parts[1]}</think><answer>{better}</answer>"

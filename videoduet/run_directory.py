@@ -48,7 +48,7 @@ class RunDirectory:
         What killed writers left half-written is removed: nobody writes to the phase any more.
         """
         for path in list(phase.rglob(".*.tmp*")):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         hashes = {
             str(path.relative_to(phase)): content_hash(path)
             for path in sorted(phase.rglob("*"))
@@ -76,16 +76,15 @@ class RunDirectory:
         """Keep ``config`` (a dataclass) as the run's, or check it against the one kept.
 
         Fields are *identity* unless their metadata says ``role: execution``. A changed identity field is refused: the
-        message names it and the earliest phase it touches (``earliest_phase`` maps top-level sections to phases).
+        message names it and the earliest phase it touches (``earliest_phase`` maps fields or sections to phases).
         """
         path = self.root / "config.yaml"
         new = identity_fields(config)
         if path.exists():
             old = yaml.safe_load(path.read_text())
-            changed = [name for name, value in new.items() if _lookup(old, name) != value]
+            changed = self.touched_phases(config, earliest_phase)
             if changed:
-                name = changed[0]
-                phase = earliest_phase.get(name.split(".")[0], "sample")
+                name, phase = next(iter(changed.items()))
                 raise InputError(
                     f"{self.root} was made with {name} = {_lookup(old, name)!r}, not {new[name]!r}, which changes "
                     f"results from phase '{phase}' on; take another --run_dir, or add --from {phase} to start a sibling "
@@ -93,15 +92,32 @@ class RunDirectory:
                 )
         write_bytes(path, yaml.safe_dump(to_dict(config), sort_keys=False).encode())
 
-    def sibling(self, first_phase: str, phases: list[str]) -> "RunDirectory":
+    def touched_phases(self, config: Any, earliest_phase: dict[str, str]) -> dict[str, str]:
+        """The identity fields in which ``config`` differs from the one kept, each with the first phase it touches."""
+        old = yaml.safe_load((self.root / "config.yaml").read_text())
+        return {
+            name: earliest_phase.get(name) or earliest_phase.get(name.split(".")[0], "sample")
+            for name, value in identity_fields(config).items()
+            if _lookup(old, name) != value
+        }
+
+    def sibling(self, first_phase: str, phases: list[str], touched: dict[str, str]) -> "RunDirectory":
         """A new run directory beside this one that shares the phases before ``first_phase`` (hard links, no copies).
 
         ``phases`` are all phases in order, as ``round_00/sample``; ``first_phase`` may be such a path or a bare name,
-        which means its first occurrence. Raises InputError for an unknown phase.
+        which means its first occurrence. ``touched`` maps the config fields that differ to the first phase they touch.
+        Raises InputError for an unknown phase, or one so late that a phase before it would not fit the config.
         """
         matches = [index for index, phase in enumerate(phases) if first_phase in (phase, phase.split("/")[-1])]
         if not matches:
             raise InputError(f"There is no phase {first_phase!r}; choose one of {', '.join(phases)}.", exit_code=2)
+        for name, phase in touched.items():
+            if any(path.split("/")[-1] == phase for path in phases[: matches[0]]):
+                raise InputError(
+                    f"{self.root} was made with another {name}, which changes results from phase '{phase}' on; "
+                    f"use --from {phase}, or give {name} as it was.",
+                    exit_code=2,
+                )
         tag = phases[matches[0]].replace("/", "_")
         number = 1
         while (root := self.root.with_name(f"{self.root.name}_from_{tag}_{number}")).exists():

@@ -22,8 +22,8 @@ class Brightest:
                     file.write(f"{pair.first.id} {pair.second.id}\n")
             first, second = (read_video(video.path).frames.mean() for video in (pair.first, pair.second))
             verdicts = ("first", "second") if first > second else ("second", "first")
-            forward, backward = (OrderVerdict(text=f"<answer>{verdict}</answer>", verdict=verdict) for verdict in
-            verdicts) yield Comparison.of(pair, "brightest", forward, backward)
+            forward, backward = (OrderVerdict(text=f"<answer>{name}</answer>", verdict=name) for name in verdicts)
+            yield Comparison.of(pair, "brightest", forward, backward)
 
 
 class AlwaysFirst:

@@ -75,7 +75,7 @@ def test_ids_are_unique_and_colours_follow_the_theme(page):
     assert len(ids) == len(set(ids))
     referred = re.findall(r'(?:xlink:href="#|url\(#|href="#|labelledby=")([^")]+)', page)
     assert set(referred) <= set(ids)
-    assert "#01030" not in page and report.INK not in page and "prefers-color-scheme: dark" in page
+    assert "#01030" not in page and report_charts.INK not in page and "prefers-color-scheme: dark" in page
 
 
 def test_hostile_text_stays_text(page):

@@ -17,7 +17,8 @@ from shapes_world.world import COLOURS, FPS, Scene, render
 from videoduet.records import LabelledPair, Prompt, Video, VideoPair
 from videoduet.video import write_video
 
-SMALL_PROMPT = replace(PROMPT, max_new_tokens=12)
+SMALL_PROMPT = replace(PROMPT, num_frames=4, max_new_tokens=12)
+PROMPTS = ("a red circle", "", "a blue square moving left fast on a teal background, 'quoted' {braces} and ünïcode <b>")
 SCENES = [Scene(colour, "circle", "left", "fast", "black") for colour in COLOURS]
 
 
@@ -26,7 +27,7 @@ def write_clips(directory: Path) -> dict[str, Video]:
     frames = {scene.colour: render(scene.prompt, seed) for seed, scene in enumerate(SCENES)}
     red, blue = frames["red"], frames["blue"]
     odd = {
-        "five_frames": red[:5],
+        "three_frames": red[:3],
         "single_frame": red[:1],
         "ten_frames": np.concatenate([blue, blue[:2]]),
         "wide": np.tile(blue[:4], (1, 1, 2, 1)),
@@ -53,7 +54,7 @@ def write_judge(directory: Path, videos: dict[str, Video]) -> None:
     model = new_judge(processor, seed=0)
     with torch.no_grad():
         model.model.visual.merger.mlp[-1].weight *= 20  # else random weights hardly look
-    _teach(model, ShowingEncoder(processor, 8), SMALL_PROMPT, videos)
+    _teach(model, ShowingEncoder(processor, SMALL_PROMPT.num_frames), SMALL_PROMPT, videos)
     # Nothing in the weights' own settings suppresses tokens: that is the code's business.
     model.generation_config.suppress_tokens = None
     model.save_pretrained(directory)
@@ -64,15 +65,16 @@ def write_judge(directory: Path, videos: dict[str, Video]) -> None:
 def _teach(model: torch.nn.Module, encoder: ShowingEncoder, prompt: JudgePrompt, videos: dict[str, Video]) -> None:
     tokenizer = encoder.processor.tokenizer
     rows, targets = [], []
-    for first, second in (("red", "green"), ("green", "red"), ("blue", "white"), ("white", "blue")):
-        showing = encoder.showing(prompt.messages(SCENES[0].prompt, videos[first].path, videos[second].path))
+    names = ("red", "green"), ("green", "red"), ("blue", "white"), ("white", "blue")
+    for index, (first, second) in enumerate(names):
+        showing = encoder.showing(prompt.messages(PROMPTS[index // 2], videos[first].path, videos[second].path))
         answer = f"<think>{first}</think><answer>{1 if first < second else 2}</answer><|im_end|>"
         targets.append(tokenizer(answer).input_ids)
         rows.append(replace(showing, ids=showing.ids + targets[-1]))
     inputs = encoder.collate(rows, pixels=True)
     length = min(map(len, targets))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(STEPS):
+    for _ in range(40):
         logits = model(**inputs, use_cache=False).logits[:, -length - 1 : -1]
         loss = F.cross_entropy(logits.flatten(0, 1), inputs["input_ids"][:, -length:].flatten())
         optimizer.zero_grad()
@@ -80,4 +82,4 @@ def _teach(model: torch.nn.Module, encoder: ShowingEncoder, prompt: JudgePrompt,
         optimizer.step()
 
 
-STEPS = 40
+

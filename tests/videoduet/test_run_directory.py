@@ -110,25 +110,25 @@ def a_run(root: Path) -> tuple[RunDirectory, list[str]]:
 
 def test_a_sibling_shares_earlier_phases_by_hard_link(tmp_path):
     run, phases = a_run(tmp_path / "run")
-    sibling = run.sibling("align", phases)
+    sibling = run.sibling("align", phases, {"align.beta": "align"})
     assert sibling.root == tmp_path / "run_from_round_00_align_1"
     assert sibling.is_done(sibling.phase("sample", 0))
     assert os.path.samefile(sibling.root / "round_00/sample/data.json", run.root / "round_00/sample/data.json")
     assert not (sibling.root / "round_00/align").exists()
-    assert run.sibling("align", phases).root == tmp_path / "run_from_round_00_align_2"
+    assert run.sibling("align", phases, {}).root == tmp_path / "run_from_round_00_align_2"
 
 
 def test_a_sibling_shares_only_what_is_done_and_can_start_in_a_later_round(tmp_path):
     run, phases = a_run(tmp_path / "run")
-    sibling = run.sibling("score", phases)
+    sibling = run.sibling("score", phases, {})
     assert sibling.is_done(sibling.phase("align", 0))
     assert not (sibling.root / "round_01").exists()
-    assert not (run.sibling("round_01/sample", phases).root / "round_01").exists()
+    assert not (run.sibling("round_01/sample", phases, {}).root / "round_01").exists()
 
 
 def test_a_sibling_cannot_change_what_it_shares(tmp_path):
     run, phases = a_run(tmp_path / "run")
-    sibling = run.sibling("align", phases)
+    sibling = run.sibling("align", phases, {})
     write_json(sibling.root / "round_00/sample/data.json", {"phase": "changed"})
     assert read_json(run.root / "round_00/sample/data.json") == {"phase": "round_00/sample"}
 
@@ -136,15 +136,34 @@ def test_a_sibling_cannot_change_what_it_shares(tmp_path):
 def test_a_sibling_knows_what_was_quarantined(tmp_path):
     run, phases = a_run(tmp_path / "run")
     run.quarantine("round_00/sample/videos/x.mp4", "damaged")
-    assert run.sibling("align", phases).quarantined() == {"round_00/sample/videos/x.mp4"}
+    assert run.sibling("align", phases, {}).quarantined() == {"round_00/sample/videos/x.mp4"}
 
 
 def test_an_unknown_phase_is_wrong_usage(tmp_path):
     run, phases = a_run(tmp_path / "run")
     with pytest.raises(InputError, match=r"'train'.*round_00/align") as caught:
-        run.sibling("train", phases)
+        run.sibling("train", phases, {})
     assert caught.value.exit_code == 2
     assert os.listdir(tmp_path) == ["run"]
+
+
+def test_a_sibling_may_not_share_a_phase_that_its_config_changes(tmp_path):
+    run, phases = a_run(tmp_path / "run")
+    run.adopt_config(Config(), PHASE_OF)
+    touched = run.touched_phases(Config(seed=3, align=Training(beta=2.0)), PHASE_OF)
+    assert touched == {"seed": "sample", "align.beta": "align"}
+    with pytest.raises(InputError, match=r"another seed.*--from sample") as caught:
+        run.sibling("align", phases, touched)
+    assert caught.value.exit_code == 2
+    assert os.listdir(tmp_path) == ["run"]
+    assert run.sibling("sample", phases, touched).root.exists()
+
+
+def test_a_field_may_be_listed_apart_from_its_section(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.adopt_config(Config(), PHASE_OF)
+    with pytest.raises(InputError, match="--from score"):
+        run.adopt_config(Config(align=Training(beta=2.0)), {"align": "align", "align.beta": "score"})
 
 
 def test_a_file_in_the_way_is_refused_by_name(tmp_path):

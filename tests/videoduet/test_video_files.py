@@ -58,7 +58,8 @@ def numbered(tmp_path, count, fps=4):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"), [(1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (10, range(10)), (20, range(10)), (None, range(10))]
+    ("wanted", "expected"),
+    [(1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (10, range(10)), (20, range(10)), (None, range(10))],
 )
 def test_frames_are_sampled_evenly_with_their_own_times(tmp_path, wanted, expected):
     clip = read_video(numbered(tmp_path, 10), wanted)

@@ -1,0 +1,234 @@
+"""Both families of generators: what they load, what a video depends on, what training asks of them."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from peft import LoraConfig, get_peft_model
+
+from generators import T2VTurboPipeline, load_generator
+from generators.loading import with_adapter
+from generators.modelscope import ModelScope
+from generators.t2v_turbo import T2VTurbo, consistency_grid, guidance_embedding
+from videoduet.errors import InputError
+
+PROMPTS = [
+    "a red circle moving left fast on a teal background",
+    "a blue square moving up slowly on a black background",
+    "a white triangle moving right slowly on a purple background",
+    "a green circle moving down fast on a black background",
+]
+SEEDS = [3, 2**62, 0, 77]
+SMALL = {"steps": 2, "num_frames": 3}
+
+
+@pytest.fixture(scope="module")
+def turbo(shipped_generator) -> T2VTurbo:
+    return load_generator(shipped_generator, sampler={"guidance_scale": 3.0, **SMALL})
+
+
+@pytest.fixture(scope="module")
+def modelscope(modelscope_directory) -> ModelScope:
+    return load_generator(modelscope_directory, sampler=SMALL)
+
+
+@pytest.fixture(scope="module", params=["turbo", "modelscope"])
+def generator(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def drawn(generator):
+    embeds = generator.encode_prompts(PROMPTS)
+    return embeds, generator.sample(embeds, SEEDS)
+
+
+def test_the_directory_says_which_family_it_is(turbo, modelscope):
+    assert isinstance(turbo, T2VTurbo) and isinstance(modelscope, ModelScope)
+    assert (turbo.settings.height, turbo.settings.width, turbo.settings.steps) == (32, 32, 2)
+    assert (modelscope.settings.height, modelscope.settings.guidance_scale) == (16, 9.0)
+
+
+def test_a_directory_of_something_else_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no model_index\.json"):
+        load_generator(tmp_path)
+    with pytest.raises(InputError, match="nowhere"):
+        load_generator(tmp_path / "nowhere")
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    with pytest.raises(InputError, match="StableDiffusionPipeline.*T2VTurboPipeline, TextToVideoSDPipeline"):
+        load_generator(tmp_path)
+
+
+@pytest.mark.parametrize("family", ["shipped_generator", "modelscope_directory"])
+def test_a_torn_directory_is_refused(family, request, tmp_path):
+    shutil.copytree(request.getfixturevalue(family), tmp_path / "torn")
+    for weights in (tmp_path / "torn" / "unet").glob("*.safetensors"):
+        weights.unlink()
+    with pytest.raises(InputError, match="torn cannot be loaded"):
+        load_generator(tmp_path / "torn")
+
+
+@pytest.mark.parametrize("family", ["shipped_generator", "modelscope_directory"])
+def test_an_unknown_sampler_setting_is_wrong_usage(family, request):
+    with pytest.raises(InputError, match="'step'.*steps, guidance_scale") as caught:
+        load_generator(request.getfixturevalue(family), sampler={"step": 4})
+    assert caught.value.exit_code == 2
+
+
+def test_shapes(generator, drawn):
+    embeds, latents = drawn
+    settings = generator.settings
+    factor = generator.pipeline.vae_scale_factor
+    assert embeds.shape[:2] == (4, 24) and embeds.dtype == torch.float32
+    assert latents.shape == (4, 4, 3, settings.height // factor, settings.width // factor)
+    assert latents.dtype == torch.float32 and torch.isfinite(latents).all()
+    frames = generator.decode(latents[:2])
+    assert frames.shape == (2, 3, settings.height, settings.width, 3) and frames.dtype == torch.uint8
+
+
+def test_a_prompt_is_encoded_alike_in_any_company(generator, drawn):
+    alone = torch.cat([generator.encode_prompts([prompt]) for prompt in PROMPTS])
+    torch.testing.assert_close(alone, drawn[0], rtol=0, atol=1e-5)
+    assert not torch.equal(drawn[0][0], drawn[0][1])
+
+
+def test_initial_noise_depends_on_the_seed_alone(generator):
+    first = generator.initial_noise(5)
+    torch.manual_seed(123)
+    assert torch.equal(generator.initial_noise(5), first)
+    assert not torch.equal(generator.initial_noise(6), first)
+    assert first.shape == (4, 3, 8, 8)
+
+
+def test_a_video_does_not_depend_on_its_place_or_neighbours(generator, drawn):
+    embeds, latents = drawn
+    for order in ([3, 1, 0, 2], [1, 0, 3, 2]):
+        again = generator.sample(embeds[order], [SEEDS[index] for index in order])
+        assert torch.equal(again, latents[order])
+    other_company = generator.sample(embeds[[0, 0, 0, 0]], [SEEDS[0], 9, 8, 7])
+    assert torch.equal(other_company[0], latents[0])
+    assert not torch.equal(other_company[1], latents[0])
+
+
+def test_a_video_depends_on_the_batch_size_by_rounding_at_most(generator, drawn):
+    embeds, latents = drawn
+    alone = torch.cat([generator.sample(embeds[i : i + 1], SEEDS[i : i + 1]) for i in range(4)])
+    torch.testing.assert_close(alone, latents, rtol=0, atol=1e-4)
+
+
+def test_the_global_seed_changes_nothing(generator, drawn):
+    torch.manual_seed(999)
+    assert torch.equal(generator.sample(*drawn[:1], SEEDS), drawn[1])
+
+
+def test_seed_and_prompt_both_matter(generator, drawn):
+    embeds, latents = drawn
+    assert not torch.allclose(generator.sample(embeds, SEEDS[::-1]), latents, atol=1e-3)
+    assert not torch.allclose(generator.sample(embeds.flip(0), SEEDS), latents, atol=1e-3)
+
+
+def test_training_shapes_and_the_ideal_prediction(generator, drawn):
+    latents = drawn[1]
+    noise, timesteps = torch.randn_like(latents), torch.tensor([0, 400, 700, 999])
+    noisy = generator.add_noise(latents, noise, timesteps)
+    assert noisy.shape == latents.shape
+    alphas = generator.pipeline.scheduler.alphas_cumprod[timesteps].view(4, 1, 1, 1, 1)
+    target = generator.target(latents, noise, timesteps)
+    # Whatever predicts the target exactly knows the clean latents.
+    torch.testing.assert_close((noisy - (1 - alphas).sqrt() * target) / alphas.sqrt(), latents, rtol=0, atol=1e-3)
+
+
+def test_predictions_are_differentiable_and_of_each_row_alone(generator, drawn):
+    embeds, latents = drawn
+    timesteps = torch.tensor([100, 300, 500, 900])
+    settings = [replace(generator.settings, guidance_scale=w) for w in (1.0, 3.0, 7.5, 12.0)]
+    prediction = generator.predict(latents, timesteps, embeds, settings)
+    assert prediction.shape == latents.shape and prediction.dtype == torch.float32
+    prediction.square().mean().backward()
+    gradients = [p.grad for p in generator.denoiser.parameters() if p.grad is not None]
+    assert gradients and sum(gradient.abs().sum() for gradient in gradients) > 0
+    generator.denoiser.zero_grad()
+    with torch.no_grad():
+        last = generator.predict(latents[3:], timesteps[3:], embeds[3:], settings[3:])
+    torch.testing.assert_close(last, prediction[3:].detach(), rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_guidance_scale_reaches_the_turbo_denoiser(turbo):
+    embeds, latents = turbo.encode_prompts(PROMPTS[:2]), torch.stack([turbo.initial_noise(seed) for seed in (1, 2)])
+    timesteps = torch.tensor([519, 519])
+
+    def predict(*scales):
+        settings = [replace(turbo.settings, guidance_scale=scale) for scale in scales]
+        return turbo.predict(latents, timesteps, embeds, settings)
+
+    same, other = predict(3.0, 3.0), predict(3.0, 12.0)
+    assert torch.equal(other[0], same[0])
+    assert (other[1] - same[1]).abs().max() > 1e-3
+
+
+def test_the_guidance_scale_reaches_sampling(generator, drawn):
+    strong = type(generator)(generator.pipeline, replace(generator.settings, guidance_scale=1.5))
+    embeds = strong.encode_prompts(PROMPTS)
+    assert not torch.allclose(strong.sample(embeds, SEEDS), drawn[1], atol=1e-4)
+
+
+def test_training_timesteps(turbo, modelscope):
+    rng = torch.Generator().manual_seed(0)
+    assert {turbo.draw_timestep(rng) for _ in range(2000)} == set(consistency_grid(50).tolist())
+    drawn = [modelscope.draw_timestep(rng) for _ in range(4000)]
+    assert min(drawn) >= 0 and max(drawn) <= 999 and len(set(drawn)) > 900
+    same = [turbo.draw_timestep(torch.Generator().manual_seed(4)) for _ in range(2)]
+    assert same[0] == same[1]
+
+
+def test_the_turbo_pipeline_saves_and_loads_like_any_other(turbo, tmp_path):
+    turbo.pipeline.save_pretrained(tmp_path)
+    arguments = {"num_frames": 2, "height": 32, "width": 32, "num_inference_steps": 2, "guidance_scale": 3.0}
+    videos = []
+    for pipeline in (turbo.pipeline, T2VTurboPipeline.from_pretrained(tmp_path)):
+        pipeline.set_progress_bar_config(disable=True)
+        videos.append(pipeline(PROMPTS[0], generator=torch.Generator().manual_seed(0), **arguments).frames)
+    assert videos[0].shape == (1, 2, 32, 32, 3) and videos[0].dtype == np.uint8
+    assert np.array_equal(*videos)
+    assert DiffusionPipeline.load_config(tmp_path)["_class_name"] == "T2VTurboPipeline"
+
+
+def test_encoders_can_be_forgotten_for_training(shipped_generator, modelscope_directory):
+    for path in (shipped_generator, modelscope_directory):
+        generator = load_generator(path, sampler=SMALL)
+        embeds = generator.encode_prompts(PROMPTS[:1])
+        generator.free_encoders()
+        assert generator.pipeline.text_encoder is None and generator.pipeline.vae is None
+        noisy = torch.stack([generator.initial_noise(0)])
+        generator.predict(noisy, torch.tensor([19]), embeds, [generator.settings])
+
+
+def test_an_adapter_is_put_in_force(turbo, shipped_generator, tmp_path):
+    targets = LoraConfig(r=2, target_modules=T2VTurbo.lora_targets, init_lora_weights=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        policy = get_peft_model(load_generator(shipped_generator).denoiser, targets)
+    policy.save_pretrained(tmp_path, save_embedding_layers=False)
+    adapted = with_adapter(load_generator(shipped_generator, sampler=SMALL), tmp_path)
+    noisy, embeds = torch.stack([turbo.initial_noise(0)]), turbo.encode_prompts(PROMPTS[:1])
+    timestep, guidance = torch.tensor([519]), guidance_embedding(3.0, policy.config.time_cond_proj_dim)
+    with torch.no_grad():
+        plain = turbo.predict(noisy, timestep, embeds, [turbo.settings])
+        merged = adapted.predict(noisy, timestep, embeds, [turbo.settings])
+        unmerged = policy(noisy, timestep, embeds, timestep_cond=guidance).sample
+    assert (merged - plain).abs().max() > 1e-2
+    torch.testing.assert_close(merged, unmerged, rtol=1e-3, atol=1e-3)
+    unchanged = load_generator(shipped_generator, sampler=SMALL)
+    assert with_adapter(unchanged, None) is unchanged
+
+
+def test_every_adapted_layer_is_found(generator):
+    copy = type(generator.denoiser).from_config(generator.denoiser.config)
+    policy = get_peft_model(copy, LoraConfig(r=1, target_modules=generator.lora_targets))
+    adapted = {name.split(".lora_A")[0] for name, _ in policy.named_parameters() if "lora_A" in name}
+    for part in ("attn1.to_q", "attn2.to_v", "ff.net.0.proj", "conv1.2", "conv4.3", "conv_in", "time_emb_proj"):
+        assert any(name.endswith(part) for name in adapted), f"no {part} among the adapted layers"
