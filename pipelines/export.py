@@ -11,6 +11,7 @@ from generators.loading import load_generator, with_adapter
 from pipelines.config import resolve
 from pipelines.run import Run
 from reward_model.judge import base_directory, load_model
+from reward_model.prompts import JudgePrompt
 from videoduet.store import atomic_path
 
 
@@ -38,6 +39,7 @@ def export_final(run: Run, *, merge: bool = False) -> None:
         path = resolve(config.judge.path)
         with atomic_path(final / "merged_judge") as temporary:
             load_model(path, judge).save_pretrained(temporary)
+            JudgePrompt.load(base_directory(path)).save(temporary)
             AutoProcessor.from_pretrained(base_directory(path)).save_pretrained(temporary)
 
 
@@ -49,4 +51,5 @@ def _copy(adapter: Path | None, target: Path, load, base: str) -> None:
             torch.manual_seed(0)
             model = get_peft_model(load(), LoraConfig(r=1, target_modules=r".*(q_proj|to_q)"))
             model.peft_config["default"].base_model_name_or_path = resolve(base)
-            model.save_pretrained(temporary)
+            # "auto" would look for the base model's vocabulary, on the network if need be.
+            model.save_pretrained(temporary, save_embedding_layers=False)

@@ -179,7 +179,8 @@ def _load_round(run: Run, folder: Path) -> Round:
     for phase in ("sample", "refresh", "rank", "align"):
         done = run.read(f"{folder.name}/{phase}/done.json")
         summary = run.read(f"{folder.name}/{phase}/summary.json")
-        phases[phase] = {"done": True, **mapping(done.get("counts")), **summary} if done or summary else {}
+        timing = run.read(f"{folder.name}/{phase}/timing.json")
+        phases[phase] = {"done": True, **mapping(done.get("counts")), **summary, **timing} if done or summary else {}
     rows = run.rows(f"{folder.name}/align/log.jsonl")
     # A resumed run may have logged a step twice: the later row is the one that counted.
     steps = {row["step"]: row for row in rows if number(row.get("step")) is not None}

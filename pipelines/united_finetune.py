@@ -9,6 +9,7 @@ import gc
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable
 
@@ -30,6 +31,7 @@ from pipelines.sample import sample
 from pipelines.score import score
 from videoduet.errors import InputError
 from videoduet.progress import console
+from videoduet.store import write_json
 
 Phase = Callable[[Run, int], None]
 
@@ -49,12 +51,14 @@ def run_loop(config: RunConfig, *, merge: bool = False) -> Run:
         if run.directory.is_done(directory):
             console.print(f"{path}: done before", style="dim", markup=False)
             continue
+        started = time.perf_counter()
         launch_config = config.launch.get(phase.__name__)
         if launch_config is not None:
             _launch(phase, launch_config, run, round)
         else:
             phase(run, round)
             gc.collect()
+        write_json(directory / "timing.json", {"seconds": time.perf_counter() - started})
         write_report(run.directory.root)
     export_final(run, merge=merge)
     report = write_report(run.directory.root)

@@ -55,8 +55,11 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
     try:
         if (Path(path) / "adapter_config.json").exists():
             base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
-            return load_model(base, path, dtype) if adapter is None else _merge(load_model(base, path, dtype), adapter)
-        model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
+            model = load_model(base, path, dtype)
+        else:
+            model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
+        # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
+        model.name_or_path = str(path)
         return model if adapter is None else _merge(model, adapter)
     except (OSError, ValueError) as error:
         raise InputError(f"Judge {path} cannot be loaded ({error}); give a transformers or PEFT directory.") from error

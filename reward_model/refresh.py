@@ -2,6 +2,7 @@
 3).
 """
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,18 +23,27 @@ def read_labelled_pairs(path: str | Path) -> list[LabelledPair]:
     path, pairs = Path(path), []
     if not path.exists():
         raise InputError(f"Labelled pairs {path} do not exist; check the path.")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        # Not splitlines, which also cuts at characters that JSON allows inside a string.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, ValueError) as error:
+        raise InputError(f"Labelled pairs {path} cannot be read ({error}); give JSON Lines in UTF-8.") from error
+    for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
+            for key in ("prompt", "first", "second", "preferred"):
+                if not isinstance(row[key], str) or (key == "preferred" and row[key] not in ("first", "second")):
+                    raise ValueError(f"{key} is {row[key]!r}")
             first, second = (
                 Video(id=f"{path.stem}/{row[side]}", path=str(path.parent / row[side])) for side in ("first", "second")
             )
-            label = row["preferred"]
-            if label not in ("first", "second"):
-                raise ValueError(f"preferred is {label!r}")
             pairs.append(
                 LabelledPair(
-                    prompt=Prompt.of(row["prompt"]), first=first, second=second, preferred=label, source=path.stem
+                    prompt=Prompt.of(row["prompt"]),
+                    first=first,
+                    second=second,
+                    preferred=row["preferred"],
+                    source=path.stem,
                 )
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -59,18 +69,17 @@ def best_by_knockout(
             for prompt_id, group in alive.items()
             for index in range(0, len(group) - 1, 2)
         ]
-        results = {(c.first_id, c.second_id): c for c in judge.compare(pairs)}
+        results = {(c.prompt_id, c.first_id, c.second_id): c for c in judge.compare(pairs)}
         played += results.values()
         for prompt_id, group in alive.items():
             alive[prompt_id] = [
-                _winner(group[index], group[index + 1], results) if index + 1 < len(group) else group[index]
-                for index in range(0, len(group), 2)
+                _winner(one, other, results.get((prompt_id, one.id, other.id))) if other else one
+                for one, other in itertools.zip_longest(group[::2], group[1::2])
             ]
     return {prompt_id: group[0] for prompt_id, group in alive.items()}, played
 
 
-def _winner(first: Video, second: Video, results: Mapping[tuple[str, str], Comparison]) -> Video:
-    comparison = results.get((first.id, second.id))
+def _winner(first: Video, second: Video, comparison: Comparison | None) -> Video:
     if comparison is None:
         return first
     if comparison.preferred_id is not None:

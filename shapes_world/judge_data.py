@@ -36,33 +36,51 @@ class DamagedClip:
         wrong_ones = sum(getattr(self.scene, name) != getattr(prompt, name) for name in ATTRIBUTES)
         return (0.1 ** (wrong_ones / len(ATTRIBUTES)) - 0.1) / 0.9
 
+    def runs_backwards(self, prompt: Scene) -> bool:
+        """Whether the clip moves against the direction that ``prompt`` asks for."""
+        step, asked = DIRECTIONS[self.scene.direction], DIRECTIONS[prompt.direction]
+        return step == (-asked[0], -asked[1])
+
     def steadiness(self, prompt: Scene) -> float:
         """Temporal quality in the light of ``prompt``, in [0, 1]: a clip that runs backwards has none."""
-        step, asked = DIRECTIONS[self.scene.direction], DIRECTIONS[prompt.direction]
-        return 0.0 if step == (-asked[0], -asked[1]) else self.temporal
+        return 0.0 if self.runs_backwards(prompt) else self.temporal
 
     def overall(self, prompt: Scene) -> float:
         """Mean of the three qualities, in [0, 1]: what decides a comparison."""
         return (self.spatial + self.steadiness(prompt) + self.alignment(prompt)) / 3
 
     @property
+    def quality(self) -> str:
+        """Spatial and temporal quality in levels."""
+        return f"clear {round(self.spatial * LEVELS)} steady {round(self.temporal * LEVELS)}"
+
+    @property
     def description(self) -> str:
-        """What a judge should see: attributes in words, then spatial and temporal quality in levels."""
-        scene = self.scene
-        words = f"{scene.colour} {scene.shape} {scene.direction} {scene.speed} {scene.background}"
-        return f"{words} clear {round(self.spatial * LEVELS)} steady {round(self.temporal * LEVELS)}"
+        """What a judge should see without knowing the prompt: attributes in words, then quality in levels."""
+        return " ".join(getattr(self.scene, name) for name in ATTRIBUTES) + f" {self.quality}"
+
+    def assessment(self, prompt: Scene) -> str:
+        """The description with each attribute checked against ``prompt``, and what follows from that.
+
+        Small models reason one step at a time: each check is a look-up, *match* counts the checks, *total* adds up.
+        """
+        words = []
+        for name in ATTRIBUTES:
+            shown, asked = getattr(self.scene, name), getattr(prompt, name)
+            backwards = name == "direction" and self.runs_backwards(prompt)
+            words += [shown, "yes" if shown == asked else "against" if backwards else "no"]
+        match, total = round(self.alignment(prompt) * LEVELS), round(self.overall(prompt) * 3 * LEVELS)
+        return f"{' '.join(words)} {self.quality} match {match} total {total}"
 
 
 def reasoning(first: DamagedClip, second: DamagedClip, prompt: Scene) -> str:
     """The thought and answer that a comparison should get; a draw is decided by the finer truth behind the levels."""
-    parts = []
-    for name, clip in (("1", first), ("2", second)):
-        match, total = round(clip.alignment(prompt) * LEVELS), round(clip.overall(prompt) * 3 * LEVELS)
-        parts.append(f"{name} {clip.description} match {match} total {total}")
     better = "1" if first.overall(prompt) > second.overall(prompt) else "2"
-    return f"<think>{parts[0]} ; {parts[1]}</think><answer>{better}</answer>"
+    thought = f"1 {first.assessment(prompt)} ; 2 {second.assessment(prompt)}"
+    return f"<think>{thought}</think><answer>{better}</answer>"
 
 
+@torch.no_grad()
 def _encode(vae: AutoencoderKL, frames: np.ndarray) -> torch.Tensor:
     return vae.encode(torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist.mean
 

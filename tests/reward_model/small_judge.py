@@ -73,8 +73,8 @@ def _teach(model: torch.nn.Module, encoder: ShowingEncoder, prompt: JudgePrompt,
         rows.append(replace(showing, ids=showing.ids + targets[-1]))
     inputs = encoder.collate(rows, pixels=True)
     length = min(map(len, targets))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(40):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(60):
         logits = model(**inputs, use_cache=False).logits[:, -length - 1 : -1]
         loss = F.cross_entropy(logits.flatten(0, 1), inputs["input_ids"][:, -length:].flatten())
         optimizer.zero_grad()

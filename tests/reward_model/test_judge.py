@@ -17,7 +17,8 @@ from videoduet.errors import InputError
 from videoduet.records import Prompt, Video, VideoPair
 from videoduet.video import read_video
 
-RAGGED = [("red", "green"), ("blue", "white"), ("yellow", "red"), ("wide", "three_frames"), ("single_frame", "ten_frames")]
+RAGGED = [("red", "green"), ("blue", "white"), ("yellow", "red"), ("wide", "three_frames"), ("single_frame", "ten_frames"),
+          ("red", "white")]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +85,19 @@ def test_encoder_forgets_the_oldest_video_only(small, processor):
     assert encoder.video(small.videos["green"].path) is not green
 
 
+def enough_to_see(verdicts: list) -> None:
+    """Most answers were read, and what the judge saw mattered: else a test on them would hardly test."""
+    seen = [verdict.p for verdict in verdicts if verdict.p is not None]
+    assert len(seen) > len(verdicts) / 2
+    assert max(seen) - min(seen) > 0.02
+
+
 @torch.no_grad()
 def test_cached_features_give_what_pixels_give(small, judge, pairs):
     """Judging with vision tokens kept from before = ``model.generate`` of the plain model on one unpadded showing."""
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(small.path).eval()
     list(judge.compare(pairs))
-    seen_verdicts = set()
+    verdicts = []
     for question, comparison in zip(pairs, judge.compare(pairs), strict=True):
         orders = ((question.first, question.second), (question.second, question.first))
         for (first, second), verdict in zip(orders, (comparison.forward, comparison.backward), strict=True):
@@ -105,8 +113,8 @@ def test_cached_features_give_what_pixels_give(small, judge, pairs):
                 step = completion.tolist().index(judge.label_ids[verdict.verdict == "second"])
                 expected = float(output.logits[step][0, judge.label_ids].softmax(0)[0])
                 assert verdict.p == pytest.approx(expected, abs=1e-5)
-            seen_verdicts.add(verdict.verdict)
-    assert {"first", "second"} <= seen_verdicts
+            verdicts.append(verdict)
+    enough_to_see(verdicts)
 
 
 def test_vision_runs_once_a_video(small, pairs):
@@ -138,12 +146,14 @@ def test_pairs_judged_together_are_judged_as_one_by_one(judge, pairs):
             assert (one.text, one.verdict) == (other.text, other.verdict)
             assert one.p == pytest.approx(other.p, abs=1e-5)
         assert alone.status == comparison.status
-    assert {c.status for c in together} >= {"decided", "disagreement"}
+    enough_to_see([verdict for c in together for verdict in (c.forward, c.backward)])
 
 
 def test_swapping_the_videos_swaps_the_opinion(judge, pairs):
     swapped = [VideoPair(prompt=p.prompt, first=p.second, second=p.first) for p in pairs]
-    for one, other in zip(judge.compare(pairs), judge.compare(swapped), strict=True):
+    comparisons = list(judge.compare(pairs))
+    assert any(c.p_first is not None and abs(c.p_first - 0.5) > 0.01 for c in comparisons)
+    for one, other in zip(comparisons, judge.compare(swapped), strict=True):
         assert (one.forward.text, one.backward.text) == (other.backward.text, other.forward.text)
         assert one.preferred_id == other.preferred_id
         assert one.status == other.status
@@ -210,7 +220,7 @@ def test_judge_id_names_weights_adapter_and_wording(small, judge, tmp_path):
     ids = {
         "same again": Judge.from_pretrained(small.path, device="cpu").judge_id,
         "wording": Judge.from_pretrained(small.path, prompt=replace(SMALL_PROMPT, question="{prompt}?"), device="cpu").judge_id,
-        "frames": Judge.from_pretrained(small.path, prompt=replace(SMALL_PROMPT, num_frames=4), device="cpu").judge_id,
+        "frames": Judge.from_pretrained(small.path, prompt=replace(SMALL_PROMPT, num_frames=2), device="cpu").judge_id,
         "adapter": Judge.from_pretrained(small.path, adapter=tmp_path / "adapter", device="cpu").judge_id,
         "peft": Judge.from_pretrained(tmp_path / "adapter", device="cpu").judge_id,
         "weights": Judge.from_pretrained(tmp_path / "copy", device="cpu").judge_id,
@@ -241,7 +251,9 @@ def test_an_adapter_on_a_peft_directory_finds_processor_and_prompt(small, tmp_pa
     assert base_directory(tmp_path / "two") == str(small.path)
     stacked = Judge.from_pretrained(tmp_path / "two", device="cpu")
     given = Judge.from_pretrained(tmp_path / "one", adapter=tmp_path / "two", device="cpu")
-    assert [c.forward for c in stacked.compare(pairs[:2])] == [c.forward for c in given.compare(pairs[:2])]
+    lower = Judge.from_pretrained(tmp_path / "one", device="cpu")
+    p = [[c.forward.p for c in judge.compare(pairs)] for judge in (stacked, given, lower)]
+    assert p[0] == p[1] != p[2]
 
 
 def test_unreadable_video_is_named(judge, small, not_a_video, tmp_path):

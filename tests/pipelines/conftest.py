@@ -1,0 +1,23 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from small_loop import config
+
+from pipelines import united_finetune
+from pipelines.united_finetune import run_loop
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> SimpleNamespace:
+    """A finished run of two rounds: ``root`` (of the run), ``config``, and ``calls``, which the judge writes to."""
+    root = tmp_path_factory.mktemp("loop")
+    settings = config(root, judge={"arguments": {"calls": str(root / "calls")}})
+    run = run_loop(settings)
+    return SimpleNamespace(root=run.directory.root, config=settings, calls=root / "calls")
+
+
+@pytest.fixture
+def no_report(monkeypatch) -> None:
+    """The report, which has tests of its own, takes a third of so small a run's time."""
+    monkeypatch.setattr(united_finetune, "write_report", lambda run_dir: Path(run_dir) / "report.html")

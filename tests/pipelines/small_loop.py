@@ -1,0 +1,64 @@
+"""The loop at its smallest: four prompts, three videos each, two optimizer steps, the generator that ships."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from pipelines import united_finetune
+from pipelines.config import RunConfig, parse
+from shapes_world import all_scenes
+
+SCENES = all_scenes()[::31]
+
+
+def recipe(root: Path, name: str = "recipe.yaml", **changes) -> Path:
+    """Write a recipe that runs in ``root``; ``changes`` replace sections, or keys of a section given as dictionary."""
+    for file, scenes in (("train.txt", SCENES[:4]), ("held_out.txt", SCENES[4:6])):
+        if not (root / file).exists():
+            (root / file).write_text("".join(scene.prompt + "\n" for scene in scenes))
+    sections = {
+        "run_dir": str(root / "run"),
+        "rounds": 2,
+        "prompts": {"train": str(root / "train.txt"), "held_out": str(root / "held_out.txt")},
+        "generator": {
+            "path": "shapes_world/models/generator",
+            "sampler": {"steps": 2, "guidance_scale": 3.0, "num_frames": 4},
+            "videos_per_prompt": 3,
+            "batch_size": 4,
+        },
+        "judge": {"factory": "scripted_judges.Brightest"},
+        "align": {
+            "beta": 300.0, "learning_rate": 1.0e-3, "batch_size": 4, "micro_batch": 4, "draws_per_pair": 2, "epochs": 2,
+            "lora_rank": 2, "lora_alpha": 2, "max_steps": 2, "warmup_steps": 0, "checkpoint_steps": 1,
+        },
+        "score": {"videos_per_prompt": 1},
+    }  # fmt: skip
+    for section, change in changes.items():
+        sections[section] = {**sections.get(section, {}), **change} if isinstance(change, dict) else change
+    path = root / name
+    path.write_text(yaml.safe_dump(sections))
+    return path
+
+
+def config(root: Path, **changes) -> RunConfig:
+    return parse(["--config", str(recipe(root, **changes))])[0]
+
+
+def command(monkeypatch, *arguments: object) -> int:
+    """``python -m pipelines.united_finetune ARGUMENTS`` in this process; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["united_finetune", *map(str, arguments)])
+    try:
+        united_finetune.main()
+    except SystemExit as stop:
+        return stop.code
+    return 0
+
+
+def results(run: Path) -> dict[str, bytes]:
+    """Records, tensors and videos of a run: what resumption and processes must not change."""
+    return {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in sorted(run.rglob("*"))
+        if path.suffix in (".parquet", ".safetensors", ".mp4") and ".tmp" not in str(path.relative_to(run))
+    }

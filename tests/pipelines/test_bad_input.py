@@ -1,0 +1,216 @@
+"""What a user may get wrong is answered by one clear sentence that names it, and an exit code; never by a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from small_loop import command, recipe
+
+from pipelines import rank, sample, united_finetune
+from pipelines.phase import phase_main
+from pipelines.run import Run
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def refused(monkeypatch, capsys):
+    """Run the command, expect it to stop with a code, and give back what it said."""
+
+    def run(code, *arguments):
+        assert command(monkeypatch, *arguments) == code
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err + said.out
+        return " ".join(said.err.split())
+
+    return run
+
+
+def written(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_an_unknown_key_on_the_command_line(refused, tmp_path):
+    assert "roundz" in refused(2, "--config", recipe(tmp_path), "--roundz", 3)
+
+
+@pytest.mark.parametrize(("section", "key"), [("generator", "videos_per_promt"), ("align", "betta")])
+def test_an_unknown_key_in_the_recipe(refused, tmp_path, section, key):
+    assert key in refused(2, "--config", recipe(tmp_path, **{section: {key: 1}}))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"generator": {"videos_per_prompt": 1}}, "videos_per_prompt is 1"),
+        ({"rounds": 0}, "rounds is 0"),
+        ({"judge": {"factory": None}}, "No judge is named"),
+        ({"pairs": {"pairs_per_prompt": 3}}, "pairs_per_prompt is 3"),
+        ({"align": {"beta": -1}}, "beta is -1"),
+        ({"align": {"objective": "nonsense"}}, "nonsense"),
+        ({"rounds": "many"}, "many"),
+    ],
+)
+def test_impossible_settings_are_wrong_usage(refused, tmp_path, changes, words):
+    assert words in refused(2, "--config", recipe(tmp_path, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_recipe_that_is_not_there(refused, tmp_path):
+    assert "nowhere.yaml" in refused(2, "--config", tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [(None, "does not exist"), ("", "is empty"), (" \n\n", "is empty"), (b"\xff\xfe\x00prompt", "is not UTF-8 text")],
+)
+def test_prompts_that_cannot_be_read(refused, tmp_path, text, words):
+    path = tmp_path / "mine.txt"
+    if text is not None:
+        written(path, text)
+    said = refused(1, "--config", recipe(tmp_path, prompts={"train": str(path)}))
+    assert f"Prompts file {path} {words}" in said and "one prompt a line" in said
+
+
+def test_a_config_that_contradicts_the_run_directory(refused, tmp_path):
+    file = recipe(tmp_path)
+    kept = tmp_path / "run" / "config.yaml"
+    written(tmp_path / "other.txt", "another prompt\n")
+    Run.start(united_finetune.parse(["--config", str(file)])[0])
+    before = kept.read_bytes()
+    for option, value, phase in (
+        ("--seed", 7, "sample"),
+        ("--align.beta", 1.5, "align"),
+        ("--pairs.min_margin", 0.5, "rank"),
+        ("--prompts.held_out", tmp_path / "other.txt", "score"),
+    ):
+        said = refused(1, "--config", file, option, value)
+        assert option[2:] in said and str(value) in said and f"--from {phase}" in said
+    assert kept.read_bytes() == before
+
+
+def test_a_sibling_of_nothing(refused, tmp_path):
+    assert "is no run directory" in refused(2, "--config", recipe(tmp_path), "--from", "align")
+
+
+def test_a_sibling_from_an_unknown_phase(refused, tmp_path):
+    file = recipe(tmp_path)
+    Run.start(united_finetune.parse(["--config", str(file)])[0])
+    said = refused(2, "--config", file, "--from", "train")
+    assert "'train'" in said and "round_00/align" in said
+
+
+def test_a_file_where_the_run_directory_should_be(refused, tmp_path):
+    path = written(tmp_path / "file", "")
+    assert f"{path}/run" in refused(1, "--config", recipe(tmp_path), "--run_dir", path / "run")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_without_write_permission(refused, tmp_path):
+    file, locked = recipe(tmp_path), tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert "cannot be" in refused(1, "--config", file, "--run_dir", locked / "run")
+
+
+def test_a_generator_that_is_none(refused, tmp_path):
+    said = refused(1, "--config", recipe(tmp_path, generator={"path": str(tmp_path)}))
+    assert "no model_index.json" in said and str(tmp_path) in said
+
+
+def test_a_sampler_setting_that_does_not_exist(refused, tmp_path):
+    assert "'step'" in refused(2, "--config", recipe(tmp_path, generator={"sampler": {"step": 4}}))
+
+
+@pytest.mark.parametrize(
+    ("factory", "arguments"),
+    [("nowhere.Judge", {}), ("scripted_judges.Nobody", {}), ("Judge", {}), ("scripted_judges.Brightest", {"volume": 3})],
+)
+def test_a_judge_class_that_cannot_be_made(tmp_path, factory, arguments):
+    run = Run.start(united_finetune.parse(["--config", str(recipe(tmp_path))])[0])
+    judge = run.config.judge.__class__(factory=factory, arguments=arguments)
+    config = run.config.__class__(**{**vars(run.config), "judge": judge})
+    with pytest.raises(united_finetune.InputError, match=f"judge.factory {factory} cannot be used"):
+        Run(run.directory, config).judge(0)
+
+
+def test_words_in_brackets_are_shown_as_they_are(refused, tmp_path):
+    assert "[/bold]mine" in refused(1, "--config", recipe(tmp_path, prompts={"train": "[/bold]mine"}))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(OSError(28, "No space left on device", "clips/1.mp4"), "clips/1.mp4"), (OSError("odd failure"), "odd failure")],
+)
+def test_what_the_disk_refuses_is_said(refused, tmp_path, monkeypatch, error, words):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(united_finetune, "run_loop", full)
+    said = refused(1, "--config", recipe(tmp_path))
+    assert words in said and "the same command" in said and "None" not in said
+
+
+def phase_command(monkeypatch, capsys, phase, *arguments):
+    monkeypatch.setattr(sys, "argv", [phase.__name__, *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        phase_main(phase, "")
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return stop.value.code, " ".join(said.split())
+
+
+def test_a_phase_in_no_run_directory(tmp_path, monkeypatch, capsys):
+    code, said = phase_command(monkeypatch, capsys, sample.sample, "--run_dir", tmp_path)
+    assert code == 2 and f"{tmp_path} is no run directory" in said
+
+
+def test_a_phase_before_its_turn(tmp_path, monkeypatch, capsys):
+    run = Run.start(united_finetune.parse(["--config", str(recipe(tmp_path))])[0]).directory
+    options = ("--run_dir", run.root, "--round")
+    for phase, round, missing in (
+        (rank.rank, 0, "round_00/sample"),
+        (rank.rank, 1, "round_01/refresh"),
+        (sample.sample, 1, "round_00/align"),
+        (united_finetune.score, 0, "round_01/align"),
+    ):
+        code, said = phase_command(monkeypatch, capsys, phase, *options, round)
+        assert code == 1 and f"needs {missing}" in said
+    for phase, round in ((sample.sample, 2), (united_finetune.refresh, 0), (sample.sample, -1)):
+        code, said = phase_command(monkeypatch, capsys, phase, *options, round)
+        assert code == 2 and f"no {phase.__name__} in round {round}" in said
+    assert not list(run.root.rglob("done.json"))
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path):
+    # The judge waits, so that the signal comes while a phase is at work.
+    written(tmp_path / "patient.py", PATIENT)
+    file = recipe(tmp_path, rounds=1, prompts={"limit": 1}, judge={"factory": "patient.Judge"})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), str(tmp_path)])}
+    options = ["-m", "pipelines.united_finetune", "--config", str(file)]
+    process = subprocess.Popen([sys.executable, *options], env=environment, stderr=subprocess.PIPE, cwd=tmp_path)
+    while not (tmp_path / "waiting").exists() and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1].decode()
+    assert process.returncode == 130, said
+    assert "Stopped. Nothing is lost; go on with: the same command" in said
+    assert "Traceback" not in said
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["judge"]["factory"] == "patient.Judge"
+    assert (tmp_path / "run" / "round_00" / "sample" / "done.json").exists()
+
+
+PATIENT = """
+import pathlib, time
+class Judge:
+    def compare(self, pairs):
+        pathlib.Path("waiting").touch()
+        time.sleep(600)
+        yield
+"""
