@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from pipelines import united_finetune
@@ -10,6 +11,10 @@ from pipelines.config import RunConfig, parse
 from shapes_world import all_scenes
 
 SCENES = all_scenes()[::31]
+MODELS = Path(__file__).parent.parent.parent / "shapes_world" / "models"
+shipped_judge = pytest.mark.skipif(
+    not (MODELS / "second_judge").exists(), reason="the tiny judges are not built yet (python -m shapes_world.build)"
+)
 
 
 def recipe(root: Path, name: str = "recipe.yaml", **changes) -> Path:

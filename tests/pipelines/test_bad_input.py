@@ -130,7 +130,12 @@ def test_a_sampler_setting_that_does_not_exist(refused, tmp_path):
 
 @pytest.mark.parametrize(
     ("factory", "arguments"),
-    [("nowhere.Judge", {}), ("scripted_judges.Nobody", {}), ("Judge", {}), ("scripted_judges.Brightest", {"volume": 3})],
+    [
+        ("nowhere.Judge", {}),
+        ("scripted_judges.Nobody", {}),
+        ("Judge", {}),
+        ("scripted_judges.Brightest", {"volume": 3}),
+    ],
 )
 def test_a_judge_class_that_cannot_be_made(tmp_path, factory, arguments):
     run = Run.start(united_finetune.parse(["--config", str(recipe(tmp_path))])[0])

@@ -80,6 +80,3 @@ def _teach(model: torch.nn.Module, encoder: ShowingEncoder, prompt: JudgePrompt,
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-
-
-

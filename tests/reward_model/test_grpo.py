@@ -12,8 +12,12 @@ from reward_model.encoding import ShowingEncoder
 from reward_model.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
 from videoduet.video import read_video, write_video
 
-QUESTIONS = [(PROMPTS[0], "red", "blue"), (PROMPTS[1], "three_frames", "wide"), (PROMPTS[2], "ten_frames", "single_frame"),
-             ("other", "green", "red")]  # fmt: skip
+QUESTIONS = [
+    (PROMPTS[0], "red", "blue"),
+    (PROMPTS[1], "three_frames", "wide"),
+    (PROMPTS[2], "ten_frames", "single_frame"),
+    ("other", "green", "red"),
+]
 
 
 class Recorder(VideoGRPOTrainer):
@@ -50,6 +54,7 @@ def rows(small) -> list[dict]:
 
 def trainer_on(small, rows, output_dir, reward, suppressed=SPECIAL_VISION_TOKENS, **arguments) -> Recorder:
     processor = AutoProcessor.from_pretrained(small.path)
+    suppressed = processor.tokenizer.convert_tokens_to_ids(list(suppressed))
     return Recorder(
         model=Qwen2_5_VLForConditionalGeneration.from_pretrained(small.path),
         processing_class=processor,
@@ -59,9 +64,8 @@ def trainer_on(small, rows, output_dir, reward, suppressed=SPECIAL_VISION_TOKENS
         args=GRPOConfig(**{
             "output_dir": str(output_dir), "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,
             "num_generations": 4, "max_completion_length": 6, "max_steps": 1, "beta": 0.1, "report_to": [], "seed": 3,
-            "learning_rate": 0.0, "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "save_strategy": "no",
-            "disable_tqdm": True, "log_level": "error",
-            "generation_kwargs": {"suppress_tokens": [processor.tokenizer.convert_tokens_to_ids(t) for t in suppressed]},
+            "learning_rate": 0.0, "use_cpu": True, "bf16": False, "gradient_checkpointing": False, "log_level": "error",
+            "save_strategy": "no", "disable_tqdm": True, "generation_kwargs": {"suppress_tokens": suppressed},
             **arguments,
         }),
     )  # fmt: skip
@@ -82,7 +86,7 @@ def trained(small, rows, tmp_path_factory) -> Recorder:
 
 @torch.no_grad()
 def direct_logps(model, processor, row: dict, completion: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities of ``completion`` after the prompt of ``row``: one sample, no padding, the processor's own inputs."""
+    """Log-probabilities of ``completion`` after a prompt: one sample, no padding, the processor's own inputs."""
     paths = [part["video"] for part in row["prompt"][-1]["content"] if part["type"] == "video"]
     clips = [read_video(path, 8) for path in paths]
     total = [len(read_video(path).frames) for path in paths]
@@ -119,7 +123,9 @@ def test_log_probabilities_are_those_of_a_direct_forward(small, rows, trained):
     assert len({seen["prompt_mask"].sum().item() for seen in trained.seen}) > 2
     for seen in trained.seen:
         mask = seen["completion_mask"].bool()
-        expected = direct_logps(model, trained.processing_class, rows[question_of(trained, seen)], seen["completion_ids"][mask])
+        expected = direct_logps(
+            model, trained.processing_class, rows[question_of(trained, seen)], seen["completion_ids"][mask]
+        )
         assert torch.allclose(seen["logps"][mask], expected, atol=1e-5, rtol=0)
         assert torch.allclose(seen["reference"][mask], expected, atol=1e-5, rtol=0)
 
@@ -133,7 +139,7 @@ def test_every_sample_keeps_its_own_videos(small, trained):
 
 
 def test_groups_are_compared_within_themselves(trained):
-    """Each question has its G completions in the step, and their advantages are the rewards' distances from their mean."""
+    """Each question has its G completions in the step; advantages are distances from the mean of those."""
     groups = {}
     for seen in trained.seen:
         groups.setdefault(question_of(trained, seen), []).append(seen)
@@ -195,11 +201,13 @@ def test_batches_of_log_probabilities_do_not_matter(rows, trained):
 @pytest.mark.parametrize("suppressed", [True, False])
 def test_vision_tokens_are_not_sampled(small, rows, tmp_path, suppressed):
     """A policy that wants nothing but vision tokens gets none of them, and would without the suppression."""
-    trainer = trainer_on(small, rows[:1], tmp_path, letters, SPECIAL_VISION_TOKENS if suppressed else SPECIAL_VISION_TOKENS[:1],
-                         gradient_accumulation_steps=1)  # fmt: skip
+    tokens = SPECIAL_VISION_TOKENS if suppressed else SPECIAL_VISION_TOKENS[:1]
+    trainer = trainer_on(small, rows[:1], tmp_path, letters, tokens, gradient_accumulation_steps=1)
     vision = trainer.processing_class.tokenizer.convert_tokens_to_ids(list(SPECIAL_VISION_TOKENS))
     trainer.model.lm_head.register_forward_hook(
-        lambda module, args, output: output.index_add(-1, torch.tensor(vision), torch.full((*output.shape[:-1], 4), 50.0))
+        lambda module, args, output: output.index_add(
+            -1, torch.tensor(vision), torch.full((*output.shape[:-1], 4), 50.0)
+        )
     )
     ids, images, fields = trainer._tokenize_prompts([rows[0]["prompt"]] * 2)
     completions = trainer._generate_single_turn(ids, images, fields, 2)[0]

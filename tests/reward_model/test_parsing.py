@@ -15,27 +15,30 @@ from reward_model.parsing import parse_choice
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "vqinsight_rewards.json").read_text())
 
 FIRST = (
-    "1", "A", "a", "one", "first", "1st", "First.", "Video A", "video a", "VIDEO 1", "Video 1", "Video one", "video number 1",
-    "**Video 1**", "**1**", "`1`", "_1_", '"1"', "'A'", "“Video A”", "(A)", "[1]", "1.", "1)", "#1", "1!", " \n1\t", "Video\nA",
-    "the first", "the first video", "The first one", "the first video is better", "Video 1 is better", "Video 1 is better.",
-    "Video 1 is the better one", "Video A is the winner", "1 is better", "A is best", "Video 1 wins", "option A", "Option: 1",
-    "clip 1", "choice 1", "Answer: 1", "The answer is Video 1.", "The better video is: **Video 1**", "the better one is the first",
+    "1", "A", "a", "one", "first", "1st", "First.", "Video A", "video a", "VIDEO 1", "Video 1", "Video one",
+    "video number 1", "**Video 1**", "**1**", "`1`", "_1_", '"1"', "'A'", "“Video A”", "(A)", "[1]", "1.", "1)", "#1",
+    "1!", " \n1\t", "Video\nA", "the first", "the first video", "The first one", "the first video is better",
+    "Video 1 is better", "Video 1 is better.", "Video 1 is the better one", "Video A is the winner", "1 is better",
+    "A is best", "Video 1 wins", "option A", "Option: 1", "clip 1", "choice 1", "Answer: 1", "The answer is Video 1.",
+    "The better video is: **Video 1**", "the better one is the first",
 )  # fmt: skip
 SECOND = (
-    "2", "B", "b", "two", "second", "2nd", "Video B", "**Video 2**", "the second video", "The second one is better.", "option B",
-    "Video 2 is better", "Final answer: 2", "(b)", "second clip",
+    "2", "B", "b", "two", "second", "2nd", "Video B", "**Video 2**", "the second video", "The second one is better.",
+    "option B", "Video 2 is better", "Final answer: 2", "(b)", "second clip",
 )  # fmt: skip
 TIE = (
-    "tie", "Tie.", "a tie", "It's a tie", "draw", "equal", "Similar", "the same", "both", "neither", "Neither is better",
-    "Both videos are equally good", "They are the same.", "both are similar", "The answer is: tie",
+    "tie", "Tie.", "a tie", "It's a tie", "draw", "equal", "Similar", "the same", "both", "neither",
+    "Neither is better", "Both videos are equally good", "They are the same.", "both are similar",
+    "The answer is: tie",
 )  # fmt: skip
 UNREADABLE = (
-    "", " ", "...", "**", "the", "video", "Video", "the video", "better", "is better", "first second", "1 or 2", "1 and 2", "1/2",
-    "1, 2", "A or B", "A/B", "Video 1 or Video 2", "Video 1, Video 2", "12", "11", "1.5", "1.0", "-1", "0", "3", "C", "AB", "1_2",
-    "1**2", "1?", "~~1~~", "≠1", "!1", "not 1", "no, 1", "Video 1 is not better", "Video 1 isn't better", "Video 1 is worse",
-    "not the first", "neither 1 nor 2", "not a tie", "no tie", "Video 1 is better than Video 2", "Video 1 is better in colour",
-    "Video 1 is", "1 is better? 2", "one is better", "one of them", "a video", "a second", "a video is better", "first, then second",
-    "it is one", "yes", "I cannot decide.", "I'm sorry, I can't help with that.", "As an AI model I see no videos.", "N/A", "unsure",
+    "", " ", "...", "**", "the", "video", "Video", "the video", "better", "is better", "first second", "1 or 2",
+    "1 and 2", "1/2", "1, 2", "A or B", "A/B", "Video 1 or Video 2", "Video 1, Video 2", "12", "11", "1.5", "1.0",
+    "-1", "0", "3", "C", "AB", "1_2", "1**2", "1?", "~~1~~", "≠1", "!1", "not 1", "no, 1", "Video 1 is not better",
+    "Video 1 isn't better", "Video 1 is worse", "not the first", "neither 1 nor 2", "not a tie", "no tie",
+    "Video 1 is better than Video 2", "Video 1 is better in colour", "Video 1 is", "1 is better? 2", "one is better",
+    "one of them", "a video", "a second", "a video is better", "first, then second", "it is one", "yes",
+    "I cannot decide.", "I'm sorry, I can't help with that.", "As an AI model I see no videos.", "N/A", "unsure",
     "fir*st", "<b>1</b>", "1 <video>", "both 1", "tie 1", "é", "١", "²", "①",
 )  # fmt: skip
 READINGS = [(text, choice) for group, choice in ((FIRST, "first"), (SECOND, "second"), (TIE, "tie"), (UNREADABLE, None))
@@ -95,8 +98,11 @@ def test_tags(text, choice):
 
 @pytest.mark.parametrize("row", GOLDEN["multiple_choice"], ids=lambda row: row["completion"][-40:])
 def test_golden_exact_match(row):
-    """The released reward takes the first ``<answer>`` letter for letter. ``parse_choice`` is more lenient (case, full stop, 'A'
-    for 'Video A') and stricter in two things: drafts inside the thought do not count, and two answers that differ are none."""
+    """The released reward takes the first ``<answer>``, letter for letter.
+
+    ``parse_choice`` is more lenient (case, full stop, 'A' for 'Video A') and stricter in two things: drafts inside the
+    thought do not count, and two answers that differ are none.
+    """
     gold, choice = parse_choice(row["solution"]), parse_choice(row["completion"])
     if "</answer></think>" in row["completion"]:
         assert choice == "second" != gold
@@ -111,9 +117,10 @@ def test_golden_exact_match(row):
 
 # Words that verdicts, refusals and tags are made of, so that random texts come near to being answers.
 PIECES = (
-    "<answer>", "</answer>", "<ANSWER>", "< answer >", "</answer", "<think>", "</think>", "1", "2", "A", "b", "one", "two", "first",
-    "the second", "video", "Video 1", "option B", "is", "better", "not", "or", "than", "tie", "both", "neither", "the", "answer",
-    " ", " ", "\n", ".", ",", "*", "_", "'", '"', "(", ")", "!", "?", "/", "-", "#", "<", ">", "İ", "ſ", "\x00", "\ud800",
+    "<answer>", "</answer>", "<ANSWER>", "< answer >", "</answer", "<think>", "</think>", "1", "2", "A", "b", "one",
+    "two", "first", "the second", "video", "Video 1", "option B", "is", "better", "not", "or", "than", "tie", "both",
+    "neither", "the", "answer", " ", " ", "\n", ".", ",", "*", "_", "'", '"', "(", ")", "!", "?", "/", "-", "#", "<",
+    ">", "İ", "ſ", "\x00", "\ud800",
 )  # fmt: skip
 TEXTS = st.one_of(
     st.text(max_size=40),
@@ -127,7 +134,10 @@ SOME, MANY = settings(FULL, max_examples=2000), settings(FULL, max_examples=100_
 EVIDENCE = {
     "first": ({"1", "a", "one", "first", "1st"}, {"2", "b", "two", "second", "2nd"}),
     "second": ({"2", "b", "two", "second", "2nd"}, {"1", "a", "first", "1st"}),
-    "tie": ({"tie", "tied", "draw", "equal", "equally", "similar", "same", "both", "neither"}, {"1", "2", "b", "first", "second"}),
+    "tie": (
+        {"tie", "tied", "draw", "equal", "equally", "similar", "same", "both", "neither"},
+        {"1", "2", "b", "first", "second"},
+    ),
 }
 DOUBT = {"not", "or", "than", "no", "3", "c"}
 

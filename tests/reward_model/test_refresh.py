@@ -48,7 +48,12 @@ def write_rows(path, *rows) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-GOOD = {"prompt": "ein Kätzchen 'n ☂\u2028\x85zwei", "first": "clips/a b.mp4", "second": "../c.mp4", "preferred": "second"}
+GOOD = {
+    "prompt": "ein Kätzchen 'n ☂\u2028\x85zwei",
+    "first": "clips/a b.mp4",
+    "second": "../c.mp4",
+    "preferred": "second",
+}
 
 
 def test_labelled_pairs_are_read(tmp_path):
@@ -124,7 +129,7 @@ def test_groups_of_different_sizes_and_none():
 def test_the_same_videos_may_stand_under_two_prompts():
     """Ids are content hashes: equal files have equal ids, and each prompt has its own opinion of them."""
     groups = {name: [video("clip_0"), video("clip_1"), video("clip_2")] for name in ("cat", "dog")}
-    judge = KnownJudge(lambda prompt_id, a, b: larger(prompt_id, a, b) if prompt_id == "cat" else larger(prompt_id, b, a))
+    judge = KnownJudge(lambda prompt, a, b: larger(prompt, a, b) if prompt == "cat" else larger(prompt, b, a))
     best, played = best_by_knockout(judge, PROMPTS, groups)
     assert {name: winner.id for name, winner in best.items()} == {"cat": "clip_2", "dog": "clip_0"}
     assert len(played) == 4
@@ -174,7 +179,8 @@ def label_of(name: str, preferred: str = "first", prompt: str = "cat") -> Labell
 
 
 NEW, WITHIN, ORIGINAL = (
-    [label_of(f"{kind}{index}") for index in range(count)] for kind, count in (("new", 20), ("within", 50), ("original", 90))
+    [label_of(f"{kind}{index}") for index in range(count)]
+    for kind, count in (("new", 20), ("within", 50), ("original", 90))
 )
 
 
@@ -217,7 +223,7 @@ def test_accuracy_counts_an_abstention_half():
         "accuracy": 0.75, "decided_accuracy": 0.75, "abstention": 0.0, "first_position_rate": 0.5, "n": 4,
     }  # fmt: skip
     assert scored(right, position, tie, none) == {
-        "accuracy": (1 + 3 * 0.5) / 4, "decided_accuracy": 1.0, "abstention": 0.75, "first_position_rate": 4 / 5, "n": 4,
+        "accuracy": 2.5 / 4, "decided_accuracy": 1.0, "abstention": 0.75, "first_position_rate": 4 / 5, "n": 4,
     }  # fmt: skip
     undecided = scored(position, position, p=0.1)
     assert (undecided["accuracy"], undecided["decided_accuracy"], undecided["first_position_rate"]) == (0.5, None, 1.0)

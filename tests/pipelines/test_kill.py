@@ -1,0 +1,106 @@
+"""A run that is killed again and again ends with the same records, latents, weights and videos, byte for byte.
+
+``VIDEODUET_KILLS=20 pytest -m slow tests/pipelines/test_kill.py`` kills as often as one likes (default: 4).
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_loop import MODELS, recipe, results
+
+KILLS = int(os.environ.get("VIDEODUET_KILLS", "4"))
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def file(tmp_path) -> Path:
+    """Two rounds, with the judge that ships and its refresh where it is built, else with one that reads brightness."""
+    align = {"epochs": 3, "max_steps": 6, "checkpoint_steps": 2}
+    if not (MODELS / "judge").exists():
+        return recipe(tmp_path, align=align)
+    data = {name: str(MODELS / "judge_data" / f"{name}.jsonl") for name in ("train", "held_out")}
+    training = {"steps": 6, "pairs_per_step": 2, "num_generations": 4, "checkpoint_steps": 2}
+    return recipe(
+        tmp_path,
+        align=align,
+        generator={"sampler": {"steps": 4, "num_frames": 8}},
+        judge={"factory": None, "path": str(MODELS / "judge")},
+        refresh={"original_data": data["train"], "held_out_data": data["held_out"], "training": training},
+    )
+
+
+def start(file: Path) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), str(HERE)])}
+    command = [sys.executable, "-m", "pipelines.united_finetune", "--config", str(file)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def finish(file: Path) -> None:
+    assert start(file).wait() == 0
+
+
+def timetable(run: Path) -> list[tuple[str | None, float]]:
+    """For each phase, in order: the phase before it, and how long it took. Last comes what follows the score."""
+    done = sorted(run.rglob("done.json"), key=lambda path: path.stat().st_mtime_ns)
+    names = [None, *(str(path.relative_to(run).parent) for path in done)]
+    files = [run / "environment.json", *done, run / "report.html"]
+    times = [path.stat().st_mtime for path in files]
+    return [(name, after - before) for name, before, after in zip(names, times, times[1:], strict=True)]
+
+
+def kill_during(file: Path, run: Path, before: str | None, delay: float) -> bool:
+    """Start the command and kill it ``delay`` seconds after phase ``before`` is done; whether it was still alive."""
+    launched = time.time_ns()
+    process = start(file)
+
+    def under_way() -> bool:
+        config = run / "config.yaml"
+        if not config.exists() or config.stat().st_mtime_ns < launched:
+            return False
+        return before is None or (run / before / "done.json").exists()
+
+    while not under_way() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(delay)
+    alive = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    return alive
+
+
+def moments(phases: list[tuple[str | None, float]], rng: random.Random) -> list[list[tuple[int, float]]]:
+    """KILLS instants, as (phase, seconds into it), dealt so that each phase gets its share; no phase twice in a list."""
+    deck: list[list[tuple[int, float]]] = []
+    while sum(map(len, deck)) < KILLS:
+        missing = KILLS - sum(map(len, deck))
+        hand = sorted(rng.sample(range(len(phases)), min(missing, len(phases))))
+        deck.append([(index, rng.random() * phases[index][1]) for index in hand])
+    return deck
+
+
+@pytest.mark.slow
+def test_killed_runs_end_like_an_undisturbed_one(file, tmp_path):
+    run = tmp_path / "run"
+    finish(file)
+    phases, expected = timetable(run), results(run)
+    assert len(phases) == 9 and len(expected) > 60
+    # The same path again: some records name files by absolute path.
+    run.rename(tmp_path / "undisturbed")
+    alive = 0
+    for hand in moments(phases, random.Random(0)):
+        for index, delay in hand:
+            alive += kill_during(file, run, phases[index][0], delay)
+        finish(file)
+        ended = results(run)
+        assert ended.keys() == expected.keys()
+        assert [name for name in expected if ended[name] != expected[name]] == []
+        assert not [path for path in run.rglob(".*.tmp*") if "final" not in path.parts and path.parent != run]
+        shutil.rmtree(run)
+    assert alive >= KILLS * 0.7, "too few kills met a living process to prove anything"

@@ -1,0 +1,65 @@
+"""Two processes make the same samples, comparisons and pairs as one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from small_loop import config, recipe, results
+
+from pipelines.run import Run
+from shapes_world import all_scenes
+from videoduet.store import read_json
+
+HERE = Path(__file__).parent
+PROMPTS = "".join(scene.prompt + "\n" for scene in all_scenes()[::30][:10])
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def run_python(*arguments: object) -> None:
+    paths = [str(HERE.parent.parent), str(HERE)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *map(str, arguments)], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def a_run(root: Path) -> Path:
+    root.mkdir()
+    (root / "train.txt").write_text(PROMPTS)
+    settings = config(root, generator={"videos_per_prompt": 2, "batch_size": 2})
+    return Run.start(settings).directory.root
+
+
+@pytest.mark.slow
+def test_two_processes_are_as_good_as_one(tmp_path):
+    runs = [a_run(tmp_path / name) for name in ("one", "two")]
+    for run, launcher in zip(runs, ([], TORCHRUN), strict=True):
+        for phase in ("sample", "rank"):
+            run_python(*launcher, "-m", f"pipelines.{phase}", "--run_dir", run, "--round", 0)
+    one, two = map(results, runs)
+    assert one == two
+    shards = [len([name for name in one if f"{kind}_" in name]) for kind in ("samples", "comparisons")]
+    assert shards == [3, 2]  # both processes had work
+    for phase in ("sample", "rank"):
+        done = [read_json(run / "round_00" / phase / "done.json") for run in runs]
+        assert done[0] == done[1] and len(done[0]["files"]) > 1
+
+
+@pytest.mark.slow
+def test_the_loop_launches_the_phases_that_its_config_names(tmp_path):
+    accelerate = {
+        "compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_CPU", "num_processes": 2, "num_machines": 1,
+        "machine_rank": 0, "use_cpu": True, "mixed_precision": "no", "main_process_port": 0,
+    }  # fmt: skip
+    (tmp_path / "accelerate.yaml").write_text(yaml.safe_dump(accelerate))
+    launch = {phase: str(tmp_path / "accelerate.yaml") for phase in ("sample", "rank", "align")}
+    for name, phases in (("one", {}), ("two", launch)):
+        file = recipe(tmp_path, f"{name}.yaml", run_dir=str(tmp_path / name), rounds=1, launch=phases)
+        run_python("-m", "pipelines.united_finetune", "--config", file)
+    one, two = (results(tmp_path / name) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name in one:
+        if name.startswith(("round_00/sample", "round_00/rank")):
+            assert one[name] == two[name], name

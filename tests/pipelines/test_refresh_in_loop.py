@@ -1,0 +1,162 @@
+"""The judge's refresh as a phase of the loop: GRPO on a real, tiny Qwen2.5-VL. (How it learns: tests/reward_model.)"""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from peft import PeftModel
+from scripted_judges import AlwaysFirst, Brightest
+from small_loop import MODELS, config, shipped_judge
+from transformers import AutoModelForImageTextToText
+
+from generators.sampling import read_samples
+from pipelines.config import JudgeConfig, RefreshConfig
+from pipelines.export import export_final
+from pipelines.refresh import refresh
+from pipelines.run import Run
+from pipelines.united_finetune import run_loop
+from reward_model.training import GRPOTraining
+from shapes_world import all_scenes, render
+from shapes_world.build_judge import PROMPT, new_judge, new_processor
+from shapes_world.judge_data import ClipPair, DamagedClip
+from videoduet.records import LabelledPair
+from videoduet.run_directory import RunDirectory
+from videoduet.store import read_json, read_records
+from videoduet.video import read_video
+
+
+@pytest.fixture(scope="module")
+def random_judge(tmp_path_factory) -> Path:
+    """A judge with random weights, which never says anything that can be read."""
+    scenes = all_scenes()[::40]
+    clips = [DamagedClip(render(scene.prompt, 0), scene, 1.0, 1.0) for scene in scenes]
+    processor = new_processor([ClipPair(a.scene, a, b) for a in clips for b in clips])
+    path = tmp_path_factory.mktemp("models") / "judge"
+    new_judge(processor, seed=0).save_pretrained(path)
+    processor.save_pretrained(path)
+    replace(PROMPT, max_new_tokens=4).save(path)
+    return path
+
+
+@pytest.fixture
+def run(finished, random_judge, tmp_path) -> Run:
+    """The finished run as it was before the refresh of its second round, with a judge that can be trained."""
+    shutil.copytree(finished.root, tmp_path / "run")
+    for name in ("round_01/refresh", "round_01/rank", "round_01/align", "score", "final"):
+        shutil.rmtree(tmp_path / "run" / name)
+    for name in ("train", "held_out"):
+        lines = (MODELS / "judge_data" / f"{name}.jsonl").read_text().splitlines()[:2]
+        rows = [json.loads(line) for line in lines]
+        rows = [
+            {**row, **{side: str(MODELS / "judge_data" / row[side]) for side in ("first", "second")}} for row in rows
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = RefreshConfig(
+        original_data=str(tmp_path / "train.jsonl"),
+        held_out_data=str(tmp_path / "held_out.jsonl"),
+        tolerance_generated=1.0,  # what knows nothing is half as good as what made the labels
+        training=GRPOTraining(steps=1, pairs_per_step=1, num_generations=2, checkpoint_steps=1, lora_rank=2),
+    )
+    settings = replace(finished.config, judge=JudgeConfig(path=str(random_judge)), refresh=settings)
+    return Run(RunDirectory(tmp_path / "run"), settings)
+
+
+def test_the_judge_learns_from_new_videos_and_is_kept_if_it_holds_up(run, random_judge, monkeypatch):
+    # Labels need a judge that can be read; training, gate and export use the model.
+    monkeypatch.setattr(Run, "judge", lambda self, round: Brightest())
+    output, root = run.directory.phase("refresh", 1), run.directory.root
+    samples = {name: read_samples(run.directory.phase("sample", name)) for name in (0, 1)}
+    damaged = samples[1][2]
+    (root / damaged.video_path).write_bytes(b"damaged")
+
+    refresh(run, 1)
+
+    summary = read_json(output / "summary.json")
+    assert summary["status"] == "accepted" and summary["reason"] is None
+    assert summary["steps"] == 1 and summary["held_out"]["original"]["n"] == 2
+    assert summary["held_out"]["original"]["abstention_after"] == 1.0
+    assert run.directory.quarantined() == {damaged.video_path}
+    labels = read_records(LabelledPair, output / "labels.parquet")
+    assert {label.source for label in labels} == {"across 1", "within 0", "within 1"}
+    new, old = ({item.id for item in samples[round]} for round in (1, 0))
+    for label in labels:
+        chosen, other = (label.first, label.second) if label.preferred == "first" else (label.second, label.first)
+        assert read_video(chosen.path).frames.mean() > read_video(other.path).frames.mean()
+        assert damaged.id not in (chosen.id, other.id)
+        if label.source == "across 1":
+            assert chosen.id in new and other.id in old
+        else:
+            assert {chosen.id, other.id} <= (new if label.source == "within 1" else old)
+    assert run.directory.is_done(output) and not (output / "checkpoints").exists()
+
+    assert run.judge_adapter(0) is None and run.judge_adapter(1) == output / "adapter"
+    export_final(run)
+    model = AutoModelForImageTextToText.from_pretrained(random_judge)
+    model = PeftModel.from_pretrained(model, root / "final" / "judge")
+    assert any("lora" in name for name, _ in model.named_parameters())
+    base = read_json(root / "final" / "judge" / "adapter_config.json")["base_model_name_or_path"]
+    assert base == str(random_judge)
+
+
+def test_a_judge_that_gets_worse_is_dropped(run, monkeypatch):
+    monkeypatch.setattr(Run, "judge", lambda self, round: Brightest())
+    real = Run.load_judge
+    # On pairs that the bright one decided, one that follows position is right half the time.
+    monkeypatch.setattr(Run, "load_judge", lambda self, *arguments: (real(self, *arguments), AlwaysFirst())[1])
+    settings = replace(run.config.refresh, tolerance_generated=0.49)
+    run = Run(run.directory, replace(run.config, refresh=settings))
+    refresh(run, 1)
+    summary = read_json(run.directory.phase("refresh", 1) / "summary.json")
+    assert summary["status"] == "kept_previous"
+    assert "generated pairs fell from 1.00 to 0.50" in summary["reason"]
+    assert run.judge_adapter(1) is None
+
+
+def test_a_judge_without_an_opinion_is_left_as_it_is(run):
+    refresh(run, 1)  # by the random model itself
+    summary = read_json(run.directory.phase("refresh", 1) / "summary.json")
+    assert summary == {"status": "off", "reason": "The judge preferred no new video to the loser before it."}
+    assert run.judge_adapter(1) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"enabled": False}, "refresh.enabled"),
+        ({"original_data": None}, "refresh.original_data"),
+        ({"held_out_data": None}, "held_out_data"),
+    ],
+)
+def test_refresh_says_why_it_is_off(run, changes, words):
+    run = Run(run.directory, replace(run.config, refresh=replace(run.config.refresh, **changes)))
+    refresh(run, 1)
+    summary = read_json(run.directory.phase("refresh", 1) / "summary.json")
+    assert summary["status"] == "off" and words in summary["reason"]
+    assert run.directory.is_done(run.directory.phase("refresh", 1))
+
+
+@shipped_judge
+def test_the_whole_loop_with_the_judge_that_ships(tmp_path, no_report):
+    judge = {"factory": None, "path": str(MODELS / "judge"), "second_path": str(MODELS / "second_judge")}
+    data = {"original_data": MODELS / "judge_data/train.jsonl", "held_out_data": MODELS / "judge_data/held_out.jsonl"}
+    training = {"steps": 1, "pairs_per_step": 2, "num_generations": 4}
+    run = run_loop(
+        config(
+            tmp_path,
+            prompts={"limit": 3},
+            generator={"sampler": {"steps": 4, "num_frames": 8}},
+            judge=judge,
+            refresh={name: str(path) for name, path in data.items()} | {"training": training},
+        )
+    ).directory
+    assert read_json(run.root / "round_01/refresh/summary.json")["status"] in ("accepted", "kept_previous", "off")
+    for round in (0, 1):
+        statistics = read_json(run.root / f"round_{round:02d}/rank/summary.json")
+        assert statistics["comparisons"] == 9 and statistics["unparsable"] <= 2
+    rates = read_json(run.root / "score/summary.json")["win_rate"]
+    assert set(rates) == {"judge", "frozen_judge", "second_judge"}
+    assert all(np.isfinite(rate["rate"]) for rate in rates["second_judge"].values())
+    assert (run.root / "final" / "judge" / "adapter_config.json").exists()
