@@ -29,7 +29,7 @@ from videoduet.store import atomic_path
 
 PATCH, MERGE = 4, 2
 PROMPT = JudgePrompt(
-    system=None, before_first="1", before_second="2", question="{prompt}", num_frames=NUM_FRAMES, max_new_tokens=64
+    system=None, before_first="1", before_second="2", question="{prompt}", num_frames=NUM_FRAMES, max_new_tokens=72
 )
 DESCRIBE = "describe"
 

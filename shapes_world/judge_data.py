@@ -60,15 +60,17 @@ class DamagedClip:
         return " ".join(getattr(self.scene, name) for name in ATTRIBUTES) + f" {self.quality}"
 
     def assessment(self, prompt: Scene) -> str:
-        """The description with each attribute checked against ``prompt``, and what follows from that.
+        """What a judge should think with the prompt in mind: for each attribute what it sees, what was asked and whether
+        that agrees; then quality, and what follows from it all.
 
-        Small models reason one step at a time: each check is a look-up, *match* counts the checks, *total* adds up.
+        Small models reason one step at a time: each word is read off the clip, copied from the prompt, or follows from the
+        few words before it.
         """
         words = []
         for name in ATTRIBUTES:
             shown, asked = getattr(self.scene, name), getattr(prompt, name)
             backwards = name == "direction" and self.runs_backwards(prompt)
-            words += [shown, "yes" if shown == asked else "against" if backwards else "no"]
+            words += [shown, asked, "yes" if shown == asked else "against" if backwards else "no"]
         match, total = round(self.alignment(prompt) * LEVELS), round(self.overall(prompt) * 3 * LEVELS)
         return f"{' '.join(words)} {self.quality} match {match} total {total}"
 
@@ -144,9 +146,9 @@ TEMPORAL_DAMAGE = tuple(name for name in TEMPORAL if name != "reverse")
 
 
 def with_errors(scene: Scene, rng: np.random.Generator) -> Scene:
-    """``scene`` with each attribute wrong in one case of four, but never all right or all wrong by rule."""
+    """``scene`` with each attribute wrong in three cases of ten."""
     for attribute in ATTRIBUTES:
-        if rng.random() < 0.25:
+        if rng.random() < 0.3:
             scene = wrong(scene, attribute, rng)
     return scene
 

@@ -76,7 +76,7 @@ def kill_during(file: Path, run: Path, before: str | None, delay: float) -> bool
 
 
 def moments(phases: list[tuple[str | None, float]], rng: random.Random) -> list[list[tuple[int, float]]]:
-    """KILLS instants, as (phase, seconds into it), dealt so that each phase gets its share; no phase twice in a list."""
+    """KILLS instants, as (phase, seconds into it), dealt so that each phase gets its share; no list has a phase twice."""
     deck: list[list[tuple[int, float]]] = []
     while sum(map(len, deck)) < KILLS:
         missing = KILLS - sum(map(len, deck))

@@ -1,5 +1,10 @@
 """Video files: colours survive, bytes repeat, and what cannot be read is named."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -8,6 +13,7 @@ from shapes_world import render
 from videoduet.errors import InputError
 from videoduet.video import read_video, write_video
 
+ROOT = Path(__file__).parent.parent.parent
 PROMPT = "a red circle moving left fast on a teal background"
 
 
@@ -49,6 +55,27 @@ def test_the_same_frames_always_give_the_same_bytes(tmp_path):
     assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
     write_video(tmp_path / "two.mp4", frames[::-1], fps=8)
     assert (tmp_path / "one.mp4").read_bytes() != (tmp_path / "two.mp4").read_bytes()
+
+
+ENCODE = """
+import sys
+import numpy as np
+from videoduet.video import write_video
+y, x = np.mgrid[:40, :48]
+waves = np.stack([128 + 80 * np.sin((x + 3 * t) / 9) + 40 * np.cos(y / 7 + t / 3) for t in range(16)])[..., None]
+frames = waves + np.random.default_rng(0).normal(0, 6, (16, 40, 48, 3))
+write_video(sys.argv[1], frames.clip(0, 255).astype(np.uint8), fps=8)
+"""
+
+
+def test_what_happens_to_lie_in_memory_is_not_encoded(tmp_path):
+    encoded = set()
+    for filling in ("0", "170"):  # glibc fills new memory with that byte
+        path = tmp_path / f"{filling}.mp4"
+        environment = {**os.environ, "MALLOC_PERTURB_": filling}
+        subprocess.run([sys.executable, "-c", ENCODE, str(path)], env=environment, cwd=ROOT, check=True)
+        encoded.add(path.read_bytes())
+    assert len(encoded) == 1
 
 
 def numbered(tmp_path, count, fps=4):
