@@ -80,6 +80,7 @@ def align(
         summary = read_json(summary_path)
         if summary["key"] != key:
             raise InputError(f"{output_dir} holds another training's adapter; choose another output directory.")
+        _clean(output_dir)
         return summary
 
     # Without cpu=True, accelerate would not join CPU processes into a group.
@@ -109,10 +110,15 @@ def align(
     if state.is_main_process:
         save_adapter(run.policy, output_dir / "adapter")
         write_json(summary_path, summary)
-        for folder in ("checkpoints", "prompt_embeds"):
-            shutil.rmtree(output_dir / folder, ignore_errors=True)
+        _clean(output_dir)
     state.wait_for_everyone()
     return read_json(summary_path)
+
+
+def _clean(output_dir: Path) -> None:
+    """Remove what only an unfinished training needs."""
+    for folder in ("checkpoints", "prompt_embeds"):
+        shutil.rmtree(output_dir / folder, ignore_errors=True)
 
 
 def make_policy(

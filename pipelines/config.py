@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
 
@@ -18,6 +18,9 @@ PACKAGE_ROOT = Path(str(resources.files("videoduet"))).parent
 DEFAULT_RECIPE = "configs/shapes_world.yaml"
 
 
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
 def identity(default: Any, help: str) -> Any:
     """A config field that changes results."""
     return field(default=default, metadata={"role": "identity", "help": help})
@@ -26,6 +29,12 @@ def identity(default: Any, help: str) -> Any:
 def execution(default: Any, help: str) -> Any:
     """A config field that may change between resumptions."""
     return field(default=default, metadata={"role": "execution", "help": help})
+
+
+def _at_least(low: float, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < low:
+            raise InputError(f"{name} is {value}; give {low} or more.", exit_code=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +51,9 @@ class PromptsConfig:
     held_out: str = identity("held_out.txt", "held-out prompts")
     limit: int | None = identity(None, "number of training prompts")
 
+    def __post_init__(self) -> None:
+        _at_least(1, **{"prompts.limit": self.limit})
+
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratorConfig:
@@ -57,11 +69,12 @@ class GeneratorConfig:
 
     path: str = identity("", "generator")
     sampler: dict[str, Any] = field(default_factory=dict, metadata={"role": "identity"})
-    dtype: str = identity("float32", "precision")
+    dtype: Precision = identity("float32", "precision")
     videos_per_prompt: int = identity(10, "N")
     batch_size: int = identity(8, "videos at once")
 
     def __post_init__(self) -> None:
+        _at_least(1, **{"generator.batch_size": self.batch_size})
         if self.videos_per_prompt < 2:
             raise InputError(
                 f"generator.videos_per_prompt is {self.videos_per_prompt}, but a comparison needs two; set it to 2 or "
@@ -87,8 +100,11 @@ class JudgeConfig:
     factory: str | None = identity(None, "class")
     arguments: dict[str, Any] = field(default_factory=dict, metadata={"role": "identity"})
     second_path: str | None = identity(None, "second judge")
-    dtype: str = identity("float32", "precision")
+    dtype: Precision = identity("float32", "precision")
     batch_size: int = identity(64, "showings at once")
+
+    def __post_init__(self) -> None:
+        _at_least(1, **{"judge.batch_size": self.batch_size})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +143,9 @@ class ScoreConfig:
     """
 
     videos_per_prompt: int = identity(2, "videos")
+
+    def __post_init__(self) -> None:
+        _at_least(1, **{"score.videos_per_prompt": self.videos_per_prompt})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +214,13 @@ def resolve(path: str) -> str:
     return path
 
 
+def _resolve_config(before: str, argument: str) -> str:
+    """A recipe's path, found below the installed package too."""
+    if before == "--config":
+        return resolve(argument)
+    return f"--config={resolve(argument[9:])}" if argument.startswith("--config=") else argument
+
+
 def parse(arguments: Sequence[str] | None = None) -> tuple[RunConfig, Any]:
     """Read the command line: the config, and the options that are not part of it (``plan``, ``from_phase``, ``merge``).
 
@@ -213,6 +239,8 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[RunConfig, Any]:
     parser.add_argument("--merge", action="store_true", help="also export whole models to final/merged_*")
     if not any(argument.split("=")[0] == "--config" for argument in arguments):
         arguments = ["--config", str(PACKAGE_ROOT / DEFAULT_RECIPE), *arguments]
+    before = ["", *arguments]
+    arguments = [_resolve_config(*pair) for pair in zip(before, arguments, strict=False)]
     options = parser.parse_args(arguments)
     values = parser.instantiate_classes(options)
     try:

@@ -38,6 +38,10 @@ def refresh(run: Run, round: int) -> None:
     if not new:
         _finish(run, round, {"status": "off", "reason": "The judge preferred no new video to the loser before it."})
         return
+    if len(pairs) < config.training.pairs_per_step:
+        reason = f"There are {len(pairs)} labelled pairs, fewer than the {config.training.pairs_per_step} of one step."
+        _finish(run, round, {"status": "off", "reason": reason})
+        return
     with track_steps(f"round {round}: refresh") as on_step:
         training = train_judge(
             resolve(run.config.judge.path),

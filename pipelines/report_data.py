@@ -287,7 +287,7 @@ def notes(run: Run) -> list[tuple[str, str]]:
     for row in run.quarantined[:20]:
         found.append(("warning", f"Left out as unreadable: {row.get('path')} ({row.get('reason')})"))
     if len(run.quarantined) > 20:
-        found.append(("warning", f"… and {len(run.quarantined) - 20} more files, listed in quarantine.jsonl."))
+        found.append(("warning", f"… and {len(run.quarantined) - 20} more files, listed in quarantine.json."))
     found += [("warning", text) for text in run.problems]
     return sorted(found, key=lambda note: note[0] != "warning")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
+import yaml
 from accelerate import PartialState
 
 from generators.base import Generator
@@ -40,7 +41,13 @@ class Run:
     def start(cls, config: RunConfig) -> "Run":
         """Make or enter the run directory; refuses a config that contradicts it."""
         run = cls(RunDirectory(config.run_dir), config)
+        run._check()
         prompts = {name: read_prompts(resolve(path)) for name, path in run._prompt_files.items()}
+        train, held_out = ({prompt.text for prompt in group} for group in prompts.values())
+        if both := train & held_out:
+            raise InputError(
+                f"{len(both)} held-out prompts are training prompts too, e.g. {min(both)!r}; take them out."
+            )
         run.directory.adopt_config(config, EARLIEST_PHASE)
         for name, group in prompts.items():
             if not (file := run.directory.root / name).exists():
@@ -49,6 +56,28 @@ class Run:
             versions = {name: version(name) for name in LIBRARIES}
             write_json(file, {"python": platform.python_version(), "platform": platform.platform(), **versions})
         return run
+
+    def _check(self) -> None:
+        """Find cheap mistakes before hours of work: models and data that are not there, a run that would shrink."""
+        config = self.config
+        paths = {
+            "generator.path": config.generator.path,
+            "judge.path": config.judge.path,
+            "judge.second_path": config.judge.second_path,
+            "refresh.original_data": config.refresh.original_data,
+            "refresh.held_out_data": config.refresh.held_out_data,
+        }
+        for name, path in paths.items():
+            if path is None or Path(resolve(path)).exists():
+                continue
+            if not name.endswith("path") or path.count("/") != 1 or path.startswith((".", "/")):
+                raise InputError(f"{name} {path} does not exist; give one that does, or a model's hub id (owner/name).")
+        file = self.directory.root / "config.yaml"
+        kept = yaml.safe_load(file.read_text())["rounds"] if file.exists() else 0
+        if config.rounds < kept:
+            raise InputError(
+                f"{self.directory.root} has {kept} rounds; give --rounds {kept} or more, or another --run_dir."
+            )
 
     @classmethod
     def open(cls, run_dir: str | Path) -> "Run":

@@ -135,6 +135,8 @@ class Judge:
     def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
         """Judge every pair in both orders. Raises InputError where a video cannot be read."""
         pairs, step = list(pairs), max(1, self.batch_size // 2)
+        # Features depend in their last bits on the batch they were computed in; no answer may depend on earlier calls.
+        self._features.clear()
         for start in range(0, len(pairs), step):
             chunk = pairs[start : start + step]
             showings = []

@@ -21,7 +21,7 @@ from reward_model.prompts import JudgePrompt
 from reward_model.rewards import comparison_reward, format_reward
 from videoduet.records import LabelledPair
 from videoduet.seeding import seed_for
-from videoduet.store import atomic_path, write_json
+from videoduet.store import atomic_path, read_json, write_json
 
 COMPLETE = "complete"
 """A file that marks a checkpoint as whole: the trainer itself does not write checkpoints atomically."""
@@ -78,6 +78,9 @@ class _Marks(TrainerCallback):
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
     def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step >= args.max_steps:
+            # A trainer resumed from a checkpoint of its very last step would take one step more.
+            control.should_save = False
         if self.on_step is not None:
             self.on_step(state.global_step)
 
@@ -144,6 +147,8 @@ def train_judge(
     ``steps``, ``pairs``, ``reward_first`` and ``reward_last`` (means over the first and last tenth of the steps, at
     least one).
     """
+    if (output_dir / "training.json").exists():
+        return {name: value for name, value in read_json(output_dir / "training.json").items() if name != "log"}
     base = base_directory(path)
     model, processor, prompt = load_model(path), AutoProcessor.from_pretrained(base), JudgePrompt.load(base)
     tokens = processor.tokenizer.convert_tokens_to_ids

@@ -30,8 +30,7 @@ class DamagedClip:
     def alignment(self, prompt: Scene) -> float:
         """How well the clip shows what ``prompt`` asks for, in [0, 1]; each wrong attribute costs about 40 %.
 
-        A geometric mean over the attributes with floor 0.1, stretched to [0, 1]: one wrong promise spoils a clip more than a
-        twentieth of each.
+        A geometric mean over the attributes with floor 0.1, stretched to [0, 1].
         """
         wrong_ones = sum(getattr(self.scene, name) != getattr(prompt, name) for name in ATTRIBUTES)
         return (0.1 ** (wrong_ones / len(ATTRIBUTES)) - 0.1) / 0.9
@@ -60,11 +59,11 @@ class DamagedClip:
         return " ".join(getattr(self.scene, name) for name in ATTRIBUTES) + f" {self.quality}"
 
     def assessment(self, prompt: Scene) -> str:
-        """What a judge should think with the prompt in mind: for each attribute what it sees, what was asked and whether
-        that agrees; then quality, and what follows from it all.
+        """What a judge should think with the prompt in mind: for each attribute what it sees, what was asked and
+        whether that agrees; then quality, and what follows from it all.
 
-        Small models reason one step at a time: each word is read off the clip, copied from the prompt, or follows from the
-        few words before it.
+        Small models reason one step at a time: each word is read off the clip, copied from the prompt, or follows from
+        the few words before it.
         """
         words = []
         for name in ATTRIBUTES:

@@ -52,7 +52,7 @@ def timetable(run: Path) -> list[tuple[str | None, float]]:
     names = [None, *(str(path.relative_to(run).parent) for path in done)]
     files = [run / "environment.json", *done, run / "report.html"]
     times = [path.stat().st_mtime for path in files]
-    return [(name, after - before) for name, before, after in zip(names, times, times[1:], strict=True)]
+    return [(name, after - before) for name, before, after in zip(names, times[:-1], times[1:], strict=True)]
 
 
 def kill_during(file: Path, run: Path, before: str | None, delay: float) -> bool:
@@ -76,7 +76,7 @@ def kill_during(file: Path, run: Path, before: str | None, delay: float) -> bool
 
 
 def moments(phases: list[tuple[str | None, float]], rng: random.Random) -> list[list[tuple[int, float]]]:
-    """KILLS instants, as (phase, seconds into it), dealt so that each phase gets its share; no list has a phase twice."""
+    """KILLS instants, as (phase, seconds into it), dealt so that every phase gets its share; no list has one twice."""
     deck: list[list[tuple[int, float]]] = []
     while sum(map(len, deck)) < KILLS:
         missing = KILLS - sum(map(len, deck))
