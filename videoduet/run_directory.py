@@ -87,8 +87,8 @@ class RunDirectory:
                 name, phase = next(iter(changed.items()))
                 raise InputError(
                     f"{self.root} was made with {name} = {_lookup(old, name)!r}, not {new[name]!r}, which changes "
-                    f"results from phase '{phase}' on; take another --run_dir, or add --from {phase} to start a sibling "
-                    "run that reuses the phases before it."
+                    f"results from phase '{phase}' on; take another --run_dir, or add --from {phase} to start a "
+                    "sibling run that reuses the phases before it."
                 )
         write_bytes(path, yaml.safe_dump(to_dict(config), sort_keys=False).encode())
 

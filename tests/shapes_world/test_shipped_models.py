@@ -1,4 +1,4 @@
-"""The weights that ship: small, imperfect where they should be, good where they must be (figures: benchmarks.judges)."""
+"""The weights that ship: small, imperfect where they should be, good where they must be (`benchmarks.judges`)."""
 
 from pathlib import Path
 
