@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoProcessor, TrainerCallback
+from transformers import AutoProcessor, PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
 from reward_model.encoding import ShowingEncoder
@@ -171,6 +171,8 @@ def train_judge(
         callbacks=[_Marks(on_step)],
         encoder=ShowingEncoder(processor, prompt.num_frames),
     )
+    # Metrics are kept in the log; the terminal belongs to the progress bar.
+    trainer.remove_callback(PrinterCallback)
     if adapter is not None:
         # A PeftModel handed to the trainer would get a copy of its adapter as reference; the reference here is the
         # base.
