@@ -1,5 +1,6 @@
 """The loop at its smallest: four prompts, three videos each, two optimizer steps, the generator that ships."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -44,6 +45,16 @@ def recipe(root: Path, name: str = "recipe.yaml", **changes) -> Path:
     path = root / name
     path.write_text(yaml.safe_dump(sections))
     return path
+
+
+def labelled_data(root: Path, pairs: int) -> dict[str, str]:
+    """The first few of the judge's original pairs, to learn from and held out, as the config names them."""
+    data = MODELS / "judge_data"
+    for name in ("train", "held_out"):
+        rows = [json.loads(line) for line in (data / f"{name}.jsonl").read_text().splitlines()[:pairs]]
+        rows = [row | {side: str(data / row[side]) for side in ("first", "second")} for row in rows]
+        (root / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {"original_data": str(root / "train.jsonl"), "held_out_data": str(root / "held_out.jsonl")}
 
 
 def config(root: Path, **changes) -> RunConfig:

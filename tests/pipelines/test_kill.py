@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small_loop import MODELS, recipe, results
+from small_loop import MODELS, labelled_data, recipe, results
 
 KILLS = int(os.environ.get("VIDEODUET_KILLS", "4"))
 HERE = Path(__file__).parent
@@ -25,14 +25,13 @@ def file(tmp_path) -> Path:
     align = {"epochs": 3, "max_steps": 6, "checkpoint_steps": 2}
     if not (MODELS / "judge").exists():
         return recipe(tmp_path, align=align)
-    data = {name: str(MODELS / "judge_data" / f"{name}.jsonl") for name in ("train", "held_out")}
     training = {"steps": 6, "pairs_per_step": 2, "num_generations": 4, "checkpoint_steps": 2}
     return recipe(
         tmp_path,
         align=align,
         generator={"sampler": {"steps": 4, "num_frames": 8}},
         judge={"factory": None, "path": str(MODELS / "judge")},
-        refresh={"original_data": data["train"], "held_out_data": data["held_out"], "training": training},
+        refresh={**labelled_data(tmp_path, 8), "training": training},
     )
 
 

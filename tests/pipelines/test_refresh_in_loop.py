@@ -1,6 +1,5 @@
 """The judge's refresh as a phase of the loop: GRPO on a real, tiny Qwen2.5-VL. (How it learns: tests/reward_model.)"""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 from peft import PeftModel
 from scripted_judges import AlwaysFirst, Brightest
-from small_loop import MODELS, config, shipped_judge
+from small_loop import MODELS, config, labelled_data, shipped_judge
 from transformers import AutoModelForImageTextToText
 
 from generators.sampling import read_samples
@@ -47,17 +46,10 @@ def run(finished, random_judge, tmp_path) -> Run:
     shutil.copytree(finished.root, tmp_path / "run")
     for name in ("round_01/refresh", "round_01/rank", "round_01/align", "score", "final"):
         shutil.rmtree(tmp_path / "run" / name)
-    for name in ("train", "held_out"):
-        lines = (MODELS / "judge_data" / f"{name}.jsonl").read_text().splitlines()[:2]
-        rows = [json.loads(line) for line in lines]
-        rows = [
-            {**row, **{side: str(MODELS / "judge_data" / row[side]) for side in ("first", "second")}} for row in rows
-        ]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = RefreshConfig(
-        original_data=str(tmp_path / "train.jsonl"),
-        held_out_data=str(tmp_path / "held_out.jsonl"),
+        **labelled_data(tmp_path, 2),
         tolerance_generated=1.0,  # what knows nothing is half as good as what made the labels
+        tolerance_original=1.0,
         training=GRPOTraining(steps=1, pairs_per_step=1, num_generations=2, checkpoint_steps=1, lora_rank=2),
     )
     settings = replace(finished.config, judge=JudgeConfig(path=str(random_judge)), refresh=settings)
@@ -141,21 +133,20 @@ def test_refresh_says_why_it_is_off(run, changes, words):
 @shipped_judge
 def test_the_whole_loop_with_the_judge_that_ships(tmp_path, no_report):
     judge = {"factory": None, "path": str(MODELS / "judge"), "second_path": str(MODELS / "second_judge")}
-    data = {"original_data": MODELS / "judge_data/train.jsonl", "held_out_data": MODELS / "judge_data/held_out.jsonl"}
     training = {"steps": 1, "pairs_per_step": 2, "num_generations": 4}
     run = run_loop(
         config(
             tmp_path,
-            prompts={"limit": 3},
+            prompts={"limit": 2},
             generator={"sampler": {"steps": 4, "num_frames": 8}},
             judge=judge,
-            refresh={name: str(path) for name, path in data.items()} | {"training": training},
+            refresh={**labelled_data(tmp_path, 6), "training": training},
         )
     ).directory
     assert read_json(run.root / "round_01/refresh/summary.json")["status"] in ("accepted", "kept_previous", "off")
     for round in (0, 1):
         statistics = read_json(run.root / f"round_{round:02d}/rank/summary.json")
-        assert statistics["comparisons"] == 9 and statistics["unparsable"] <= 2
+        assert statistics["comparisons"] == 6 and statistics["unparsable"] <= 2
     rates = read_json(run.root / "score/summary.json")["win_rate"]
     assert set(rates) == {"judge", "frozen_judge", "second_judge"}
     assert all(np.isfinite(rate["rate"]) for rate in rates["second_judge"].values())
