@@ -211,6 +211,9 @@ def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
     with torch.no_grad():
         text, empty_text = text_encoder(token_ids).last_hidden_state, text_encoder(empty_ids).last_hidden_state
     student = distil(build, teacher, latents, text, empty_text)
+    for model in (vae, student):
+        # Where this build kept its stages is nobody else's business.
+        model.register_to_config(_name_or_path="")
     pipeline = T2VTurboPipeline(vae, text_encoder, tokenizer, student, LCMScheduler())
     with atomic_path(output) as temporary:
         pipeline.to(torch.float16).save_pretrained(temporary)
