@@ -199,11 +199,18 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
     file = recipe(tmp_path, rounds=1, prompts={"limit": 1}, judge={"factory": "patient.Judge"})
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), str(tmp_path)])}
     options = ["-m", "pipelines.united_finetune", "--config", str(file)]
-    process = subprocess.Popen([sys.executable, *options], env=environment, stderr=subprocess.PIPE, cwd=tmp_path)
+    # A test run in the background ignores Ctrl-C, and its children would inherit that.
+    process = subprocess.Popen(
+        [sys.executable, *options],
+        env=environment,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (tmp_path / "waiting").exists() and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    said = process.communicate()[1].decode()
+    said = process.communicate(timeout=120)[1].decode()
     assert process.returncode == 130, said
     assert "Stopped. Nothing is lost; go on with: the same command" in said
     assert "Traceback" not in said
