@@ -156,7 +156,7 @@ def test_groups_are_compared_within_themselves(trained):
         expected = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)
         assert np.allclose([float(seen["advantages"]) for seen in group], expected, atol=1e-5)
         spread += rewards.std() > 0
-    assert spread >= 2
+    assert spread >= 1, "all groups are unanimous, so nothing was compared"
 
 
 @torch.no_grad()

@@ -123,15 +123,13 @@ def test_cached_features_give_what_pixels_give(small, judge, pairs):
 
 
 def test_vision_runs_once_a_video(small, pairs):
-    judge = Judge.from_pretrained(small.path, device="cpu")
+    judge = Judge.from_pretrained(small.path, device="cpu", batch_size=4)
     grids = []
     judge.model.model.visual.register_forward_hook(
         lambda module, args, kwargs, output: grids.append(kwargs.get("grid_thw", args[1] if len(args) > 1 else None)),
         with_kwargs=True,
     )
-    list(judge.compare(pairs[:3]))
-    list(judge.compare(pairs[:3]))
-    list(judge.compare([pair(small.videos, "red", "white")]))
+    list(judge.compare([*pairs[:3], *pairs[:3], pair(small.videos, "red", "white")]))
     assert sum(len(grid) for grid in grids) == 5  # red, green, blue, white, yellow
 
 
