@@ -1,5 +1,7 @@
 """The trainer that carries videos: its log-probabilities are those of a plain forward, and its groups stay together."""
 
+import zlib
+
 import numpy as np
 import pytest
 import torch
@@ -73,7 +75,7 @@ def trainer_on(small, rows, output_dir, reward, suppressed=SPECIAL_VISION_TOKENS
 
 def letters(completions: list, question: list[int], **_) -> list[float]:
     """Something that differs between completions and between questions."""
-    return [10.0 * q + len(c[0]["content"]) % 7 for c, q in zip(completions, question, strict=True)]
+    return [10.0 * q + zlib.crc32(c[0]["content"].encode()) % 7 for c, q in zip(completions, question, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +158,7 @@ def test_groups_are_compared_within_themselves(trained):
         expected = (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-4)
         assert np.allclose([float(seen["advantages"]) for seen in group], expected, atol=1e-5)
         spread += rewards.std() > 0
-    assert spread >= 1, "all groups are unanimous, so nothing was compared"
+    assert spread >= 2
 
 
 @torch.no_grad()
