@@ -37,9 +37,9 @@ class Build:
 
     generator: GeneratorBuild = field(default_factory=GeneratorBuild)
     judge: JudgeBuild = field(default_factory=JudgeBuild)
-    second_compare_steps: int = 1000
-    grpo: GRPOTraining = field(default_factory=lambda: GRPOTraining(steps=100, pairs_per_step=8, learning_rate=2e-4))
-    grpo_pairs: int = 600
+    second_compare_steps: int = 900
+    grpo: GRPOTraining = field(default_factory=lambda: GRPOTraining(steps=40, pairs_per_step=8, learning_rate=2e-4))
+    grpo_pairs: int = 320
     original_pairs: int = 160
     held_out_pairs: int = 120
 

@@ -41,7 +41,7 @@ class JudgeBuild:
     seed: int = 0
     pairs: int = 5000
     describe_steps: int = 1500
-    compare_steps: int = 1500
+    compare_steps: int = 1200
     batch_size: int = 64
     learning_rate: float = 1.5e-3
 
