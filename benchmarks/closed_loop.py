@@ -3,17 +3,23 @@
 For each run seed the default recipe is run whole (*full*), without the judge's refresh (*no_refresh*), with a judge
 that flips a coin (*coin_flip*), and with one that always says "first" (*always_first*). All arms of a seed share the
 base samples. The oracle then measures base against aligned videos of held-out prompts from the same noise.
-Interrupted, the same command goes on.
+
+Arms run side by side, each on one core, and write what they do to ``log.txt`` beside them. Interrupted, the same
+command goes on.
 """
 
+import contextlib
 import dataclasses
 import itertools
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
+import torch
 from jsonargparse import CLI
 from rich.table import Table
 
@@ -22,10 +28,10 @@ from pipelines.config import JudgeConfig, RunConfig, parse
 from pipelines.run import Run
 from pipelines.united_finetune import run_loop
 from shapes_world.oracle import oracle_score, overall
-from videoduet.progress import console
+from videoduet.progress import console, track_steps
 from videoduet.records import Comparison, OrderVerdict, Sample, VideoPair
 from videoduet.seeding import seed_for
-from videoduet.store import read_json, write_json
+from videoduet.store import atomic_path, read_json, write_json
 from videoduet.video import read_video
 
 EQUAL, CLEAR = 0.02, 0.1
@@ -74,8 +80,28 @@ def run_arm(name: str, seed: int, output: Path) -> Run:
     target, full = Path(config.run_dir), output / f"seed_{seed}" / "full"
     for part in shared:
         if not (target / part).exists():
-            shutil.copytree(full / part, target / part, copy_function=os.link)
+            with atomic_path(target / part) as temporary:
+                shutil.copytree(full / part, temporary, copy_function=os.link)
     return run_loop(change(config))
+
+
+def measure_arm(arm: str, seed: int, output: Path) -> dict:
+    """Run one arm (a process of its own calls this) and measure it; kept in ``measured.json``, so never done twice."""
+    directory = output / f"seed_{seed}" / arm
+    if (file := directory / "measured.json").exists():
+        return read_json(file)
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "log.txt", "a") as log, contextlib.redirect_stderr(log), contextlib.redirect_stdout(log):
+        run = run_arm(arm, seed, output)
+        measured = {"cases": measure(run)}
+        if arm == "full":
+            measured["refresh"] = measure_refresh(run)
+        aligned = [
+            read_json(run.directory.phase("align", round) / "summary.json") for round in range(run.config.rounds)
+        ]
+        measured["skipped"] = [summary["reason"] for summary in aligned if summary["status"] == "skipped"]
+    write_json(file, measured)
+    return measured
 
 
 def _oracle(run: Run, samples: list[Sample]) -> dict[tuple[str, int], float]:
@@ -166,28 +192,50 @@ def report(results: dict[str, dict[int, dict]], refresh: list[dict]) -> None:
     console.print(table)
 
 
-def main(output: Path = Path("runs/closed_loop"), seeds: int = 3) -> None:
+def run_arms(seeds: int, output: Path, jobs: int) -> dict[tuple[str, int], dict]:
+    """What :func:`measure_arm` gives for each arm and seed; arms wait for the full one, whose samples they share."""
+    results: dict[tuple[str, int], dict] = {}
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        track_steps("arms") as on_step,
+        ProcessPoolExecutor(jobs, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        running: dict[Future, tuple[str, int]] = {}
+
+        def start(arm: str, seed: int) -> None:
+            running[pool.submit(measure_arm, arm, seed, output)] = (arm, seed)
+
+        for seed in range(seeds):
+            start("full", seed)
+        while running:
+            on_step({"step": len(results), "steps": len(ARMS) * seeds})
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                arm, seed = running.pop(future)
+                results[arm, seed] = future.result()
+                for other in ARMS if arm == "full" else ():
+                    if other != "full":
+                        start(other, seed)
+    return results
+
+
+def main(output: Path = Path("runs/closed_loop"), seeds: int = 3, jobs: int = os.cpu_count() or 1) -> None:
     """Run all arms of all seeds and print the table; results are kept in ``output/results.json``.
 
     Args:
         output: Where the runs are kept.
         seeds: Number of run seeds.
+        jobs: How many arms run at a time, each on one core.
     """
-    results: dict[str, dict[int, dict]] = {arm: {} for arm in ARMS}
-    refresh = []
-    for seed in range(seeds):
-        for arm in ARMS:
-            run = run_arm(arm, seed, output)
-            results[arm][seed] = measure(run)
-            if arm == "full":
-                refresh.append(measure_refresh(run))
-            if arm == "always_first":
-                for round in range(run.config.rounds):
-                    summary = read_json(run.directory.phase("align", round) / "summary.json")
-                    assert summary["status"] == "skipped", "an always-first judge must give no pairs"
-                    console.print(f"always_first, seed {seed}, round {round}: {summary['reason']}", markup=False)
-    write_json(output / "results.json", {"arms": results, "refresh": refresh})
-    report(results, refresh)
+    results = run_arms(seeds, output, jobs)
+    for (arm, seed), measured in sorted(results.items()):
+        if arm == "always_first":
+            assert len(measured["skipped"]) == 2, "an always-first judge must give no pairs in any round"
+        for reason in measured["skipped"]:
+            console.print(f"{arm}, seed {seed}: {reason}", markup=False)
+    cases = {arm: {seed: results[arm, seed]["cases"] for seed in range(seeds)} for arm in ARMS}
+    refresh = [results["full", seed]["refresh"] for seed in range(seeds)]
+    write_json(output / "results.json", {"arms": cases, "refresh": refresh})
+    report(cases, refresh)
 
 
 if __name__ == "__main__":

@@ -15,20 +15,20 @@ from videoduet.store import read_records, write_json, write_records
 
 
 def refresh(run: Run, round: int) -> None:
-    """GRPO-train D_(round - 1) on new win/lose pairs and its original data; kept only if it holds up on unseen pairs.
-    """
+    """GRPO-train D_(round - 1) on new win/lose pairs and original data; kept only if it holds up on unseen pairs."""
     output, config = run.directory.phase("refresh", round), run.config.refresh
     reason = _why_off(run, round)
     if reason:
         _finish(run, round, {"status": "off", "reason": reason})
         return
-    before = run.judge(round - 1)
-    data = output / "labels.parquet"
-    if not data.exists():
+    state, data = run.processes, output / "labels.parquet"
+    if state.is_main_process and not data.exists():
         run.readable(sample.video for sample in read_samples(run.directory.phase("sample", round)))
         console.print(f"round {round}: labels for the refresh", markup=False)
-        write_records(data, generated_labels(run, round, before), LabelledPair)
-    labels = read_records(LabelledPair, data)
+        labels = generated_labels(run, round, run.judge(round - 1))
+        write_records(data, [run.directory.relative_pair(pair) for pair in labels], LabelledPair)
+    state.wait_for_everyone()
+    labels = [run.directory.absolute_pair(pair) for pair in read_records(LabelledPair, data)]
     held_out_ids = {prompt.id for prompt in _held_out(run)}
     known = [pair for pair in labels if pair.prompt.id not in held_out_ids]
     new, within = ([pair for pair in known if pair.source.startswith(kind)] for kind in ("across", "within"))
@@ -52,7 +52,8 @@ def refresh(run: Run, round: int) -> None:
             adapter=run.judge_adapter(round - 1),
             on_step=lambda step: on_step({"step": step, "steps": config.training.steps}),
         )
-    summary = _gate(run, round, before, [pair for pair in labels if pair.prompt.id in held_out_ids])
+    unseen = [pair for pair in labels if pair.prompt.id in held_out_ids]
+    summary = _gate(run, round, run.judge(round - 1), unseen) if state.is_main_process else {}
     _finish(run, round, {**summary, **training, "new_pairs": len(new), "within_pairs": len(within)})
 
 
@@ -62,16 +63,17 @@ def _why_off(run: Run, round: int) -> str | None:
     if run.config.judge.factory is not None:
         return "The judge is no model that could be trained (judge.factory)."
     if run.config.refresh.original_data is None or run.config.refresh.held_out_data is None:
-        return (
-            "There is none of the judge's original data to keep it honest (refresh.original_data, held_out_data)."
-        )
+        return "There is none of the judge's original data to keep it honest (refresh.original_data, held_out_data)."
     return None
 
 
 def _finish(run: Run, round: int, summary: dict) -> None:
+    """Write the summary, by one process of several, and mark the phase done."""
     output = run.directory.phase("refresh", round)
-    write_json(output / "summary.json", summary)
-    run.directory.finish(output, status=summary["status"])
+    if run.processes.is_main_process:
+        write_json(output / "summary.json", summary)
+        run.directory.finish(output, status=summary["status"])
+    run.processes.wait_for_everyone()
 
 
 def _held_out(run: Run) -> list[Prompt]:

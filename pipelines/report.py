@@ -176,8 +176,6 @@ def _adapter(run: Run, part: str, default_class: str) -> dict[str, str]:
     }
 
 
-
-
 def _percent(value: Any) -> str:
     value = number(value)
     return "–" if value is None else f"{100 * value:.0f} %"

@@ -4,6 +4,7 @@ import importlib
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -104,8 +105,8 @@ class Run:
 
     @cached_property
     def processes(self) -> PartialState:
-        """This process among its fellows."""
-        return PartialState(cpu=not torch.cuda.is_available())
+        """This process among its fellows, who wait for each other as long as a phase may take."""
+        return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
 
     @property
     def device(self) -> str:

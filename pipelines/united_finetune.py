@@ -88,16 +88,16 @@ def _launch(phase: Phase, launch_config: str, run: Run, round: int) -> None:
 def main() -> None:
     def command() -> None:
         config, extras = parse()
+        if extras["plan"]:
+            print_plan(config)
+            return
         if extras["from_phase"]:
             names = [path for path, _, _ in phases(config.rounds)]
             old = Run.open(config.run_dir).directory
-            directory = old.sibling(extras["from_phase"], names, old.touched_phases(config, EARLIEST_PHASE))
+            directory = old.sibling(extras["from_phase"], names, old.touched_phases(config, EARLIEST_PHASE), config)
             config = dataclasses.replace(config, run_dir=str(directory.root))
             console.print(f"Sibling run in {directory.root}", markup=False, soft_wrap=True)
-        if extras["plan"]:
-            print_plan(config)
-        else:
-            run_loop(config, merge=extras["merge"])
+        run_loop(config, merge=extras["merge"])
 
     guarded(command, "the same command")
 

@@ -85,8 +85,7 @@ class ShowingEncoder:
         return Showing(self.processor.tokenizer(expanded).input_ids, videos, paths)
 
     def collate(self, showings: Sequence[Showing], *, pixels: bool) -> dict[str, Tensor]:
-        """Left-padded model inputs for a batch; ``pixels=False`` leaves the patches out (their features are at hand).
-        """
+        """Left-padded model inputs for a batch; ``pixels=False`` leaves the patches out (features are at hand)."""
         length, pad = max(len(showing.ids) for showing in showings), self.processor.tokenizer.pad_token_id
         ids = torch.tensor([[pad] * (length - len(showing.ids)) + showing.ids for showing in showings])
         mask = torch.tensor([[0] * (length - len(showing.ids)) + [1] * len(showing.ids) for showing in showings])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig, set_peft_model_state_dict
 from safetensors.torch import load_file
@@ -19,6 +20,7 @@ from reward_model.judge import base_directory, load_model
 from reward_model.parsing import parse_choice
 from reward_model.prompts import JudgePrompt
 from reward_model.rewards import comparison_reward, format_reward
+from videoduet.errors import InputError
 from videoduet.records import LabelledPair
 from videoduet.seeding import seed_for
 from videoduet.store import atomic_path, read_json, write_json
@@ -75,6 +77,8 @@ class _Marks(TrainerCallback):
         self.on_step = on_step
 
     def on_save(self, args, state, control, **kwargs):
+        # Only what every process has written is whole.
+        PartialState().wait_for_everyone()
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -86,7 +90,12 @@ class _Marks(TrainerCallback):
 
 
 def _last_checkpoint(directory: Path) -> str | None:
-    """The newest whole checkpoint; torn ones are removed."""
+    """The newest whole checkpoint; torn ones are removed, by the first process while the others wait."""
+    with PartialState().main_process_first():
+        return _whole_checkpoint(directory)
+
+
+def _whole_checkpoint(directory: Path) -> str | None:
     found = {}
     for path in directory.glob("checkpoint-*"):
         if (path / COMPLETE).exists():
@@ -99,12 +108,18 @@ def _last_checkpoint(directory: Path) -> str | None:
 def _arguments(
     config: GRPOTraining, output_dir: Path, max_new_tokens: int, suppressed: list[int], seed: int
 ) -> GRPOConfig:
-    rollouts = config.pairs_per_step * config.num_generations
-    micro_batch = min(config.micro_batch, rollouts)
+    rollouts, processes = config.pairs_per_step * config.num_generations, PartialState().num_processes
+    if rollouts % processes:
+        raise InputError(
+            f"{config.pairs_per_step} pairs x {config.num_generations} rollouts cannot be shared by {processes} "
+            "processes; give numbers that divide."
+        )
+    mine = rollouts // processes
+    micro_batch = max(size for size in range(1, min(config.micro_batch, mine) + 1) if mine % size == 0)
     return GRPOConfig(
         output_dir=str(output_dir),
         per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=rollouts // micro_batch,
+        gradient_accumulation_steps=mine // micro_batch,
         num_generations=config.num_generations,
         max_completion_length=max_new_tokens,
         max_steps=config.steps,
@@ -178,8 +193,6 @@ def train_judge(
         # base.
         set_peft_model_state_dict(trainer.model, load_file(Path(adapter) / "adapter_model.safetensors"))
     trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
-    with atomic_path(output_dir / "adapter") as temporary:
-        trainer.model.save_pretrained(temporary)
     rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
     tenth = max(1, len(rewards) // 10)
     summary = {
@@ -188,6 +201,10 @@ def train_judge(
         "reward_first": float(np.mean(rewards[:tenth])),
         "reward_last": float(np.mean(rewards[-tenth:])),
     }
-    write_json(output_dir / "training.json", {**summary, "log": trainer.state.log_history})
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    if trainer.accelerator.is_main_process:
+        with atomic_path(output_dir / "adapter") as temporary:
+            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(temporary)
+        write_json(output_dir / "training.json", {**summary, "log": trainer.state.log_history})
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     return summary

@@ -120,8 +120,7 @@ class Lessons:
         return PROMPT.messages(pair.prompt.prompt, "", ""), text, rows[::-1] if swap else rows
 
     def batch(self, lessons: list[tuple[list[dict], str, list[int]]]) -> tuple[dict[str, Tensor], Tensor]:
-        """Model inputs, and the weight of each token in the loss: 0 in questions, 1 in answers, more for the verdict.
-        """
+        """Inputs, and the weight of each token in the loss: 0 in questions, 1 in answers, more for the verdict."""
         ids, weights, rows = [], [], []
         for messages, answer, videos in lessons:
             question = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)

@@ -1,5 +1,6 @@
 """Live progress on the terminal: what is happening, how far it is, how fast, how long is left."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from typing import TypeVar
@@ -10,6 +11,8 @@ from rich.text import Text
 
 Item = TypeVar("Item")
 console = Console(stderr=True)
+FIRST_PROCESS = os.environ.get("RANK", "0") == "0"
+"""Of several processes the first shows progress for all."""
 
 
 class _Rate(ProgressColumn):
@@ -32,7 +35,7 @@ def track(
     if total is None and isinstance(items, Sized):
         total = len(items) + done
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, refresh_per_second=2) as progress:
+    with Progress(*columns, console=console, refresh_per_second=2, disable=not FIRST_PROCESS) as progress:
         task = progress.add_task(description, total=total, completed=done)
         for item in items:
             yield item
@@ -45,7 +48,7 @@ def track_steps(description: str) -> Iterator[Callable[[dict], None]]:
     is.
     """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console, refresh_per_second=2) as progress:
+    with Progress(*columns, console=console, refresh_per_second=2, disable=not FIRST_PROCESS) as progress:
         task = progress.add_task(description, total=None)
 
         def on_step(row: dict) -> None:

@@ -6,15 +6,15 @@ A phase writes its files atomically and, last, ``done.json``. A run resumes at t
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from videoduet.errors import InputError
-from videoduet.records import Video
-from videoduet.store import content_hash, read_json, write_bytes, write_json
+from videoduet.records import LabelledPair, Video
+from videoduet.store import atomic_path, content_hash, read_json, write_bytes, write_json
 
 HASHED = (".parquet", ".safetensors")
 
@@ -60,6 +60,17 @@ class RunDirectory:
         """``video`` with a path that does not depend on the working directory."""
         return Video(id=video.id, path=str(self.root / video.path))
 
+    def absolute_pair(self, pair: LabelledPair) -> LabelledPair:
+        """``pair`` with absolute paths of its videos."""
+        return replace(pair, first=self.absolute(pair.first), second=self.absolute(pair.second))
+
+    def relative_pair(self, pair: LabelledPair) -> LabelledPair:
+        """``pair`` as it is kept: with paths relative to the run, which may move."""
+        first, second = (
+            Video(id=video.id, path=str(Path(video.path).relative_to(self.root))) for video in (pair.first, pair.second)
+        )
+        return replace(pair, first=first, second=second)
+
     def quarantined(self) -> set[str]:
         """Paths of files that could not be used."""
         path = self.root / "quarantine.json"
@@ -101,9 +112,10 @@ class RunDirectory:
             if _lookup(old, name) != value
         }
 
-    def sibling(self, first_phase: str, phases: list[str], touched: dict[str, str]) -> "RunDirectory":
-        """A new run directory beside this one that shares the phases before ``first_phase`` (hard links, no copies).
+    def sibling(self, first_phase: str, phases: list[str], touched: dict[str, str], config: Any) -> "RunDirectory":
+        """A run directory beside this one that shares the phases before ``first_phase`` (hard links, no copies).
 
+        A sibling of the same ``config`` that exists already is gone on with; otherwise a new one appears, whole.
         ``phases`` are all phases in order, as ``round_00/sample``; ``first_phase`` may be such a path or a bare name,
         which means its first occurrence. ``touched`` maps the config fields that differ to the first phase they touch.
         Raises InputError for an unknown phase, or one so late that a phase before it would not fit the config.
@@ -121,14 +133,20 @@ class RunDirectory:
         tag = phases[matches[0]].replace("/", "_")
         number = 1
         while (root := self.root.with_name(f"{self.root.name}_from_{tag}_{number}")).exists():
+            if (root / "config.yaml").exists() and not RunDirectory(root).touched_phases(config, {}):
+                return RunDirectory(root)
             number += 1
-        for phase in phases[: matches[0]]:
-            if (self.root / phase / "done.json").exists():
-                shutil.copytree(self.root / phase, root / phase, copy_function=os.link)
-        sibling = RunDirectory(root)
-        if (file := self.root / "quarantine.json").exists():
-            write_json(sibling.root / file.name, read_json(file))
-        return sibling
+        with atomic_path(root) as temporary:
+            sibling = RunDirectory(temporary)
+            for phase in phases[: matches[0]]:
+                if (self.root / phase / "done.json").exists():
+                    shutil.copytree(self.root / phase, temporary / phase, copy_function=os.link)
+            # What phases read beside each other; prompts that a first phase reads anew may have changed.
+            for name in ("quarantine.json", *(["prompts.parquet"] if matches[0] else [])):
+                if (self.root / name).exists():
+                    shutil.copy(self.root / name, temporary / name)
+            sibling.adopt_config(config, {})
+        return RunDirectory(root)
 
 
 def to_dict(config: Any) -> Any:

@@ -30,9 +30,7 @@ def test_published_rows(row):
     assert 100 * result["total"] == pytest.approx(row["total"], abs=0.0101)
 
 
-@pytest.mark.parametrize(
-    ("quality", "semantic", "expected"), [(0.8271, 0.7393, 0.8095), (0.8367, 0.7365, 0.8167)]
-)
+@pytest.mark.parametrize(("quality", "semantic", "expected"), [(0.8271, 0.7393, 0.8095), (0.8367, 0.7365, 0.8167)])
 def test_vq_insight_table_6(quality, semantic, expected):
     assert round(total(quality, semantic), 4) == expected
 

@@ -75,6 +75,7 @@ def test_the_judge_learns_from_new_videos_and_is_kept_if_it_holds_up(run, random
     assert {label.source for label in labels} == {"across 1", "within 0", "within 1"}
     new, old = ({item.id for item in samples[round]} for round in (1, 0))
     for label in labels:
+        label = run.directory.absolute_pair(label)
         chosen, other = (label.first, label.second) if label.preferred == "first" else (label.second, label.first)
         assert read_video(chosen.path).frames.mean() > read_video(other.path).frames.mean()
         assert damaged.id not in (chosen.id, other.id)

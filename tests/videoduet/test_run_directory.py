@@ -110,25 +110,37 @@ def a_run(root: Path) -> tuple[RunDirectory, list[str]]:
 
 def test_a_sibling_shares_earlier_phases_by_hard_link(tmp_path):
     run, phases = a_run(tmp_path / "run")
-    sibling = run.sibling("align", phases, {"align.beta": "align"})
+    sibling = run.sibling("align", phases, {"align.beta": "align"}, Config())
     assert sibling.root == tmp_path / "run_from_round_00_align_1"
     assert sibling.is_done(sibling.phase("sample", 0))
     assert os.path.samefile(sibling.root / "round_00/sample/data.json", run.root / "round_00/sample/data.json")
     assert not (sibling.root / "round_00/align").exists()
-    assert run.sibling("align", phases, {}).root == tmp_path / "run_from_round_00_align_2"
+
+
+def test_the_same_sibling_is_gone_on_with_and_another_config_gets_its_own(tmp_path):
+    run, phases = a_run(tmp_path / "run")
+    write_json(run.root / "prompts.parquet", ["a"])
+    first = run.sibling("align", phases, {}, Config())
+    assert read_json(first.root / "prompts.parquet") == ["a"]
+    write_json(first.root / "round_00/align/data.json", {"half": "done"})
+    again = run.sibling("align", phases, {}, Config())
+    assert again.root == first.root and (again.root / "round_00/align/data.json").exists()
+    other = run.sibling("align", phases, {}, Config(align=Training(beta=2.0)))
+    assert other.root == tmp_path / "run_from_round_00_align_2"
+    assert sorted(os.listdir(tmp_path)) == ["run", "run_from_round_00_align_1", "run_from_round_00_align_2"]
 
 
 def test_a_sibling_shares_only_what_is_done_and_can_start_in_a_later_round(tmp_path):
     run, phases = a_run(tmp_path / "run")
-    sibling = run.sibling("score", phases, {})
+    sibling = run.sibling("score", phases, {}, Config())
     assert sibling.is_done(sibling.phase("align", 0))
     assert not (sibling.root / "round_01").exists()
-    assert not (run.sibling("round_01/sample", phases, {}).root / "round_01").exists()
+    assert not (run.sibling("round_01/sample", phases, {}, Config()).root / "round_01").exists()
 
 
 def test_a_sibling_cannot_change_what_it_shares(tmp_path):
     run, phases = a_run(tmp_path / "run")
-    sibling = run.sibling("align", phases, {})
+    sibling = run.sibling("align", phases, {}, Config())
     write_json(sibling.root / "round_00/sample/data.json", {"phase": "changed"})
     assert read_json(run.root / "round_00/sample/data.json") == {"phase": "round_00/sample"}
 
@@ -136,13 +148,13 @@ def test_a_sibling_cannot_change_what_it_shares(tmp_path):
 def test_a_sibling_knows_what_was_quarantined(tmp_path):
     run, phases = a_run(tmp_path / "run")
     run.quarantine("round_00/sample/videos/x.mp4", "damaged")
-    assert run.sibling("align", phases, {}).quarantined() == {"round_00/sample/videos/x.mp4"}
+    assert run.sibling("align", phases, {}, Config()).quarantined() == {"round_00/sample/videos/x.mp4"}
 
 
 def test_an_unknown_phase_is_wrong_usage(tmp_path):
     run, phases = a_run(tmp_path / "run")
     with pytest.raises(InputError, match=r"'train'.*round_00/align") as caught:
-        run.sibling("train", phases, {})
+        run.sibling("train", phases, {}, Config())
     assert caught.value.exit_code == 2
     assert os.listdir(tmp_path) == ["run"]
 
@@ -153,10 +165,10 @@ def test_a_sibling_may_not_share_a_phase_that_its_config_changes(tmp_path):
     touched = run.touched_phases(Config(seed=3, align=Training(beta=2.0)), PHASE_OF)
     assert touched == {"seed": "sample", "align.beta": "align"}
     with pytest.raises(InputError, match=r"another seed.*--from sample") as caught:
-        run.sibling("align", phases, touched)
+        run.sibling("align", phases, touched, Config())
     assert caught.value.exit_code == 2
     assert os.listdir(tmp_path) == ["run"]
-    assert run.sibling("sample", phases, touched).root.exists()
+    assert run.sibling("sample", phases, touched, Config()).root.exists()
 
 
 def test_a_field_may_be_listed_apart_from_its_section(tmp_path):
