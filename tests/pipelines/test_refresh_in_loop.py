@@ -1,12 +1,17 @@
 """The judge's refresh as a phase of the loop: GRPO on a real, tiny Qwen2.5-VL. (How it learns: tests/reward_model.)"""
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from peft import PeftModel
+from safetensors.torch import load_file
 from scripted_judges import AlwaysFirst, Brightest
 from small_loop import MODELS, config, labelled_data, shipped_judge
 from transformers import AutoModelForImageTextToText
@@ -14,7 +19,7 @@ from transformers import AutoModelForImageTextToText
 from generators.sampling import read_samples
 from pipelines.config import JudgeConfig, RefreshConfig
 from pipelines.export import export_final
-from pipelines.refresh import refresh
+from pipelines.refresh import generated_labels, refresh
 from pipelines.run import Run
 from pipelines.united_finetune import run_loop
 from reward_model.training import GRPOTraining
@@ -22,8 +27,8 @@ from shapes_world import all_scenes, render
 from shapes_world.build_judge import PROMPT, new_judge, new_processor
 from shapes_world.judge_data import ClipPair, DamagedClip
 from videoduet.records import LabelledPair
-from videoduet.run_directory import RunDirectory
-from videoduet.store import read_json, read_records
+from videoduet.run_directory import RunDirectory, to_dict
+from videoduet.store import read_json, read_records, write_bytes, write_records
 from videoduet.video import read_video
 
 
@@ -92,6 +97,27 @@ def test_the_judge_learns_from_new_videos_and_is_kept_if_it_holds_up(run, random
     assert any("lora" in name for name, _ in model.named_parameters())
     base = read_json(root / "final" / "judge" / "adapter_config.json")["base_model_name_or_path"]
     assert base == str(random_judge)
+
+
+@pytest.mark.slow
+def test_two_processes_refresh_together(run, monkeypatch):
+    monkeypatch.setattr(Run, "judge", lambda self, round: Brightest())
+    output = run.directory.phase("refresh", 1)
+    settings = replace(run.config.refresh, training=replace(run.config.refresh.training, pairs_per_step=2))
+    run = Run(run.directory, replace(run.config, refresh=settings))
+    labels = [run.directory.relative_pair(pair) for pair in generated_labels(run, 1, Brightest())]
+    write_records(output / "labels.parquet", labels, LabelledPair)
+    write_bytes(run.directory.root / "config.yaml", yaml.safe_dump(to_dict(run.config)).encode())
+
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "pipelines.refresh"]
+    command += ["--run_dir", str(run.directory.root), "--round", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    summary = read_json(output / "summary.json")
+    assert summary["status"] == "accepted" and summary["steps"] == 1
+    adapter = load_file(output / "adapter" / "adapter_model.safetensors")
+    assert all(name.startswith("base_model.") for name in adapter) and run.directory.is_done(output)
 
 
 def test_a_judge_that_gets_worse_is_dropped(run, monkeypatch):
