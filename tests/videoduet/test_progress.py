@@ -52,3 +52,17 @@ def test_steps_show_their_number_and_loss(screen):
         on_step({"step": 1, "steps": 4})
         on_step({"step": 3, "steps": 4, "loss": 0.25})
     assert "3/4" in screen.getvalue() and "loss 0.2500" in screen.getvalue()
+
+
+def test_without_a_terminal_a_line_tells_now_and_then(screen, monkeypatch):
+    now = iter(range(0, 1000, 20))  # each look at the clock is 20 s later
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    assert list(progress.track(range(8), "sampling")) == list(range(8))
+    lines = [line for line in screen.getvalue().splitlines() if line.startswith("sampling: ")]
+    assert 2 <= len(lines) < 8 and "/8" in lines[0]
+
+
+def test_only_the_first_of_several_processes_shows_progress(screen, monkeypatch):
+    monkeypatch.setattr(progress, "FIRST_PROCESS", False)
+    assert list(progress.track([1, 2], "sampling")) == [1, 2]
+    assert screen.getvalue() == ""
