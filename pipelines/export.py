@@ -21,6 +21,7 @@ def export_final(run: Run, *, merge: bool = False) -> None:
     Where nothing was learned the adapter is one that changes nothing, so that what loads it needs no special case.
     """
     final, rounds, config = run.directory.phase("final"), run.config.rounds, run.config
+    run.directory.sweep(final)
     generator, judge = run.generator_adapter(rounds), run.judge_adapter(rounds - 1)
     _copy(
         generator,

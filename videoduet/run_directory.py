@@ -43,18 +43,19 @@ class RunDirectory:
         return (phase / "done.json").exists()
 
     def finish(self, phase: Path, **counts: Any) -> None:
-        """Mark ``phase`` done, with counts and the content hashes of its records and tensors.
-
-        What killed writers left half-written is removed: nobody writes to the phase any more.
-        """
-        for path in list(phase.rglob(".*.tmp*")):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        """Mark ``phase`` done, with counts and the content hashes of its records and tensors."""
+        self.sweep(phase)
         hashes = {
             str(path.relative_to(phase)): content_hash(path)
             for path in sorted(phase.rglob("*"))
             if path.suffix in HASHED
         }
         write_json(phase / "done.json", {"counts": counts, "files": hashes})
+
+    def sweep(self, phase: Path) -> None:
+        """Remove what killed writers left half-written in ``phase``; to be called when nobody writes there any more."""
+        for path in list(phase.rglob(".*.tmp*")):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def absolute(self, video: Video) -> Video:
         """``video`` with a path that does not depend on the working directory."""
