@@ -3,16 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-import torch
-from diffusers import AutoencoderKL
 
 import shapes_world
 from generators.loading import load_generator
 from pipelines.config import parse, resolve
 from reward_model.judge import Judge
 from reward_model.refresh import accuracy, read_labelled_pairs
-from shapes_world.build import write_pairs
-from shapes_world.judge_data import clip_pairs
 from shapes_world.oracle import oracle_score, overall
 
 MODELS = Path(shapes_world.__file__).parent / "models"
@@ -36,10 +32,9 @@ def test_the_generator_leaves_room_for_alignment():
     assert generator.denoiser.config.time_cond_proj_dim is not None
 
 
-def test_the_judge_judges_rendered_clips(tmp_path):
-    vae = AutoencoderKL.from_pretrained(resolve(CONFIG.generator.path), subfolder="vae", torch_dtype=torch.float32)
-    pairs = write_pairs(clip_pairs(200, 20_001, vae, min_gap=0.1), tmp_path / "pairs.jsonl")
-    result = accuracy(Judge.from_pretrained(resolve(CONFIG.judge.path), batch_size=128), pairs)
+def test_the_judge_judges_rendered_clips():
+    judge = Judge.from_pretrained(resolve(CONFIG.judge.path))
+    result = accuracy(judge, read_labelled_pairs(resolve(CONFIG.refresh.held_out_data)))
     assert result["decided_accuracy"] >= 0.75
     assert result["abstention"] <= 0.4
     assert 0.45 <= result["first_position_rate"] <= 0.55
