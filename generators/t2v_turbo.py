@@ -149,8 +149,9 @@ class T2VTurboPipeline(DiffusionPipeline):
 
 
 class T2VTurbo(Generator):
-    """T2V-Turbo for sampling and preference training: ε-prediction on the student's own grid, w from each sample's
-    record.
+    """T2V-Turbo for sampling and preference training: on the student's own grid, w from each sample's record.
+
+    What is predicted is the scheduler's word: ε, as in the released students, or v.
     """
 
     lora_targets: ClassVar[str] = (
@@ -227,6 +228,8 @@ class T2VTurbo(Generator):
         return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        if self.pipeline.scheduler.config.prediction_type == "v_prediction":
+            return self.pipeline.scheduler.get_velocity(latents, noise, timesteps)
         return noise
 
     def predict(

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, LCMScheduler
 from peft import LoraConfig, get_peft_model
 
 from generators import T2VTurboPipeline, load_generator
@@ -130,15 +130,33 @@ def test_seed_and_prompt_both_matter(generator, drawn):
     assert not torch.allclose(generator.sample(embeds.flip(0), SEEDS), latents, atol=1e-3)
 
 
+def clean(prediction_type, noisy, target, alphas):
+    """What a prediction of exactly ``target`` says the clean latents are."""
+    if prediction_type == "v_prediction":
+        return alphas.sqrt() * noisy - (1 - alphas).sqrt() * target
+    return (noisy - (1 - alphas).sqrt() * target) / alphas.sqrt()
+
+
 def test_training_shapes_and_the_ideal_prediction(generator, drawn):
     latents = drawn[1]
-    noise, timesteps = torch.randn_like(latents), torch.tensor([0, 400, 700, 999])
+    noise, timesteps = torch.randn_like(latents), torch.tensor([0, 400, 700, 990])
     noisy = generator.add_noise(latents, noise, timesteps)
     assert noisy.shape == latents.shape
-    alphas = generator.pipeline.scheduler.alphas_cumprod[timesteps].view(4, 1, 1, 1, 1)
+    scheduler = generator.pipeline.scheduler
+    alphas = scheduler.alphas_cumprod[timesteps].view(4, 1, 1, 1, 1)
     target = generator.target(latents, noise, timesteps)
-    # Whatever predicts the target exactly knows the clean latents.
-    torch.testing.assert_close((noisy - (1 - alphas).sqrt() * target) / alphas.sqrt(), latents, rtol=0, atol=1e-3)
+    known = clean(scheduler.config.prediction_type, noisy, target, alphas)
+    torch.testing.assert_close(known, latents, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_students_of_both_predictions(turbo, prediction_type):
+    parts = {**turbo.pipeline.components, "scheduler": LCMScheduler(prediction_type=prediction_type)}
+    student, latents = T2VTurbo(T2VTurboPipeline(**parts), turbo.settings), torch.randn(4, 4, 3, 4, 4)
+    noise, timesteps = torch.randn_like(latents), torch.tensor([19, 259, 519, 999])
+    alphas = student.pipeline.scheduler.alphas_cumprod[timesteps].view(4, 1, 1, 1, 1)
+    noisy, target = student.add_noise(latents, noise, timesteps), student.target(latents, noise, timesteps)
+    torch.testing.assert_close(clean(prediction_type, noisy, target, alphas), latents, rtol=0, atol=1e-4)
 
 
 def test_predictions_are_differentiable_and_of_each_row_alone(generator, drawn):
