@@ -35,7 +35,8 @@ class AlignConfig:
         ``batch_size``: draws per optimizer step over all processes, >= 1; the last step of an epoch may have fewer.
         ``max_steps``: stop after that many optimizer steps; None is all of them.
     The optimizer (AdamW)
-        ``learning_rate``: > 0, reached after ``warmup_steps`` linear steps, then constant.
+        ``learning_rate``: > 0, reached after ``warmup_steps`` linear steps. ``lr_scheduler``, as diffusers names it:
+            what comes then, 'constant_with_warmup', or 'linear' or 'cosine' down to 0 after the last step.
         ``weight_decay``: >= 0. ``max_grad_norm``: gradients are clipped to this norm, > 0.
     The adapter
         ``lora_rank``, ``lora_alpha``: of a new LoRA; one that is continued must have this rank.
@@ -56,6 +57,7 @@ class AlignConfig:
     batch_size: int = _identity(8)
     max_steps: int | None = _identity(None)
     learning_rate: float = _identity(2e-5)
+    lr_scheduler: Literal["constant_with_warmup", "linear", "cosine"] = _identity("constant_with_warmup")
     warmup_steps: int = _identity(10)
     weight_decay: float = _identity(0.0)
     max_grad_norm: float = _identity(1.0)
@@ -71,6 +73,7 @@ class AlignConfig:
             "objective": ("sigmoid", "hinge", "ipo"),
             "reduction": ("mean", "sum"),
             "reference": ("previous_round", "base"),
+            "lr_scheduler": ("constant_with_warmup", "linear", "cosine"),
             "mixed_precision": ("no", "bf16"),
         }
         for name, allowed in choices.items():

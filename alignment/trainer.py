@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object, reduce
+from diffusers.optimization import get_scheduler
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
@@ -168,6 +169,14 @@ class AlignRun:
             max_steps=config.max_steps,
             seed=seed,
         )
+        # A function of the step alone, so nothing of it needs to be in a checkpoint. Never quite 0: no step is wasted.
+        scheduler = get_scheduler(
+            config.lr_scheduler,
+            self.optimizer,
+            num_warmup_steps=config.warmup_steps,
+            num_training_steps=len(self.steps) + 1,
+        )
+        self.lr_factor = scheduler.lr_lambdas[0]
         self.progress = Progress(0, 0, torch.zeros(BUCKETS, 1 + len(METRICS), dtype=torch.float64))
         # Before a checkpoint is loaded: the previous round's policy is the one that is here now.
         self.reference = cached_reference_errors(
@@ -257,7 +266,7 @@ class AlignRun:
     def step(self, index: int) -> dict:
         """One optimizer step and its metrics. One with a non-finite loss or gradient changes nothing but the counts."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * min(1.0, (index + 1) / max(1, self.config.warmup_steps))
+            group["lr"] = self.config.learning_rate * self.lr_factor(index + 1)
         sums = self.accumulate(index).double().cpu()
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.max_grad_norm).item()
         means = (sums[:, 1:].sum(0) / sums[:, 0].sum()).tolist()

@@ -5,6 +5,8 @@ teacher into a UNet that takes the guidance scale as an embedding.
 """
 
 import copy
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,20 +17,25 @@ from diffusers import AutoencoderKL, LCMScheduler, UNet3DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from generators.t2v_turbo import T2VTurboPipeline, consistency_grid, guidance_embedding
+from generators.t2v_turbo import T2VTurboPipeline, guidance_embedding
 from shapes_world.tokenizers import clip_tokenizer
-from shapes_world.world import SIZE, all_scenes, render
+from shapes_world.world import NUM_FRAMES, SIZE, all_scenes, render
 from videoduet.progress import track
 from videoduet.store import atomic_path
 
 GUIDANCE_RANGE = (1.0, 6.0)
 """Guidance scales w that the student is distilled for; T2V-Turbo's are 5 to 15, too strong for so simple a world."""
-MIN_SNR = 5.0
-"""Cap of the signal-to-noise ratio in the teacher's loss (min-SNR weighting, Hang et al. 2023): colours, shapes and
-motion are settled at high noise, where a plain ε-loss hardly looks."""
-HOP = 5
-"""Steps of the grid of 50 that the guided teacher takes at once in distillation: with fewer hops from noise to clip,
-the student's answers at high noise settle within a few hundred updates."""
+SCHEDULE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
+"""The last timestep is pure noise (Lin et al. 2023), from which v can be predicted and ε cannot. On the usual schedule
+a little of so simple a clip shines through even there, and a model learns to read that instead of the text; sampling
+starts where nothing shines through.
+"""
+FIRST_STEP_SHARE = 0.25
+"""Share of the teacher's training that looks at pure noise, where the sampler's first step is."""
+PATH = tuple(range(999, 0, -100))
+"""Timesteps of the teacher's path in distillation: ten, from noise to clip."""
+PATH_BATCHES = 8
+"""Batches of paths followed at a time; more mix better."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +45,8 @@ class GeneratorBuild:
     seed: int = 0
     clips: int = 1080
     autoencoder_steps: int = 600
-    diffusion_steps: int = 2400
-    distillation_steps: int = 600
+    diffusion_steps: int = 600
+    distillation_steps: int = 240
     batch_size: int = 16
 
 
@@ -122,23 +129,25 @@ class _Average:
 def train_diffusion(
     build: GeneratorBuild, latents: Tensor, token_ids: Tensor, empty_ids: Tensor, tokenizer: CLIPTokenizer
 ) -> tuple[UNet3DConditionModel, CLIPTextModel]:
-    """The teacher: ε-prediction with text dropped in one case of ten, UNet and text encoder together."""
+    """The teacher: v-prediction with text dropped in one case of ten, UNet and text encoder together.
+
+    Gives moving averages of both. It stops early on purpose: what it gets wrong is the room that alignment has.
+    """
     unet, text_encoder = new_unet(build.seed), new_text_encoder(tokenizer, build.seed)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=1.5e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=build.diffusion_steps, pct_start=0.1)
-    scheduler, rng = LCMScheduler(), torch.Generator().manual_seed(build.seed)
-    average_unet, average_text = _Average(unet, 0.995), _Average(text_encoder, 0.995)
+    scheduler, rng = LCMScheduler(**SCHEDULE), torch.Generator().manual_seed(build.seed)
+    average_unet, average_text = _Average(unet, 0.99), _Average(text_encoder, 0.99)
     for _ in track(range(build.diffusion_steps), "training the diffusion teacher"):
         rows = torch.randint(len(latents), (build.batch_size,), generator=rng)
         dropped = torch.rand(len(rows), 1, generator=rng) < 0.1
         noise = torch.randn(latents[rows].shape, generator=rng)
         timesteps = torch.randint(1000, (len(rows),), generator=rng)
+        timesteps[torch.rand(len(rows), generator=rng) < FIRST_STEP_SHARE] = 999
         text = text_encoder(torch.where(dropped, empty_ids, token_ids[rows])).last_hidden_state
-        alpha = scheduler.alphas_cumprod[timesteps]
-        weight = (MIN_SNR * (1 - alpha) / alpha).clamp(max=1.0)
         predicted = unet(scheduler.add_noise(latents[rows], noise, timesteps), timesteps, text).sample
-        loss = (weight * (predicted - noise).square().flatten(1).mean(1)).mean()
+        loss = F.mse_loss(predicted, scheduler.get_velocity(latents[rows], noise, timesteps))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -149,49 +158,76 @@ def train_diffusion(
     return average_unet.module, average_text.module
 
 
-def _denoise(scheduler: LCMScheduler, x: Tensor, epsilon: Tensor, timesteps: Tensor) -> Tensor:
+def _split(scheduler: LCMScheduler, x: Tensor, v: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+    """Clean latents and noise, of which ``x`` is the mixture by the predicted ``v``."""
     alpha = scheduler.alphas_cumprod[timesteps].view(-1, 1, 1, 1, 1)
-    return (x - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()
+    return alpha.sqrt() * x - (1 - alpha).sqrt() * v, alpha.sqrt() * v + (1 - alpha).sqrt() * x
+
+
+@torch.no_grad()
+def guided_paths(
+    teacher: UNet3DConditionModel, text: Tensor, empty_text: Tensor, w: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Follow the guided teacher's DDIM path from ``noise`` (B, C, T, h, w) to clean latents.
+
+    Gives the latents met at ``PATH`` (len(PATH), B, C, T, h, w) and those at the end (B, C, T, h, w).
+    """
+    scheduler, x, met = LCMScheduler(**SCHEDULE), noise, []
+    both_texts, scale = torch.cat([text, empty_text.expand(len(text), -1, -1)]), w.view(-1, 1, 1, 1, 1)
+    for t, following in itertools.pairwise((*PATH, None)):
+        met.append(x)
+        timesteps = torch.full((len(x),), t)
+        conditional, unconditional = teacher(torch.cat([x, x]), timesteps.repeat(2), both_texts).sample.chunk(2)
+        x, epsilon = _split(scheduler, x, unconditional + scale * (conditional - unconditional), timesteps)
+        if following is not None:
+            x = scheduler.add_noise(x, epsilon, torch.full((len(x),), following))
+    return torch.stack(met), x
+
+
+def path_batches(
+    build: GeneratorBuild, teacher: UNet3DConditionModel, text: Tensor, empty_text: Tensor
+) -> Iterator[tuple[Tensor, ...]]:
+    """Without end: points on guided paths (B, C, T, h, w), their timesteps (B,), text states, guidance scales (B,) and
+    where the paths end. Each point comes once, in random order.
+    """
+    rng = torch.Generator().manual_seed(build.seed + 1)
+    (low, high), count = GUIDANCE_RANGE, build.batch_size * PATH_BATCHES
+    shape = (count, teacher.config.in_channels, NUM_FRAMES, teacher.config.sample_size, teacher.config.sample_size)
+    while True:
+        words = text[torch.randint(len(text), (count,), generator=rng)]
+        w = low + (high - low) * torch.rand(count, generator=rng)
+        parts = [part.split(build.batch_size) for part in (words, w, torch.randn(shape, generator=rng))]
+        paths = [guided_paths(teacher, words, empty_text, w, noise) for words, w, noise in zip(*parts, strict=True)]
+        met, ends = torch.cat([met for met, _ in paths], 1).flatten(0, 1), torch.cat([end for _, end in paths])
+        for points in torch.randperm(len(met), generator=rng).split(build.batch_size):
+            path = points % count
+            yield met[points], torch.tensor(PATH)[points // count], words[path], w[path], ends[path]
 
 
 def distil(
-    build: GeneratorBuild, teacher: UNet3DConditionModel, latents: Tensor, text: Tensor, empty_text: Tensor
+    build: GeneratorBuild, teacher: UNet3DConditionModel, text: Tensor, empty_text: Tensor
 ) -> UNet3DConditionModel:
-    """Latent consistency distillation: a DDIM step of the guided teacher must not change the student's answer."""
+    """A consistency student: from anywhere on a path of the guided teacher, its answer is where the path ends.
+
+    So few updates are too few for the answers at high noise to settle by latent consistency distillation's own target,
+    the answer one step further; the end of the path is what that converges to.
+    """
     student = copy.deepcopy(teacher).requires_grad_(True)
     nn.init.zeros_(student.time_embedding.cond_proj.weight)
-    average = _Average(student, 0.95)
-    batch_size = build.batch_size * 3 // 4
-    optimizer = torch.optim.AdamW(student.parameters(), lr=3e-4)
-    scheduler, rng = LCMScheduler(), torch.Generator().manual_seed(build.seed + 1)
-    grid = consistency_grid(50)
-    low, high = GUIDANCE_RANGE
+    average, scheduler = _Average(student, 0.98), LCMScheduler(**SCHEDULE)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=4e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-4, total_steps=build.distillation_steps, pct_start=0.1)
+    batches = path_batches(build, teacher, text, empty_text)
     for _ in track(range(build.distillation_steps), "distilling the consistency student"):
-        rows = torch.randint(len(latents), (batch_size,), generator=rng)
-        noise = torch.randn(latents[rows].shape, generator=rng)
-        index = torch.randint(1, len(grid), (len(rows),), generator=rng)
-        t, s = grid[index], grid[(index - HOP).clamp(min=0)]
-        w = low + (high - low) * torch.rand(len(rows), generator=rng)
+        x, t, words, w, end = next(batches)
         embedding = guidance_embedding(w, student.config.time_cond_proj_dim)
-        noisy = scheduler.add_noise(latents[rows], noise, t)
-        with torch.no_grad():
-            both = teacher(
-                torch.cat([noisy, noisy]),
-                torch.cat([t, t]),
-                torch.cat([text[rows], empty_text.expand(len(rows), -1, -1)]),
-            ).sample
-            conditional, unconditional = both.chunk(2)
-            guided = unconditional + w.view(-1, 1, 1, 1, 1) * (conditional - unconditional)
-            stepped = scheduler.add_noise(_denoise(scheduler, noisy, guided, t), guided, s)
-            goal = _denoise(
-                scheduler, stepped, average.module(stepped, s, text[rows], timestep_cond=embedding).sample, s
-            )
-        answer = _denoise(scheduler, noisy, student(noisy, t, text[rows], timestep_cond=embedding).sample, t)
-        loss = F.huber_loss(answer, goal, delta=0.1)
+        answer, _ = _split(scheduler, x, student(x, t, words, timestep_cond=embedding).sample, t)
+        loss = F.huber_loss(answer, end, delta=0.1)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
+        schedule.step()
         average.update(student)
     return average.module
 
@@ -219,10 +255,10 @@ def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
     text_encoder = CLIPTextModel.from_pretrained(work / "teacher", subfolder="text_encoder").eval()
     with torch.no_grad():
         text, empty_text = text_encoder(token_ids).last_hidden_state, text_encoder(empty_ids).last_hidden_state
-    student = distil(build, teacher, latents, text, empty_text)
+    student = distil(build, teacher, text, empty_text)
     for model in (vae, student):
         # Where this build kept its stages is nobody else's business.
         model.register_to_config(_name_or_path="")
-    pipeline = T2VTurboPipeline(vae, text_encoder, tokenizer, student, LCMScheduler())
+    pipeline = T2VTurboPipeline(vae, text_encoder, tokenizer, student, LCMScheduler(**SCHEDULE))
     with atomic_path(output) as temporary:
         pipeline.to(torch.float16).save_pretrained(temporary)

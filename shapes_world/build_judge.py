@@ -39,7 +39,7 @@ class JudgeBuild:
     """How long each stage trains. The defaults make the shipped weights; a test runs all stages with a few steps."""
 
     seed: int = 0
-    pairs: int = 5000
+    pairs: int = 8000
     describe_steps: int = 1500
     compare_steps: int = 1200
     batch_size: int = 64

@@ -69,6 +69,19 @@ def gradient_of(run: AlignRun) -> torch.Tensor:
     return torch.cat([parameter.grad.flatten() for parameter in run.parameters.values()])
 
 
+@pytest.mark.parametrize(
+    ("lr_scheduler", "factors"),
+    [("constant_with_warmup", (0.5, 1.0, 1.0)), ("linear", (0.5, 1.0, 0.5)), ("cosine", (0.5, 1.0, 0.5))],
+)
+def test_the_learning_rate_follows_its_schedule(data, lr_scheduler, factors):
+    run = make_run(data, SmallGenerator(), replace(CONFIG, lr_scheduler=lr_scheduler))
+    assert len(run.steps) == 3
+    # Asked for in any order: it depends on the step alone, as a resumed run needs.
+    for index in (2, 0, 1):
+        run.step(index)
+        assert run.optimizer.param_groups[0]["lr"] == pytest.approx(CONFIG.learning_rate * factors[index])
+
+
 def test_it_learns_to_prefer_the_chosen(data):
     config = replace(CONFIG, epochs=6, beta=50.0)
     summary, output_dir = train(data, SmallGenerator(), "out", config, base="tiny", revision="abc")
@@ -265,7 +278,15 @@ def test_schedule_visits_every_draw_once_an_epoch():
 
 
 @pytest.mark.parametrize(
-    "change", [{"beta": 0.0}, {"objective": "dpo"}, {"batch_size": 0}, {"label_smoothing": 0.5}, {"warmup_steps": -1}]
+    "change",
+    [
+        {"beta": 0.0},
+        {"objective": "dpo"},
+        {"batch_size": 0},
+        {"label_smoothing": 0.5},
+        {"warmup_steps": -1},
+        {"lr_scheduler": "step"},
+    ],
 )
 def test_bad_config(change):
     with pytest.raises(InputError, match=next(iter(change))) as caught:
