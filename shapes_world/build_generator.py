@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from generators.t2v_turbo import T2VTurboPipeline, guidance_embedding
+from shapes_world.judge_data import with_errors
 from shapes_world.tokenizers import clip_tokenizer
-from shapes_world.world import NUM_FRAMES, SIZE, all_scenes, render
+from shapes_world.world import NUM_FRAMES, SIZE, Scene, all_scenes, render
 from videoduet.progress import track
 from videoduet.store import atomic_path
 
-GUIDANCE_RANGE = (1.0, 6.0)
+GUIDANCE_RANGE = (1.0, 3.0)
 """Guidance scales w that the student is distilled for; T2V-Turbo's are 5 to 15, too strong for so simple a world."""
 SCHEDULE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
 """The last timestep is pure noise (Lin et al. 2023), from which v can be predicted and ε cannot. On the usual schedule
@@ -45,7 +46,8 @@ class GeneratorBuild:
     seed: int = 0
     clips: int = 1080
     autoencoder_steps: int = 600
-    diffusion_steps: int = 600
+    diffusion_steps: int = 1600
+    careless_steps: int = 200
     distillation_steps: int = 240
     batch_size: int = 16
 
@@ -126,26 +128,47 @@ class _Average:
             average.lerp_(value, 1 - self.decay)
 
 
+class Captions:
+    """Token ids of the clips' captions: prompts, or *careless* ones with each word wrong in three cases of ten."""
+
+    def __init__(self, prompts: list[str], tokenizer: CLIPTokenizer, seed: int):
+        self.scenes, self.tokenizer = [Scene.parse(prompt) for prompt in prompts], tokenizer
+        self.rng = np.random.default_rng(seed)
+        self.empty_ids = self._ids([""])
+
+    def batch(self, rows: Tensor, careless: bool = False) -> Tensor:
+        """Ids (B, L) of the clips ``rows`` (B,)."""
+        scenes = [self.scenes[row] for row in rows]
+        return self._ids([(with_errors(scene, self.rng) if careless else scene).prompt for scene in scenes])
+
+    def _ids(self, texts: list[str]) -> Tensor:
+        return self.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
+
+
 def train_diffusion(
-    build: GeneratorBuild, latents: Tensor, token_ids: Tensor, empty_ids: Tensor, tokenizer: CLIPTokenizer
-) -> tuple[UNet3DConditionModel, CLIPTextModel]:
+    build: GeneratorBuild, latents: Tensor, captions: Captions, unet: UNet3DConditionModel, text_encoder: CLIPTextModel,
+    *, careless: bool,
+) -> tuple[UNet3DConditionModel, CLIPTextModel]:  # fmt: skip
     """The teacher: v-prediction with text dropped in one case of ten, UNet and text encoder together.
 
-    Gives moving averages of both. It stops early on purpose: what it gets wrong is the room that alignment has.
+    Gives moving averages of both. On ``careless`` captions the teacher learns, as on any scraped corpus, to draw now
+    and then what was not asked: the errors that alignment is there to undo.
     """
-    unet, text_encoder = new_unet(build.seed), new_text_encoder(tokenizer, build.seed)
+    steps, rate = (build.careless_steps, 6e-4) if careless else (build.diffusion_steps, 1.5e-3)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1.5e-3, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=build.diffusion_steps, pct_start=0.1)
+    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
     scheduler, rng = LCMScheduler(**SCHEDULE), torch.Generator().manual_seed(build.seed)
     average_unet, average_text = _Average(unet, 0.99), _Average(text_encoder, 0.99)
-    for _ in track(range(build.diffusion_steps), "training the diffusion teacher"):
+    title = "training the teacher on careless captions" if careless else "training the diffusion teacher"
+    for _ in track(range(steps), title):
         rows = torch.randint(len(latents), (build.batch_size,), generator=rng)
         dropped = torch.rand(len(rows), 1, generator=rng) < 0.1
         noise = torch.randn(latents[rows].shape, generator=rng)
         timesteps = torch.randint(1000, (len(rows),), generator=rng)
         timesteps[torch.rand(len(rows), generator=rng) < FIRST_STEP_SHARE] = 999
-        text = text_encoder(torch.where(dropped, empty_ids, token_ids[rows])).last_hidden_state
+        token_ids = torch.where(dropped, captions.empty_ids, captions.batch(rows, careless))
+        text = text_encoder(token_ids).last_hidden_state
         predicted = unet(scheduler.add_noise(latents[rows], noise, timesteps), timesteps, text).sample
         loss = F.mse_loss(predicted, scheduler.get_velocity(latents[rows], noise, timesteps))
         optimizer.zero_grad()
@@ -244,17 +267,20 @@ def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
             train_autoencoder(build, videos).save_pretrained(temporary)
     vae = AutoencoderKL.from_pretrained(work / "autoencoder").eval()
     latents = encode(vae, videos)
-    token_ids = tokenizer(prompts, padding="max_length", return_tensors="pt").input_ids
-    empty_ids = tokenizer("", padding="max_length", return_tensors="pt").input_ids
-    if not (work / "teacher").exists():
-        unet, text_encoder = train_diffusion(build, latents, token_ids, empty_ids, tokenizer)
-        with atomic_path(work / "teacher") as temporary:
-            unet.save_pretrained(temporary / "unet")
-            text_encoder.save_pretrained(temporary / "text_encoder")
-    teacher = UNet3DConditionModel.from_pretrained(work / "teacher", subfolder="unet").eval().requires_grad_(False)
-    text_encoder = CLIPTextModel.from_pretrained(work / "teacher", subfolder="text_encoder").eval()
+    captions = Captions(prompts, tokenizer, build.seed)
+    unet, text_encoder = new_unet(build.seed), new_text_encoder(tokenizer, build.seed)
+    for name, careless in (("clean_teacher", False), ("teacher", True)):
+        if not (work / name).exists():
+            unet, text_encoder = train_diffusion(build, latents, captions, unet, text_encoder, careless=careless)
+            with atomic_path(work / name) as temporary:
+                unet.save_pretrained(temporary / "unet")
+                text_encoder.save_pretrained(temporary / "text_encoder")
+        unet = UNet3DConditionModel.from_pretrained(work / name, subfolder="unet").train()
+        text_encoder = CLIPTextModel.from_pretrained(work / name, subfolder="text_encoder").train()
+    teacher, text_encoder = unet.eval().requires_grad_(False), text_encoder.eval()
     with torch.no_grad():
-        text, empty_text = text_encoder(token_ids).last_hidden_state, text_encoder(empty_ids).last_hidden_state
+        text = text_encoder(captions.batch(torch.arange(len(prompts)))).last_hidden_state
+        empty_text = text_encoder(captions.empty_ids).last_hidden_state
     student = distil(build, teacher, text, empty_text)
     for model in (vae, student):
         # Where this build kept its stages is nobody else's business.
