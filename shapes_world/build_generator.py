@@ -1,7 +1,7 @@
 """Train the tiny text-to-video generator from nothing: autoencoder, diffusion teacher, consistency student.
 
-The student is T2V-Turbo's kind of model: latent consistency distillation (Luo et al. 2023) of a classifier-free-guided
-teacher into a UNet that takes the guidance scale as an embedding.
+The student is of T2V-Turbo's kind: a consistency model, distilled from a classifier-free-guided teacher, that takes the
+guidance scale as an embedding.
 """
 
 import copy
