@@ -1,12 +1,16 @@
 """Rebuild everything that ships with shapes world from nothing: ``python -m shapes_world.build --output DIR``.
 
-In order: the generator (autoencoder, diffusion teacher, consistency student), the judge (describe, compare, GRPO), the
-second judge (another seed and disjoint clips from the comparison stage on), the prompt lists and the judge's original
-data. Finished stages are kept in ``DIR/work``; an interrupted build goes on with the first one missing.
+The autoencoder; then, side by side, the generator (diffusion teacher, consistency student) and the judge (describe,
+compare, GRPO) with the second judge (another seed and disjoint clips from the comparison stage on); last the prompt
+lists and the judge's original data. Finished stages are kept in ``DIR/work``; an interrupted build goes on with the
+first one missing.
 """
 
 import json
+import multiprocessing
+import os
 import shutil
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,8 +22,8 @@ from transformers import Qwen2_5_VLProcessor
 
 from reward_model.judge import load_model
 from reward_model.training import GRPOTraining, train_judge
-from shapes_world.build_generator import GeneratorBuild, build_generator
-from shapes_world.build_judge import PROMPT, JudgeBuild, teach_judge
+from shapes_world.build_generator import GeneratorBuild, build_autoencoder, build_generator, load_autoencoder
+from shapes_world.build_judge import PROMPT, JudgeBuild, teach_comparison, teach_description
 from shapes_world.judge_data import ClipPair, clip_pairs
 from shapes_world.world import FPS, all_scenes
 from videoduet.progress import console, track_steps
@@ -86,34 +90,57 @@ def write_prompts(output: Path) -> None:
         write_bytes(output / name, "".join(prompt + "\n" for prompt in part).encode())
 
 
-def build_all(build: Build, output: Path) -> None:
-    """Build what is missing in ``output``."""
+def build_judge(build: Build, part: JudgeBuild, work: Path, output: Path) -> None:
+    """One judge, from the stage that describes to the end of GRPO."""
+    vae, taught = load_autoencoder(work), work / f"taught_{part.seed}"
+    if not taught.exists():
+        teach_comparison(part, vae, taught, described=work / "described")
+    if not output.exists():
+        reinforce(taught, output, work, build, vae, seed=100 + part.seed)
+
+
+def _start_worker() -> None:
+    """One core each; progress as lines, since two bars would draw over each other."""
+    os.environ["TTY_COMPATIBLE"] = "0"
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_num_threads(1)
+
+
+def _executor(jobs: int) -> Executor:
+    if jobs == 1:
+        return ThreadPoolExecutor(1)
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+
+
+def build_all(build: Build, output: Path, jobs: int = 1) -> None:
+    """Build what is missing in ``output``, ``jobs`` parts at a time."""
     work = output / "work"
-    if not (output / "generator").exists():
-        build_generator(build.generator, output / "generator", work)
-    vae = AutoencoderKL.from_pretrained(work / "autoencoder").eval()
+    build_autoencoder(build.generator, work)
     second = replace(build.judge, seed=build.judge.seed + 1, compare_steps=build.second_compare_steps)
-    for name, part in (("judge", build.judge), ("second_judge", second)):
-        taught = work / f"taught_{part.seed}"
-        if not taught.exists():
-            teach_judge(part, vae, taught, described=work / f"described_{build.judge.seed}")
-        if not (output / name).exists():
-            reinforce(taught, output / name, work, build, vae, seed=100 + part.seed)
+    with _executor(jobs) as executor:
+        parts = [executor.submit(build_generator, build.generator, output / "generator", work)]
+        executor.submit(teach_description, build.judge, load_autoencoder(work), work / "described").result()
+        for name, part in (("judge", build.judge), ("second_judge", second)):
+            parts.append(executor.submit(build_judge, build, part, work, output / name))
+        for part in parts:
+            part.result()
+    vae = load_autoencoder(work)
     write_prompts(output)
     write_pairs(clip_pairs(build.original_pairs, 200, vae), output / "judge_data" / "train.jsonl")
     write_pairs(clip_pairs(build.held_out_pairs, 300, vae), output / "judge_data" / "held_out.jsonl")
 
 
-def main(output: Path, build: Build = Build(), keep_work: bool = True) -> None:
+def main(output: Path, build: Build = Build(), jobs: int = 2, keep_work: bool = True) -> None:
     """Train the tiny generator and both tiny judges from nothing.
 
     Args:
         output: Where the models go; ``shapes_world/models`` is where the package looks for them.
         build: How long each stage trains.
+        jobs: How many parts are built at a time, each on one core; there is work for two.
         keep_work: Keep the finished stages in ``output/work``.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
-    build_all(build, output)
+    build_all(build, output, jobs)
     if not keep_work:
         shutil.rmtree(output / "work")
 

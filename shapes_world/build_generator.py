@@ -14,8 +14,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, LCMScheduler, UNet3DConditionModel
+from diffusers.models.resnet import TemporalConvLayer
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, get_wsd_schedule
 
 from generators.t2v_turbo import T2VTurboPipeline, guidance_embedding
 from shapes_world.judge_data import with_errors
@@ -96,12 +97,21 @@ def encode(vae: AutoencoderKL, videos: np.ndarray, scale: float | None = None) -
 
 
 def new_unet(seed: int) -> UNet3DConditionModel:
+    """A random UNet of a million and a half parameters.
+
+    diffusers starts the convolutions over time as identities, for inflating an image model. They alone can tell one
+    frame from another (at their padding), so from nothing that only puts off the day when motion is learned.
+    """
     torch.manual_seed(seed)
-    return UNet3DConditionModel(
+    unet = UNet3DConditionModel(
         sample_size=8, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8, cross_attention_dim=64,
         attention_head_dim=4, down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D"),
         up_block_types=("CrossAttnUpBlock3D", "CrossAttnUpBlock3D"), time_cond_proj_dim=64,
     )  # fmt: skip
+    for module in unet.modules():
+        if isinstance(module, TemporalConvLayer):
+            module.conv4[-1].reset_parameters()
+    return unet
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
@@ -157,7 +167,7 @@ def train_diffusion(
     steps, rate = (build.careless_steps, 6e-4) if careless else (build.diffusion_steps, 1.5e-3)
     parameters = [*unet.parameters(), *text_encoder.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.1)
+    schedule = get_wsd_schedule(optimizer, steps // 20, steps // 4, steps)
     scheduler, rng = LCMScheduler(**SCHEDULE), torch.Generator().manual_seed(build.seed)
     average_unet, average_text = _Average(unet, 0.99), _Average(text_encoder, 0.99)
     title = "training the teacher on careless captions" if careless else "training the diffusion teacher"
@@ -255,17 +265,29 @@ def distil(
     return average.module
 
 
-def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
-    """Train everything and write the diffusers directory ``output``, weights in float16.
-
-    Finished stages are kept in ``work``; a build that was interrupted goes on with the first one missing.
-    """
-    prompts, videos = _videos(build.clips, build.seed)
-    tokenizer = clip_tokenizer()
+def build_autoencoder(build: GeneratorBuild, work: Path) -> None:
+    """Train the autoencoder into ``work``, unless it is there."""
     if not (work / "autoencoder").exists():
+        _, videos = _videos(build.clips, build.seed)
         with atomic_path(work / "autoencoder") as temporary:
             train_autoencoder(build, videos).save_pretrained(temporary)
-    vae = AutoencoderKL.from_pretrained(work / "autoencoder").eval()
+
+
+def load_autoencoder(work: Path) -> AutoencoderKL:
+    return AutoencoderKL.from_pretrained(work / "autoencoder").eval()
+
+
+def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
+    """Train teacher and student around the autoencoder in ``work``; write the diffusers directory ``output``.
+
+    Weights are written in float16. Finished stages are kept in ``work``; a build that was interrupted goes on with the
+    first one missing, one that is done is left alone.
+    """
+    if output.exists():
+        return
+    prompts, videos = _videos(build.clips, build.seed)
+    tokenizer = clip_tokenizer()
+    vae = load_autoencoder(work)
     latents = encode(vae, videos)
     captions = Captions(prompts, tokenizer, build.seed)
     unet, text_encoder = new_unet(build.seed), new_text_encoder(tokenizer, build.seed)

@@ -180,22 +180,25 @@ def _train(model: nn.Module, lessons: Lessons, steps: int, build: JudgeBuild, co
     model.eval()
 
 
-def teach_judge(build: JudgeBuild, vae: AutoencoderKL, output: Path, described: Path) -> None:
-    """Supervised stages of the judge; writes model, processor and prompt to ``output``.
-
-    The stage that describes is kept in ``described``, and taken from there where it exists (two judges may share it).
-    """
+def teach_description(build: JudgeBuild, vae: AutoencoderKL, output: Path) -> None:
+    """The first stage, from nothing: put single clips into words. Writes model and processor, unless they are there."""
+    if output.exists():
+        return
     pairs = clip_pairs(build.pairs, build.seed, vae)
-    if not described.exists():
-        processor = new_processor(pairs)
-        model = new_judge(processor, build.seed)
-        _train(model, Lessons(processor, pairs), build.describe_steps, build, 0.0, "judge learns to describe")
-        with atomic_path(described) as temporary:
-            model.save_pretrained(temporary)
-            processor.save_pretrained(temporary)
+    processor = new_processor(pairs)
+    model = new_judge(processor, build.seed)
+    _train(model, Lessons(processor, pairs), build.describe_steps, build, 0.0, "judge learns to describe")
+    with atomic_path(output) as temporary:
+        model.save_pretrained(temporary)
+        processor.save_pretrained(temporary)
+
+
+def teach_comparison(build: JudgeBuild, vae: AutoencoderKL, output: Path, described: Path) -> None:
+    """The second stage, on from ``described``: compare two clips in words. Writes model, processor and prompt."""
     processor = Qwen2_5_VLProcessor.from_pretrained(described)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(described)
-    _train(model, Lessons(processor, pairs), build.compare_steps, build, 0.75, "judge learns to compare")
+    lessons = Lessons(processor, clip_pairs(build.pairs, build.seed, vae))
+    _train(model, lessons, build.compare_steps, build, 0.75, f"judge {build.seed} learns to compare")
     with atomic_path(output) as temporary:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)

@@ -1,9 +1,12 @@
 """The rebuild of everything that ships, with a few steps each: the code that runs is the code that made the weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from generators.loading import load_generator
 from reward_model.judge import Judge
@@ -60,3 +63,14 @@ def test_a_build_goes_on_where_it_stopped(built):
     assert (built / "judge" / "model.safetensors").stat().st_mtime_ns == before
     assert (built / "judge_data" / "train.jsonl").read_text() == rows
     assert {json.loads(row)["preferred"] for row in rows.splitlines()} <= {"first", "second"}
+
+
+def test_parts_built_side_by_side_are_the_same(built):
+    weights = built / "generator" / "unet" / "diffusion_pytorch_model.safetensors"
+    before = load_file(weights)
+    shutil.rmtree(built / "generator")
+    shutil.rmtree(built / "second_judge")
+    build_all(TINY, built, jobs=2)
+    assert (built / "second_judge" / "model.safetensors").exists()
+    for name, value in load_file(weights).items():
+        torch.testing.assert_close(value, before[name], atol=2e-3, rtol=2e-2, msg=name)
