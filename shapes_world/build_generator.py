@@ -5,8 +5,6 @@ guidance scale as an embedding.
 """
 
 import copy
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, get_wsd_s
 from generators.t2v_turbo import T2VTurboPipeline, guidance_embedding
 from shapes_world.judge_data import with_errors
 from shapes_world.tokenizers import clip_tokenizer
-from shapes_world.world import NUM_FRAMES, SIZE, Scene, all_scenes, render
+from shapes_world.world import SIZE, Scene, all_scenes, render
 from videoduet.progress import track
 from videoduet.store import atomic_path
 
@@ -34,10 +32,8 @@ starts where nothing shines through.
 """
 FIRST_STEP_SHARE = 0.25
 """Share of the teacher's training that looks at pure noise, where the sampler's first step is."""
-PATH = tuple(range(999, 0, -100))
-"""Timesteps of the teacher's path in distillation: ten, from noise to clip."""
-PATH_BATCHES = 8
-"""Batches of paths followed at a time; more mix better."""
+GRID = tuple(range(999, 0, -100))
+"""Timesteps between which distillation steps, from noise to clip."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class GeneratorBuild:
     autoencoder_steps: int = 600
     diffusion_steps: int = 1600
     careless_steps: int = 200
-    distillation_steps: int = 240
+    distillation_steps: int = 200
     batch_size: int = 16
 
 
@@ -198,64 +194,50 @@ def _split(scheduler: LCMScheduler, x: Tensor, v: Tensor, timesteps: Tensor) -> 
 
 
 @torch.no_grad()
-def guided_paths(
-    teacher: UNet3DConditionModel, text: Tensor, empty_text: Tensor, w: Tensor, noise: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Follow the guided teacher's DDIM path from ``noise`` (B, C, T, h, w) to clean latents.
-
-    Gives the latents met at ``PATH`` (len(PATH), B, C, T, h, w) and those at the end (B, C, T, h, w).
+def guided_step(
+    teacher: UNet3DConditionModel, x: Tensor, timesteps: Tensor, following: Tensor, text: Tensor, empty_text: Tensor,
+    w: Tensor,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """One DDIM step of the guided teacher: latents (B, C, T, h, w) at timesteps ``following`` (B,), and the clean
+    latents it expects.
     """
-    scheduler, x, met = LCMScheduler(**SCHEDULE), noise, []
-    both_texts, scale = torch.cat([text, empty_text.expand(len(text), -1, -1)]), w.view(-1, 1, 1, 1, 1)
-    for t, following in itertools.pairwise((*PATH, None)):
-        met.append(x)
-        timesteps = torch.full((len(x),), t)
-        conditional, unconditional = teacher(torch.cat([x, x]), timesteps.repeat(2), both_texts).sample.chunk(2)
-        x, epsilon = _split(scheduler, x, unconditional + scale * (conditional - unconditional), timesteps)
-        if following is not None:
-            x = scheduler.add_noise(x, epsilon, torch.full((len(x),), following))
-    return torch.stack(met), x
-
-
-def path_batches(
-    build: GeneratorBuild, teacher: UNet3DConditionModel, text: Tensor, empty_text: Tensor
-) -> Iterator[tuple[Tensor, ...]]:
-    """Without end: points on guided paths (B, C, T, h, w), their timesteps (B,), text states, guidance scales (B,) and
-    where the paths end. Each point comes once, in random order.
-    """
-    rng = torch.Generator().manual_seed(build.seed + 1)
-    (low, high), count = GUIDANCE_RANGE, build.batch_size * PATH_BATCHES
-    shape = (count, teacher.config.in_channels, NUM_FRAMES, teacher.config.sample_size, teacher.config.sample_size)
-    while True:
-        words = text[torch.randint(len(text), (count,), generator=rng)]
-        w = low + (high - low) * torch.rand(count, generator=rng)
-        parts = [part.split(build.batch_size) for part in (words, w, torch.randn(shape, generator=rng))]
-        paths = [guided_paths(teacher, words, empty_text, w, noise) for words, w, noise in zip(*parts, strict=True)]
-        met, ends = torch.cat([met for met, _ in paths], 1).flatten(0, 1), torch.cat([end for _, end in paths])
-        for points in torch.randperm(len(met), generator=rng).split(build.batch_size):
-            path = points % count
-            yield met[points], torch.tensor(PATH)[points // count], words[path], w[path], ends[path]
+    scheduler = LCMScheduler(**SCHEDULE)
+    both_texts = torch.cat([text, empty_text.expand(len(text), -1, -1)])
+    conditional, unconditional = teacher(torch.cat([x, x]), timesteps.repeat(2), both_texts).sample.chunk(2)
+    v = unconditional + w.view(-1, 1, 1, 1, 1) * (conditional - unconditional)
+    clean, epsilon = _split(scheduler, x, v, timesteps)
+    return scheduler.add_noise(clean, epsilon, following), clean
 
 
 def distil(
-    build: GeneratorBuild, teacher: UNet3DConditionModel, text: Tensor, empty_text: Tensor
+    build: GeneratorBuild, teacher: UNet3DConditionModel, latents: Tensor, text: Tensor, empty_text: Tensor
 ) -> UNet3DConditionModel:
-    """A consistency student: from anywhere on a path of the guided teacher, its answer is where the path ends.
+    """A consistency student by latent consistency distillation (Luo et al. 2023; T2V-Turbo).
 
-    So few updates are too few for the answers at high noise to settle by latent consistency distillation's own target,
-    the answer one step further; the end of the path is what that converges to.
+    Its answer is to be what its own moving average answers one step of the guided teacher further down ``GRID``; at the
+    end of the grid, what the teacher expects.
     """
     student = copy.deepcopy(teacher).requires_grad_(True)
     nn.init.zeros_(student.time_embedding.cond_proj.weight)
-    average, scheduler = _Average(student, 0.98), LCMScheduler(**SCHEDULE)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=4e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-4, total_steps=build.distillation_steps, pct_start=0.1)
-    batches = path_batches(build, teacher, text, empty_text)
+    average, scheduler, grid = _Average(student, 0.98), LCMScheduler(**SCHEDULE), torch.tensor(GRID)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=3e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-4, total_steps=build.distillation_steps, pct_start=0.1)
+    rng, (low, high) = torch.Generator().manual_seed(build.seed + 1), GUIDANCE_RANGE
     for _ in track(range(build.distillation_steps), "distilling the consistency student"):
-        x, t, words, w, end = next(batches)
-        embedding = guidance_embedding(w, student.config.time_cond_proj_dim)
+        rows = torch.randint(len(latents), (build.batch_size,), generator=rng)
+        points = torch.randint(len(grid), (len(rows),), generator=rng)
+        points[torch.rand(len(rows), generator=rng) < FIRST_STEP_SHARE] = 0
+        t, following = grid[points], grid[(points + 1).clamp(max=len(grid) - 1)]
+        w = low + (high - low) * torch.rand(len(rows), generator=rng)
+        x = scheduler.add_noise(latents[rows], torch.randn(latents[rows].shape, generator=rng), t)
+        words, embedding = text[rows], guidance_embedding(w, student.config.time_cond_proj_dim)
+        further, clean = guided_step(teacher, x, t, following, words, empty_text, w)
+        with torch.no_grad():
+            v = average.module(further, following, words, timestep_cond=embedding).sample
+            target, _ = _split(scheduler, further, v, following)
+            target = torch.where((points == len(grid) - 1).view(-1, 1, 1, 1, 1), clean, target)
         answer, _ = _split(scheduler, x, student(x, t, words, timestep_cond=embedding).sample, t)
-        loss = F.huber_loss(answer, end, delta=0.1)
+        loss = F.huber_loss(answer, target, delta=0.1)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 1.0)
@@ -303,7 +285,7 @@ def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
     with torch.no_grad():
         text = text_encoder(captions.batch(torch.arange(len(prompts)))).last_hidden_state
         empty_text = text_encoder(captions.empty_ids).last_hidden_state
-    student = distil(build, teacher, text, empty_text)
+    student = distil(build, teacher, latents, text, empty_text)
     for model in (vae, student):
         # Where this build kept its stages is nobody else's business.
         model.register_to_config(_name_or_path="")
