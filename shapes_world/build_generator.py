@@ -12,14 +12,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, LCMScheduler, UNet3DConditionModel
-from diffusers.models.resnet import TemporalConvLayer
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, get_wsd_schedule
 
 from generators.t2v_turbo import T2VTurboPipeline, guidance_embedding
 from shapes_world.judge_data import with_errors
 from shapes_world.tokenizers import clip_tokenizer
-from shapes_world.world import SIZE, Scene, all_scenes, render
+from shapes_world.world import NUM_FRAMES, SIZE, Scene, all_scenes, render
 from videoduet.progress import track
 from videoduet.store import atomic_path
 
@@ -30,7 +29,7 @@ SCHEDULE = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
 a little of so simple a clip shines through even there, and a model learns to read that instead of the text; sampling
 starts where nothing shines through.
 """
-FIRST_STEP_SHARE = 0.25
+FIRST_STEP_SHARE = 0.5
 """Share of the teacher's training that looks at pure noise, where the sampler's first step is."""
 GRID = tuple(range(999, 0, -100))
 """Timesteps between which distillation steps, from noise to clip."""
@@ -43,7 +42,8 @@ class GeneratorBuild:
     seed: int = 0
     clips: int = 1080
     autoencoder_steps: int = 600
-    diffusion_steps: int = 1600
+    image_steps: int = 600
+    video_steps: int = 800
     careless_steps: int = 200
     distillation_steps: int = 200
     batch_size: int = 16
@@ -93,21 +93,12 @@ def encode(vae: AutoencoderKL, videos: np.ndarray, scale: float | None = None) -
 
 
 def new_unet(seed: int) -> UNet3DConditionModel:
-    """A random UNet of a million and a half parameters.
-
-    diffusers starts the convolutions over time as identities, for inflating an image model. They alone can tell one
-    frame from another (at their padding), so from nothing that only puts off the day when motion is learned.
-    """
     torch.manual_seed(seed)
-    unet = UNet3DConditionModel(
+    return UNet3DConditionModel(
         sample_size=8, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8, cross_attention_dim=64,
         attention_head_dim=4, down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D"),
         up_block_types=("CrossAttnUpBlock3D", "CrossAttnUpBlock3D"), time_cond_proj_dim=64,
     )  # fmt: skip
-    for module in unet.modules():
-        if isinstance(module, TemporalConvLayer):
-            module.conv4[-1].reset_parameters()
-    return unet
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
@@ -151,29 +142,54 @@ class Captions:
         return self.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids
 
 
-def train_diffusion(
-    build: GeneratorBuild, latents: Tensor, captions: Captions, unet: UNet3DConditionModel, text_encoder: CLIPTextModel,
-    *, careless: bool,
-) -> tuple[UNet3DConditionModel, CLIPTextModel]:  # fmt: skip
-    """The teacher: v-prediction with text dropped in one case of ten, UNet and text encoder together.
-
-    Gives moving averages of both. On ``careless`` captions the teacher learns, as on any scraped corpus, to draw now
-    and then what was not asked: the errors that alignment is there to undo.
+@dataclass(frozen=True)
+class Lesson:
+    """One stage of the teacher's training: ``steps`` updates at learning rate ``rate`` on batches of ``batch_size``
+    clips of ``num_frames`` frames, with faithful or ``careless`` captions.
     """
-    steps, rate = (build.careless_steps, 6e-4) if careless else (build.diffusion_steps, 1.5e-3)
-    parameters = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-3)
-    schedule = get_wsd_schedule(optimizer, steps // 20, steps // 4, steps)
-    scheduler, rng = LCMScheduler(**SCHEDULE), torch.Generator().manual_seed(build.seed)
+
+    name: str
+    steps: int
+    rate: float
+    batch_size: int
+    num_frames: int = NUM_FRAMES
+    careless: bool = False
+
+
+def lessons(build: GeneratorBuild) -> list[Lesson]:
+    """What the teacher learns, in order.
+
+    As video models are made, it starts as an image model, of first frames. Those show which way things will go, each
+    starts from its side. In whole clips direction shows only together with time (right before or after left: an
+    exclusive or, of which neither half tells anything), and a model that begins there learns motion late or never.
+
+    On careless captions it learns, as on any scraped corpus, to draw now and then what was not asked: the errors that
+    alignment is there to undo.
+    """
+    return [
+        Lesson("images", build.image_steps, 1.5e-3, build.batch_size * NUM_FRAMES // 2, num_frames=1),
+        Lesson("videos", build.video_steps, 1.5e-3, build.batch_size),
+        Lesson("careless captions", build.careless_steps, 6e-4, build.batch_size, careless=True),
+    ]
+
+
+def train_diffusion(
+    lesson: Lesson, latents: Tensor, captions: Captions, unet: UNet3DConditionModel, text_encoder: CLIPTextModel,
+    seed: int,
+) -> tuple[UNet3DConditionModel, CLIPTextModel]:  # fmt: skip
+    """v-prediction with text dropped in one case of ten, UNet and text encoder together; gives moving averages."""
+    parameters, latents = [*unet.parameters(), *text_encoder.parameters()], latents[:, :, : lesson.num_frames]
+    optimizer = torch.optim.AdamW(parameters, lr=lesson.rate, weight_decay=1e-3)
+    schedule = get_wsd_schedule(optimizer, lesson.steps // 20, lesson.steps // 4, lesson.steps)
+    scheduler, rng = LCMScheduler(**SCHEDULE), torch.Generator().manual_seed(seed)
     average_unet, average_text = _Average(unet, 0.99), _Average(text_encoder, 0.99)
-    title = "training the teacher on careless captions" if careless else "training the diffusion teacher"
-    for _ in track(range(steps), title):
-        rows = torch.randint(len(latents), (build.batch_size,), generator=rng)
+    for _ in track(range(lesson.steps), f"training the teacher on {lesson.name}"):
+        rows = torch.randint(len(latents), (lesson.batch_size,), generator=rng)
         dropped = torch.rand(len(rows), 1, generator=rng) < 0.1
         noise = torch.randn(latents[rows].shape, generator=rng)
         timesteps = torch.randint(1000, (len(rows),), generator=rng)
         timesteps[torch.rand(len(rows), generator=rng) < FIRST_STEP_SHARE] = 999
-        token_ids = torch.where(dropped, captions.empty_ids, captions.batch(rows, careless))
+        token_ids = torch.where(dropped, captions.empty_ids, captions.batch(rows, lesson.careless))
         text = text_encoder(token_ids).last_hidden_state
         predicted = unet(scheduler.add_noise(latents[rows], noise, timesteps), timesteps, text).sample
         loss = F.mse_loss(predicted, scheduler.get_velocity(latents[rows], noise, timesteps))
@@ -273,14 +289,15 @@ def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
     latents = encode(vae, videos)
     captions = Captions(prompts, tokenizer, build.seed)
     unet, text_encoder = new_unet(build.seed), new_text_encoder(tokenizer, build.seed)
-    for name, careless in (("clean_teacher", False), ("teacher", True)):
-        if not (work / name).exists():
-            unet, text_encoder = train_diffusion(build, latents, captions, unet, text_encoder, careless=careless)
-            with atomic_path(work / name) as temporary:
+    for number, lesson in enumerate(lessons(build)):
+        kept = work / f"teacher_{number}"
+        if not kept.exists():
+            unet, text_encoder = train_diffusion(lesson, latents, captions, unet, text_encoder, build.seed)
+            with atomic_path(kept) as temporary:
                 unet.save_pretrained(temporary / "unet")
                 text_encoder.save_pretrained(temporary / "text_encoder")
-        unet = UNet3DConditionModel.from_pretrained(work / name, subfolder="unet").train()
-        text_encoder = CLIPTextModel.from_pretrained(work / name, subfolder="text_encoder").train()
+        unet = UNet3DConditionModel.from_pretrained(kept, subfolder="unet").train()
+        text_encoder = CLIPTextModel.from_pretrained(kept, subfolder="text_encoder").train()
     teacher, text_encoder = unet.eval().requires_grad_(False), text_encoder.eval()
     with torch.no_grad():
         text = text_encoder(captions.batch(torch.arange(len(prompts)))).last_hidden_state

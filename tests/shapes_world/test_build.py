@@ -18,7 +18,13 @@ from shapes_world.build_judge import JudgeBuild
 
 TINY = Build(
     generator=GeneratorBuild(
-        clips=16, autoencoder_steps=2, diffusion_steps=2, careless_steps=2, distillation_steps=2, batch_size=4
+        clips=16,
+        autoencoder_steps=2,
+        image_steps=2,
+        video_steps=2,
+        careless_steps=2,
+        distillation_steps=2,
+        batch_size=4,
     ),
     judge=JudgeBuild(pairs=8, describe_steps=2, compare_steps=3, batch_size=4),
     second_compare_steps=2,
