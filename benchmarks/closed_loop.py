@@ -25,6 +25,7 @@ from rich.table import Table
 
 from generators.sampling import read_samples
 from pipelines.config import JudgeConfig, RunConfig, parse
+from pipelines.refresh import withheld_prompts
 from pipelines.run import Run
 from pipelines.united_finetune import run_loop
 from shapes_world.oracle import oracle_score, overall
@@ -123,7 +124,10 @@ def measure(run: Run) -> dict:
 
 
 def measure_refresh(run: Run) -> dict:
-    """What the refreshed judge does: newer version between equals, and accuracy on unseen pairs within one version."""
+    """What the refreshed judge does: newer version between equals, and accuracy on clear pairs within one version.
+
+    The clear pairs are of prompts that did not refresh it.
+    """
     judges = {"D_0": run.judge(0), "D_1": run.judge(1)}
     samples = [read_samples(run.directory.phase("sample", round)) for round in (0, 1)]
     scores = [_oracle(run, group) for group in samples]
@@ -135,15 +139,11 @@ def measure_refresh(run: Run) -> dict:
         for other in newer
         if other[0] == s.prompt_id and abs(scores[0][s.prompt_id, s.index] - scores[1][other]) < EQUAL
     ][:300]
-    held_out = read_samples(run.directory.phase("score"), "G_1")
-    truth, by_prompt = _oracle(run, held_out), {}
-    for sample in held_out:
-        by_prompt.setdefault(sample.prompt_id, []).append(sample)
     unseen = [
-        (VideoPair(prompt=prompts[one.prompt_id], first=one.video, second=other.video), gap)
-        for group in by_prompt.values()
-        for one, other in itertools.pairwise(group)
-        if abs(gap := truth[one.prompt_id, one.index] - truth[other.prompt_id, other.index]) >= CLEAR
+        (VideoPair(prompt=prompt, first=one.video, second=other.video), gap)
+        for prompt in withheld_prompts(run)
+        for one, other in itertools.combinations([s for s in samples[1] if s.prompt_id == prompt.id], 2)
+        if abs(gap := scores[1][prompt.id, one.index] - scores[1][prompt.id, other.index]) >= CLEAR
     ]
     gaps = {(pair.first.id, pair.second.id): gap for pair, gap in unseen}
     results = {"equals": len(equals), "unseen": len(unseen)}
@@ -230,7 +230,9 @@ def main(output: Path = Path("runs/closed_loop"), seeds: int = 3, jobs: int = os
     results = run_arms(seeds, output, jobs)
     for (arm, seed), measured in sorted(results.items()):
         if arm == "always_first":
-            assert len(measured["skipped"]) == measured["rounds"], "an always-first judge must give no pairs in any round"
+            assert len(measured["skipped"]) == measured["rounds"], (
+                "an always-first judge must give no pairs in any round"
+            )
         for reason in measured["skipped"]:
             console.print(f"{arm}, seed {seed}: {reason}", markup=False)
     cases = {arm: {seed: results[arm, seed]["cases"] for seed in range(seeds)} for arm in ARMS}

@@ -29,7 +29,7 @@ def refresh(run: Run, round: int) -> None:
         write_records(data, [run.directory.relative_pair(pair) for pair in labels], LabelledPair)
     state.wait_for_everyone()
     labels = [run.directory.absolute_pair(pair) for pair in read_records(LabelledPair, data)]
-    held_out_ids = {prompt.id for prompt in _held_out(run)}
+    held_out_ids = {prompt.id for prompt in withheld_prompts(run)}
     known = [pair for pair in labels if pair.prompt.id not in held_out_ids]
     new, within = ([pair for pair in known if pair.source.startswith(kind)] for kind in ("across", "within"))
     seed = seed_for(run.config.seed, "refresh", round)
@@ -76,7 +76,7 @@ def _finish(run: Run, round: int, summary: dict) -> None:
     run.processes.wait_for_everyone()
 
 
-def _held_out(run: Run) -> list[Prompt]:
+def withheld_prompts(run: Run) -> list[Prompt]:
     """Prompts that never refresh the judge: the last ones, as many as the config says, at least one."""
     return run.prompts[-max(1, round(len(run.prompts) * run.config.refresh.held_out_prompts)) :]
 

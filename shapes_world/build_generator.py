@@ -31,6 +31,8 @@ starts where nothing shines through.
 """
 FIRST_STEP_SHARE = 0.5
 """Share of the teacher's training that looks at pure noise, where the sampler's first step is."""
+CARELESS = 0.5
+"""Share of wrong words in careless captions."""
 GRID = tuple(range(999, 0, -100))
 """Timesteps between which distillation steps, from noise to clip."""
 
@@ -126,7 +128,7 @@ class _Average:
 
 
 class Captions:
-    """Token ids of the clips' captions: prompts, or *careless* ones with each word wrong in three cases of ten."""
+    """Token ids of the clips' captions: prompts, or *careless* ones."""
 
     def __init__(self, prompts: list[str], tokenizer: CLIPTokenizer, seed: int):
         self.scenes, self.tokenizer = [Scene.parse(prompt) for prompt in prompts], tokenizer
@@ -136,7 +138,7 @@ class Captions:
     def batch(self, rows: Tensor, careless: bool = False) -> Tensor:
         """Ids (B, L) of the clips ``rows`` (B,)."""
         scenes = [self.scenes[row] for row in rows]
-        return self._ids([(with_errors(scene, self.rng) if careless else scene).prompt for scene in scenes])
+        return self._ids([(with_errors(scene, self.rng, CARELESS) if careless else scene).prompt for scene in scenes])
 
     def _ids(self, texts: list[str]) -> Tensor:
         return self.tokenizer(texts, padding="max_length", return_tensors="pt").input_ids

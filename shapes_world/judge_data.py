@@ -144,10 +144,10 @@ TEMPORAL_DAMAGE = tuple(name for name in TEMPORAL if name != "reverse")
 """A reversed clip is a perfect clip of the opposite direction, so it counts as a wrong attribute instead."""
 
 
-def with_errors(scene: Scene, rng: np.random.Generator) -> Scene:
-    """``scene`` with each attribute wrong in three cases of ten."""
+def with_errors(scene: Scene, rng: np.random.Generator, share: float = 0.3) -> Scene:
+    """``scene`` with each attribute wrong in ``share`` of the cases."""
     for attribute in ATTRIBUTES:
-        if rng.random() < 0.3:
+        if rng.random() < share:
             scene = wrong(scene, attribute, rng)
     return scene
 
