@@ -47,7 +47,7 @@ class GeneratorBuild:
     image_steps: int = 600
     video_steps: int = 800
     careless_steps: int = 200
-    distillation_steps: int = 200
+    distillation_steps: int = 100
     batch_size: int = 16
 
 
