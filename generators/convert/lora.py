@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor
 
+from generators.convert.strict import part
 from generators.convert.unet import UNET_PREFIX
 from videoduet.errors import InputError
 
@@ -38,30 +39,39 @@ def merge_turbo_lora(
     Raises InputError without it, and where the list does not fit the base.
     """
     prefix = UNET_PREFIX if any(name.startswith(UNET_PREFIX) for name in state_dict) else ""
-    merged = dict(state_dict)
-    guidance = f"{prefix}time_cond_proj.weight"
-    if guidance not in merged:
-        if time_cond_proj is None:
-            raise InputError(
-                "The base lacks time_cond_proj.weight, to which the LoRA only adds: it was random when the LoRA was "
-                "trained and was not kept, so the result would take guidance at random. Use the merged checkpoint, or "
-                "say what to fill in (zeros: guidance by the LoRA alone)."
-            )
-        merged[guidance] = time_cond_proj
-    weights = [
-        name
-        for name, value in merged.items()
-        if name.startswith(prefix) and name.endswith(".weight") and value.ndim in (2, 4, 5)
-    ]
-    modules = lora_modules(name.removeprefix(prefix) for name in weights)
+    base = with_guidance(part(state_dict, UNET_PREFIX), time_cond_proj)
+    merged = {prefix + name: merge(base[name], *pair) for name, pair in lora_pairs(base, lora).items()}
+    return {**state_dict, **merged}
+
+
+def with_guidance(base: Mapping[str, Tensor], time_cond_proj: Tensor | None) -> dict[str, Tensor]:
+    """``base`` (no prefix), with ``time_cond_proj.weight`` filled in where it lacks. Raises InputError if it cannot."""
+    if "time_cond_proj.weight" in base:
+        return dict(base)
+    if time_cond_proj is None:
+        raise InputError(
+            "The base lacks time_cond_proj.weight, to which the LoRA only adds: it was random when the LoRA was "
+            "trained and was not kept, so the result would take guidance at random. Use the merged checkpoint, or say "
+            "what to fill in (zeros: guidance by the LoRA alone)."
+        )
+    return {**base, "time_cond_proj.weight": time_cond_proj}
+
+
+def lora_pairs(base: Mapping[str, Tensor], lora: Sequence[Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """For each weight of ``base`` (no prefix) that the LoRA changes its (up, down). Raises InputError for a misfit."""
+    weights = [name for name, value in base.items() if name.endswith(".weight") and value.ndim in (2, 4, 5)]
+    modules = lora_modules(weights)
     if len(lora) != 2 * len(modules):
         raise InputError(f"The LoRA has {len(lora)} tensors and this base takes {2 * len(modules)}: it is of another.")
-    for module, up, down in zip(modules, lora[::2], lora[1::2], strict=True):
-        name = f"{prefix}{module}.weight"
-        weight = merged[name]
-        fits = up.shape[0] == weight.shape[0] and down.shape[1:] == weight.shape[1:] and up.shape[1] == down.shape[0]
-        if not fits:
-            raise InputError(f"The LoRA does not fit {name} {tuple(weight.shape)}: it is of another base.")
-        change = (up.float().flatten(1) @ down.float().flatten(1)).reshape(weight.shape)
-        merged[name] = (weight.float() + change).to(weight.dtype)
-    return merged
+    pairs = {f"{module}.weight": pair for module, *pair in zip(modules, lora[::2], lora[1::2], strict=True)}
+    for name, (up, down) in pairs.items():
+        shape = base[name].shape
+        if not (up.shape[0] == shape[0] and down.shape[1:] == shape[1:] and up.shape[1] == down.shape[0]):
+            raise InputError(f"The LoRA does not fit {name} {tuple(shape)}: it is of another base.")
+    return pairs
+
+
+def merge(weight: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """The weight with one pair of the LoRA in it, computed in float32."""
+    change = (up.float().flatten(1) @ down.float().flatten(1)).reshape(weight.shape)
+    return (weight.float() + change).to(weight.dtype)

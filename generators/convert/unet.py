@@ -10,11 +10,12 @@ from diffusers import UNet3DConditionModel
 from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor
 
-from generators.convert.strict import load_strictly, part
+from generators.convert.strict import check, load_strictly, part
 from generators.fps_unet import FpsUNet3DConditionModel, fps_sinusoid
 from videoduet.errors import InputError
 
 UNET_PREFIX = "model.diffusion_model."
+FPS_EMBEDDING, FOLDED = "time_embedding.fps_embedding.", "time_embedding.linear_2.bias"
 INITIAL_HEADS = 8
 """Heads of the temporal attention that comes before the first level, whatever its width."""
 TOP_LEVEL = {
@@ -45,32 +46,45 @@ def vc2_unet(state_dict: Mapping[str, Tensor], *, fps: float | None) -> UNet3DCo
     None it is kept, in a :class:`FpsUNet3DConditionModel`. Raises InputError for what is no such UNet.
     """
     source = part(state_dict, UNET_PREFIX)
-    blocks = _Blocks(source)
-    converted = {}
-    for name, value in source.items():
-        new = blocks.diffusers_name(name)
-        # Convolutions over time alone with kernel 1 are linear layers in diffusers.
-        converted[new] = value.squeeze(-1) if new.startswith("transformer_in.proj_") and value.ndim == 3 else value
+    unet, names = plan(source, fps=fps)
+    converted = {new: as_diffusers(new, source[old]) for new, old in names.items()}
     if fps is not None:
-        _fold_fps(converted, fps)
-    kind = UNet3DConditionModel if fps is not None else FpsUNet3DConditionModel
-    with init_empty_weights():
-        unet = kind(**blocks.config)
+        converted[FOLDED] = fold_fps(source, fps)
     load_strictly(unet, converted, "UNet")
     return unet.eval()
 
 
-def _fold_fps(converted: dict[str, Tensor], fps: float) -> None:
-    prefix, bias = "time_embedding.fps_embedding.", "time_embedding.linear_2.bias"
-    weights = {name.removeprefix(prefix): converted.pop(name) for name in list(converted) if name.startswith(prefix)}
-    if not weights:
+def plan(source: Mapping[str, Tensor], *, fps: float | None) -> tuple[UNet3DConditionModel, dict[str, str]]:
+    """The model without weights that ``source`` (no prefix) is, and for each of its tensors the name in ``source``.
+
+    Looks at names and shapes alone, and raises InputError where they do not fit.
+    """
+    blocks = _Blocks(source)
+    names = {blocks.diffusers_name(old): old for old in source}
+    if fps is not None:
+        names = {new: old for new, old in names.items() if not new.startswith(FPS_EMBEDDING)}
+    with init_empty_weights():
+        unet = (UNet3DConditionModel if fps is not None else FpsUNet3DConditionModel)(**blocks.config)
+    check(unet, {new: as_diffusers(new, source[old]).shape for new, old in names.items()}, "UNet")
+    return unet, names
+
+
+def as_diffusers(new: str, value: Tensor) -> Tensor:
+    """The tensor as diffusers has it: convolutions over time alone with kernel 1 are linear layers there."""
+    return value.squeeze(-1) if new.startswith("transformer_in.proj_") and value.ndim == 3 else value
+
+
+def fold_fps(source: Mapping[str, Tensor], fps: float) -> Tensor:
+    """The bias of the time embedding with the embedding of ``fps`` in it."""
+    weights = {TOP_LEVEL[f"fps_embedding.{i}"].removeprefix(FPS_EMBEDDING): f"fps_embedding.{i}" for i in (0, 2)}
+    weights = {f"{new}.{kind}": f"{old}.{kind}" for new, old in weights.items() for kind in ("weight", "bias")}
+    if not source.keys() >= set(weights.values()):
         raise InputError(f"The UNet has no fps_embedding, so it cannot be made for {fps:g} fps; is it VideoCrafter2's?")
-    width = weights["linear_1.weight"].shape[1]
-    embedding = TimestepEmbedding(width, len(weights["linear_2.bias"]))
-    load_strictly(embedding, {name: value.float() for name, value in weights.items()}, "fps embedding")
+    bias, width = source["time_embed.2.bias"], source["time_embed.0.weight"].shape[1]
+    embedding = TimestepEmbedding(width, len(bias))
+    load_strictly(embedding, {new: source[old].float() for new, old in weights.items()}, "fps embedding")
     with torch.no_grad():
-        folded = converted[bias].float() + embedding(fps_sinusoid(torch.tensor([fps]), width))[0]
-    converted[bias] = folded.to(converted[bias].dtype)
+        return (bias.float() + embedding(fps_sinusoid(torch.tensor([fps]), width))[0]).to(bias.dtype)
 
 
 class _Blocks:
