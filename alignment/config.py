@@ -19,32 +19,32 @@ def _execution(default: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignConfig:
-    """Settings of :func:`alignment.trainer.align`.
+    """Diffusion-DPO (:func:`alignment.trainer.align`): AdamW on a LoRA.
 
-    The loss
-        ``beta``: strength of the pull towards the reference, > 0 (convention: ``alignment.diffusion_dpo``);
-            higher stays closer.
-        ``objective``: 'sigmoid' (Diffusion-DPO), 'hinge' or 'ipo'.
-        ``label_smoothing``: probability in [0, 0.5) that a label is wrong.
-        ``reduction``: of the squared error over a latent, 'mean' or 'sum'; a sum of D elements wants ``beta`` / D.
-        ``reference``: 'previous_round' (the policy as it is before the first step) or 'base' (adapter off).
-    The data
-        ``epochs``: visits of each pair, >= 1.
-        ``draws_per_pair``: (noise, timestep) draws per pair and visit, >= 1. Several cost far
-            less than sampling more videos.
-        ``batch_size``: draws per optimizer step over all processes, >= 1; the last step of an epoch may have fewer.
-        ``max_steps``: stop after that many optimizer steps; None is all of them.
-    The optimizer (AdamW)
-        ``learning_rate``: > 0, reached after ``warmup_steps`` linear steps. ``lr_scheduler``, as diffusers names it:
-            what comes then, 'constant_with_warmup', or 'linear' or 'cosine' down to 0 after the last step.
-        ``weight_decay``: >= 0. ``max_grad_norm``: gradients are clipped to this norm, > 0.
-    The adapter
-        ``lora_rank``, ``lora_alpha``: of a new LoRA; one that is continued must have this rank.
-        ``mixed_precision``: 'no' or 'bf16' (autocast); errors and adapter weights are float32 in both.
-    Execution
-        ``micro_batch``: pairs in one forward pass of a process (2 latents each), >= 1.
-        ``checkpoint_steps``: optimizer steps between checkpoints, >= 1.
-        ``max_skipped_steps``: steps with a non-finite loss or gradient that are skipped before training stops.
+    Attributes:
+        beta: Strength of the pull towards the reference, > 0 (convention: ``alignment.diffusion_dpo``); higher stays
+            closer.
+        objective: 'sigmoid' (Diffusion-DPO), 'hinge' or 'ipo'.
+        label_smoothing: Probability in [0, 0.5) that a label is wrong.
+        reduction: Of the squared error over a latent, 'mean' or 'sum'; a sum of D elements wants beta / D.
+        reference: 'previous_round' (the policy as it is before the first step) or 'base' (adapter off).
+        epochs: Visits of each pair, >= 1.
+        draws_per_pair: (noise, timestep) draws per pair and visit, >= 1; several cost far less than sampling more
+            videos.
+        batch_size: Draws per optimizer step over all processes, >= 1; the last step of an epoch may have fewer.
+        max_steps: Stop after that many optimizer steps; None is all of them.
+        learning_rate: > 0, reached after warmup_steps linear steps.
+        lr_scheduler: What comes then, as diffusers names it: 'constant_with_warmup', or 'linear' or 'cosine' down to 0
+            after the last step.
+        warmup_steps: Steps in which the learning rate rises.
+        weight_decay: Pull of the LoRA's weights to zero (AdamW), >= 0.
+        max_grad_norm: Gradients are clipped to this norm, > 0.
+        lora_rank: Rank of a new LoRA; one that is continued must have this rank.
+        lora_alpha: Its alpha; equal to the rank the LoRA acts at scale 1.
+        mixed_precision: 'no' or 'bf16' (autocast); errors and adapter weights are float32 in both.
+        micro_batch: Pairs in one forward pass of a process (2 latents each), >= 1.
+        checkpoint_steps: Optimizer steps between checkpoints, >= 1.
+        max_skipped_steps: Steps with a non-finite loss or gradient that are skipped before training stops.
     """
 
     beta: float = _identity(5000.0)

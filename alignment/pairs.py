@@ -19,10 +19,11 @@ FEWEST_SHOWINGS = 6
 class PairConfig:
     """Which pairs are kept.
 
-    ``pairs_per_prompt``: a square k²; 1 is the papers' best against worst, k² is the k top against the k bottom videos,
-    for where prompts are few. Fewer come out where a filter or the number of videos does not allow more.
-    ``min_margin``: least difference of win rates, in [0, 1].
-    ``min_agreement``: least fraction of the prompt's parsed comparisons whose two orders agreed, in [0, 1].
+    Attributes:
+        pairs_per_prompt: A square k²; 1 is the papers' best against worst, k² is the k top against the k bottom videos,
+            for where prompts are few. Fewer come out where a filter or the number of videos does not allow more.
+        min_margin: Least difference of win rates, in [0, 1].
+        min_agreement: Least fraction of the prompt's parsed comparisons whose two orders agreed, in [0, 1].
     """
 
     pairs_per_prompt: int = field(default=1, metadata={"role": "identity"})

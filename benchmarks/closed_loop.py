@@ -14,6 +14,7 @@ import itertools
 import multiprocessing
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -126,7 +127,8 @@ def measure(run: Run) -> dict:
 def measure_refresh(run: Run) -> dict:
     """What the refreshed judge does: newer version between equals, and accuracy on clear pairs within one version.
 
-    The clear pairs are of prompts that did not refresh it.
+    The clear pairs are of prompts that did not refresh it. Values are means over a prompt's decided pairs, which share
+    their clips and so are no cases of their own.
     """
     judges = {"D_0": run.judge(0), "D_1": run.judge(1)}
     samples = [read_samples(run.directory.phase("sample", round)) for round in (0, 1)]
@@ -138,7 +140,8 @@ def measure_refresh(run: Run) -> dict:
         for s in samples[0]
         for other in newer
         if other[0] == s.prompt_id and abs(scores[0][s.prompt_id, s.index] - scores[1][other]) < EQUAL
-    ][:300]
+    ]
+    equals = [equals[index] for index in np.random.default_rng(run.config.seed).permutation(len(equals))[:300]]
     unseen = [
         (VideoPair(prompt=prompt, first=one.video, second=other.video), gap)
         for prompt in withheld_prompts(run)
@@ -146,14 +149,23 @@ def measure_refresh(run: Run) -> dict:
         if abs(gap := scores[1][prompt.id, one.index] - scores[1][prompt.id, other.index]) >= CLEAR
     ]
     gaps = {(pair.first.id, pair.second.id): gap for pair, gap in unseen}
-    results = {"equals": len(equals), "unseen": len(unseen)}
+    status = read_json(run.directory.phase("refresh", 1) / "summary.json")["status"]
+    results = {"equals": len(equals), "unseen": len(unseen), "status": status}
     for name, judge in judges.items():
         decided = [c for c in run.compare(judge, equals) if c.preferred_id is not None]
-        results[f"{name} prefers newer"] = [c.preferred_id == c.first_id for c in decided]
+        results[f"{name} prefers newer"] = _by_prompt(decided, lambda c: c.preferred_id == c.first_id)
         decided = [c for c in run.compare(judge, [pair for pair, _ in unseen]) if c.preferred_id is not None]
-        right = [(c.preferred_id == c.first_id) == (gaps[c.first_id, c.second_id] > 0) for c in decided]
-        results[f"{name} right within a version"] = right
+        results[f"{name} right within a version"] = _by_prompt(
+            decided, lambda c: (c.preferred_id == c.first_id) == (gaps[c.first_id, c.second_id] > 0)
+        )
     return results
+
+
+def _by_prompt(comparisons: list[Comparison], value: Callable[[Comparison], bool]) -> list[float]:
+    values: dict[str, list[bool]] = {}
+    for comparison in comparisons:
+        values.setdefault(comparison.prompt_id, []).append(value(comparison))
+    return [float(np.mean(group)) for group in values.values()]
 
 
 def bootstrap(values: list[list[float]], draws: int = 10_000, seed: int = 0) -> tuple[float, float, float]:
@@ -193,13 +205,19 @@ def report(results: dict[str, dict[int, dict]], refresh: list[dict]) -> None:
     console.print(table)
 
 
+def _start_worker() -> None:
+    """One core each, and ended by Ctrl-C at once."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    torch.set_num_threads(1)
+
+
 def run_arms(seeds: int, output: Path, jobs: int) -> dict[tuple[str, int], dict]:
     """What :func:`measure_arm` gives for each arm and seed; arms wait for the full one, whose samples they share."""
     results: dict[tuple[str, int], dict] = {}
     spawn = multiprocessing.get_context("spawn")
     with (
         track_steps("arms") as on_step,
-        ProcessPoolExecutor(jobs, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker) as pool,
     ):
         running: dict[Future, tuple[str, int]] = {}
 
@@ -233,6 +251,8 @@ def main(output: Path = Path("runs/closed_loop"), seeds: int = 3, jobs: int = os
             assert len(measured["skipped"]) == measured["rounds"], (
                 "an always-first judge must give no pairs in any round"
             )
+        if arm == "full":
+            console.print(f"full, seed {seed}: the refreshed judge was {measured['refresh']['status']}", markup=False)
         for reason in measured["skipped"]:
             console.print(f"{arm}, seed {seed}: {reason}", markup=False)
     cases = {arm: {seed: results[arm, seed]["cases"] for seed in range(seeds)} for arm in ARMS}

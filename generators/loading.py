@@ -34,7 +34,11 @@ def load_generator(
 
 
 def with_adapter(generator: Generator, adapter: str | Path | None) -> Generator:
-    """``generator`` with the LoRA at ``adapter`` in force (none for None), for sampling."""
+    """``generator`` with the LoRA at ``adapter`` in force (none for None), for sampling.
+
+    It is merged into float32 weights only: in half precision most of what it learned would be rounded away.
+    """
     if adapter is not None:
-        generator.denoiser = PeftModel.from_pretrained(generator.denoiser, str(adapter)).merge_and_unload().eval()
+        adapted = PeftModel.from_pretrained(generator.denoiser, str(adapter))
+        generator.denoiser = (adapted.merge_and_unload() if adapted.dtype is torch.float32 else adapted).eval()
     return generator

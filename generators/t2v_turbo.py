@@ -179,7 +179,11 @@ class T2VTurbo(Generator):
         defaults = SamplerSettings(
             steps=4, guidance_scale=7.5, fps=8, num_frames=16, height=height * factor, width=width * factor
         )
-        return cls(pipeline, override(defaults, sampler))
+        generator = cls(pipeline, override(defaults, sampler))
+        if not 1 <= generator.settings.steps <= generator.original_steps:
+            message = f"sampler.steps is {generator.settings.steps}; give 1 to {generator.original_steps}."
+            raise InputError(message, exit_code=2)
+        return generator
 
     @property
     def denoiser(self) -> nn.Module:

@@ -16,6 +16,7 @@ from videoduet.errors import InputError
 
 PACKAGE_ROOT = Path(str(resources.files("videoduet"))).parent
 DEFAULT_RECIPE = "configs/shapes_world.yaml"
+PHASES = ("sample", "refresh", "rank", "align", "score")
 
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -133,6 +134,11 @@ class RefreshConfig:
     cross_fit: bool = identity(False, "halves")
     training: GRPOTraining = GRPOTraining()
 
+    def __post_init__(self) -> None:
+        for name in ("original_share", "held_out_prompts"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"refresh.{name} is {getattr(self, name)}; give a share in [0, 1].", exit_code=2)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
@@ -166,9 +172,8 @@ class RunConfig:
         pairs: Which pairs become labels.
         align: Diffusion-DPO.
         score: Final measurement.
-        launch: An accelerate config for phases named in it (sample, refresh, rank, align, score), e.g. '{sample:
-        sample.yaml}'; such a
-            phase runs as its own 'accelerate launch'.
+        launch: An accelerate config for each phase named in it (sample, refresh, rank, align or score); such a phase
+            runs as its own 'accelerate launch'.
     """
 
     run_dir: str = execution("runs/shapes_world", "run directory")
@@ -184,8 +189,10 @@ class RunConfig:
     launch: dict[str, str] = field(default_factory=dict, metadata={"role": "execution"})
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise InputError(f"rounds is {self.rounds}; give 1 or more.", exit_code=2)
+        _at_least(1, rounds=self.rounds)
+        for name in self.launch:
+            if name not in PHASES:
+                raise InputError(f"launch names {name}; phases are {', '.join(PHASES)}.", exit_code=2)
         if not (self.judge.path or self.judge.factory):
             raise InputError("No judge is named; set judge.path to a model or judge.factory to a class.", exit_code=2)
 
@@ -206,11 +213,14 @@ EARLIEST_PHASE = {
 
 
 def resolve(path: str) -> str:
-    """A path as given where it exists, else below the installed package (its recipes and tiny models), else as given
+    """A path that exists, absolute; else one below the installed package (its recipes and tiny models); else as given
     (a hub id).
+
+    Absolute, since adapters name their base by it and are loaded from elsewhere.
     """
-    if not Path(path).exists() and (PACKAGE_ROOT / path).exists():
-        return str(PACKAGE_ROOT / path)
+    for candidate in (Path(path), PACKAGE_ROOT / path):
+        if candidate.exists():
+            return str(candidate.absolute())
     return path
 
 

@@ -43,7 +43,7 @@ def t2v_turbo(
         tokenizer: Directory (or hub id) of CLIP's tokenizer.
         lora: T2V-Turbo's unet_lora.pt, to be merged.
         unet: A merged UNet (t2v_turbo_vc2.pt) to take instead of the checkpoint's.
-        fps: Frame rate that is folded into the weights: what the student was trained on (v1: 16, v2: 8).
+        fps: Frame rate that is folded into the weights: what the student was trained on (16).
         dtype: Precision of the weights written.
         time_cond_proj: What the base of the guidance embedding is where it was not kept; without this such a
             checkpoint is refused.

@@ -3,6 +3,7 @@
 import math
 import time
 
+import torch
 from rich.table import Table
 
 from generators.loading import load_generator
@@ -11,8 +12,11 @@ from pipelines.run import read_prompts
 from videoduet.progress import console
 
 
-def counts(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
-    """Videos, judge rollouts (showings answered), GRPO rollouts and denoiser forwards (videos) of a whole run."""
+def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[str, int]:
+    """Videos, judge rollouts (showings answered), GRPO rollouts and denoiser forwards (videos) of a whole run.
+
+    ``steps``: the sampler's, for each video.
+    """
     n, rounds = config.generator.videos_per_prompt, config.rounds
     scored = held_out * config.score.videos_per_prompt
     videos = prompts * n * rounds + scored * (rounds + 1)
@@ -27,7 +31,6 @@ def counts(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
     draws = pairs * config.align.epochs * config.align.draws_per_pair
     if config.align.max_steps is not None:
         draws = min(draws, config.align.max_steps * config.align.batch_size)
-    steps = config.generator.sampler.get("steps", 4)
     return {
         "videos": videos,
         "judge rollouts": tournament + refreshing + 2 * 3 * scored * rounds,
@@ -42,10 +45,13 @@ def print_plan(config: RunConfig) -> dict[str, int]:
     """Print the counts, and hours for sampling from one measured batch on this machine."""
     prompts = read_prompts(resolve(config.prompts.train))[: config.prompts.limit]
     held_out = read_prompts(resolve(config.prompts.held_out))
-    plan = counts(config, len(prompts), len(held_out))
     generator = load_generator(
-        resolve(config.generator.path), sampler=config.generator.sampler, dtype=config.generator.dtype
+        resolve(config.generator.path),
+        sampler=config.generator.sampler,
+        dtype=config.generator.dtype,
+        device="cuda" if torch.cuda.is_available() else "cpu",
     )
+    plan = counts(config, len(prompts), len(held_out), generator.settings.steps)
     batch = min(config.generator.batch_size, len(prompts))
     embeds = generator.encode_prompts([prompt.text for prompt in prompts[:batch]])
     started = time.perf_counter()

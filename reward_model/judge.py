@@ -50,23 +50,26 @@ def weights_id(directory: str | Path) -> str:
 def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str = "float32") -> torch.nn.Module:
     """The vision-language model at ``path`` (or, for a PEFT directory, the base it names with the adapter merged in).
 
-    ``adapter`` is put on top of that and merged too. Raises InputError where nothing can be loaded.
+    ``adapter`` is put on top of that, and merged where the weights are float32. Raises InputError where nothing can be
+    loaded.
     """
     try:
         if (Path(path) / "adapter_config.json").exists():
             base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
-            model = load_model(base, path, dtype)
+            model = PeftModel.from_pretrained(load_model(base, dtype=dtype), str(path)).merge_and_unload()
         else:
             model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
         model.name_or_path = str(path)
-        return model if adapter is None else _merge(model, adapter)
+        return model if adapter is None else _adapted(model, adapter)
     except (OSError, ValueError) as error:
         raise InputError(f"Judge {path} cannot be loaded ({error}); give a transformers or PEFT directory.") from error
 
 
-def _merge(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:
-    return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+def _adapted(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:
+    # Into half-precision weights most of what the adapter learned would be rounded away.
+    adapted = PeftModel.from_pretrained(model, str(adapter))
+    return adapted.merge_and_unload() if model.dtype is torch.float32 else adapted
 
 
 def base_directory(path: str | Path) -> str:

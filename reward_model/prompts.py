@@ -1,13 +1,11 @@
 """What a judge is asked: the words around two videos, and how its answer names them."""
 
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from videoduet.store import read_json, write_json
 
 FILE_NAME = "judge_prompt.json"
-_CONTROL_TOKEN = re.compile(r"<\|(.*?)\|>")
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class JudgePrompt:
     def messages(self, prompt: str, first_path: str, second_path: str) -> list[dict]:
         """The chat messages of one showing; videos are named by path and decoded only where pixels are needed."""
         # A prompt is text that somebody wrote: what looks like a control token in it must not act as one.
-        prompt = _CONTROL_TOKEN.sub(r"\1", prompt)
+        prompt = prompt.replace("<|", "< |").replace("|>", "| >")
         content = [
             {"type": "text", "text": self.before_first},
             {"type": "video", "video": first_path},

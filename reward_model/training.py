@@ -31,19 +31,36 @@ COMPLETE = "complete"
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOTraining:
-    """How a judge learns from labelled pairs. The paper's own numbers are not published; these follow Q-Insight."""
+    """How a judge learns from labelled pairs. The paper's own numbers are not published; these follow Q-Insight.
 
-    steps: int = field(default=60, metadata={"help": "optimizer steps", "role": "identity"})
-    pairs_per_step: int = field(default=8, metadata={"help": "labelled pairs in a step", "role": "identity"})
-    num_generations: int = field(default=8, metadata={"help": "rollouts for each pair (the group)", "role": "identity"})
-    learning_rate: float = field(default=1e-4, metadata={"help": "peak learning rate of the LoRA", "role": "identity"})
-    kl_weight: float = field(
-        default=0.02, metadata={"help": "weight of the KL to the judge before GRPO", "role": "identity"}
-    )
-    format_weight: float = field(default=0.2, metadata={"help": "weight of the format reward", "role": "identity"})
-    lora_rank: int = field(default=16, metadata={"help": "rank of the LoRA", "role": "identity"})
-    micro_batch: int = field(default=64, metadata={"help": "rollouts in one forward", "role": "execution"})
-    checkpoint_steps: int = field(default=10, metadata={"help": "steps between checkpoints", "role": "execution"})
+    Attributes:
+        steps: Optimizer steps.
+        pairs_per_step: Labelled pairs in a step.
+        num_generations: Rollouts for each pair (the group), 2 or more.
+        learning_rate: Peak learning rate of the LoRA.
+        kl_weight: Weight of the KL to the judge before GRPO.
+        format_weight: Weight of the format reward.
+        lora_rank: Rank of the LoRA.
+        micro_batch: Rollouts in one forward.
+        checkpoint_steps: Steps between checkpoints.
+    """
+
+    steps: int = field(default=60, metadata={"role": "identity"})
+    pairs_per_step: int = field(default=8, metadata={"role": "identity"})
+    num_generations: int = field(default=8, metadata={"role": "identity"})
+    learning_rate: float = field(default=1e-4, metadata={"role": "identity"})
+    kl_weight: float = field(default=0.02, metadata={"role": "identity"})
+    format_weight: float = field(default=0.2, metadata={"role": "identity"})
+    lora_rank: int = field(default=16, metadata={"role": "identity"})
+    micro_batch: int = field(default=64, metadata={"role": "execution"})
+    checkpoint_steps: int = field(default=10, metadata={"role": "execution"})
+
+    def __post_init__(self) -> None:
+        least = {"num_generations": 2}
+        for name in ("steps", "pairs_per_step", "num_generations", "lora_rank", "micro_batch", "checkpoint_steps"):
+            if getattr(self, name) < least.get(name, 1):
+                message = f"training.{name} is {getattr(self, name)}; give {least.get(name, 1)} or more."
+                raise InputError(message, exit_code=2)
 
 
 def accuracy_reward(completions: list, preferred: list[str], **_) -> list[float]:
@@ -174,6 +191,8 @@ def train_judge(
         base_model_name_or_path=str(path),
     )
     checkpoints = output_dir / "checkpoints"
+    # The trainer makes the LoRA before it seeds anything.
+    torch.manual_seed(seed_for(seed, "lora"))
     trainer = VideoGRPOTrainer(
         model=model,
         processing_class=processor,

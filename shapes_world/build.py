@@ -10,9 +10,13 @@ import json
 import multiprocessing
 import os
 import shutil
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +30,11 @@ from shapes_world.build_generator import GeneratorBuild, build_autoencoder, buil
 from shapes_world.build_judge import PROMPT, JudgeBuild, teach_comparison, teach_description
 from shapes_world.judge_data import ClipPair, clip_pairs
 from shapes_world.world import FPS, all_scenes
+from videoduet.errors import InputError
 from videoduet.progress import console, track_steps
 from videoduet.records import LabelledPair, Prompt, Video
 from videoduet.seeding import seed_for
-from videoduet.store import atomic_path, write_bytes
+from videoduet.store import atomic_path, read_json, write_bytes, write_json
 from videoduet.video import write_video
 
 TRAINING_PROMPTS, HELD_OUT_PROMPTS = 64, 32
@@ -91,30 +96,55 @@ def write_prompts(output: Path) -> None:
 
 
 def build_judge(build: Build, part: JudgeBuild, work: Path, output: Path) -> None:
-    """One judge, from the stage that describes to the end of GRPO."""
-    vae, taught = load_autoencoder(work), work / f"taught_{part.seed}"
+    """One judge, from the stage that describes to the end of GRPO; one that is done is left alone."""
+    if output.exists():
+        return
+    vae, taught, seed = load_autoencoder(work), work / f"taught_{part.seed}", 100 + part.seed
     if not taught.exists():
+        # What GRPO made of an earlier one is of no use.
+        shutil.rmtree(work / f"grpo_{seed}", ignore_errors=True)
         teach_comparison(part, vae, taught, described=work / "described")
-    if not output.exists():
-        reinforce(taught, output, work, build, vae, seed=100 + part.seed)
+    reinforce(taught, output, work, build, vae, seed)
 
 
 def _start_worker() -> None:
-    """One core each; progress as lines, since two bars would draw over each other."""
+    """One core each; progress as lines, since two bars would draw over each other; ended by Ctrl-C at once."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.environ["TTY_COMPATIBLE"] = "0"
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.set_num_threads(1)
 
 
+class _Here(Executor):
+    """Does in this process, at once, what is submitted."""
+
+    def submit(self, function: Callable, /, *arguments: Any, **named: Any) -> Future:
+        future = Future()
+        future.set_result(function(*arguments, **named))
+        return future
+
+
 def _executor(jobs: int) -> Executor:
     if jobs == 1:
-        return ThreadPoolExecutor(1)
+        return _Here()
     return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
 
 
+def _same_build(build: Build, file: Path) -> None:
+    settings = asdict(build)
+    if not file.exists():
+        write_json(file, settings)
+    elif read_json(file) != settings:
+        raise InputError(f"{file.parent} holds stages of a build with other settings; give another --output.")
+
+
 def build_all(build: Build, output: Path, jobs: int = 1) -> None:
-    """Build what is missing in ``output``, ``jobs`` parts at a time."""
+    """Build what is missing in ``output``, ``jobs`` parts at a time.
+
+    Raises InputError where ``output`` holds stages of another build.
+    """
     work = output / "work"
+    _same_build(build, work / "build.json")
     build_autoencoder(build.generator, work)
     second = replace(build.judge, seed=build.judge.seed + 1, compare_steps=build.second_compare_steps)
     with _executor(jobs) as executor:
@@ -122,7 +152,9 @@ def build_all(build: Build, output: Path, jobs: int = 1) -> None:
         executor.submit(teach_description, build.judge, load_autoencoder(work), work / "described").result()
         for name, part in (("judge", build.judge), ("second_judge", second)):
             parts.append(executor.submit(build_judge, build, part, work, output / name))
-        for part in parts:
+        for part in as_completed(parts):
+            if part.exception() is not None:
+                executor.shutdown(wait=False, cancel_futures=True)
             part.result()
     vae = load_autoencoder(work)
     write_prompts(output)
@@ -140,7 +172,14 @@ def main(output: Path, build: Build = Build(), jobs: int = 2, keep_work: bool = 
         keep_work: Keep the finished stages in ``output/work``.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
-    build_all(build, output, jobs)
+    if all((output / name).exists() for name in ("generator", "judge", "second_judge", "judge_data")):
+        console.print(f"{output} is built already; give another --output to build anew.", markup=False)
+        return
+    try:
+        build_all(build, output, jobs)
+    except InputError as error:
+        console.print(f"error: {error}", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
     if not keep_work:
         shutil.rmtree(output / "work")
 

@@ -57,6 +57,8 @@ def write_turbo_unet(
     bias = fold_fps(small, fps)
     itemsize = torch.empty(0, dtype=dtype).itemsize
     shards = _shards({new: base[old].numel() * itemsize for new, old in names.items()})
+    # Latents of 320x512, which T2V-Turbo was trained on.
+    unet.register_to_config(sample_size=(40, 64))
     unet.save_config(output)
     del source, base
     files = {}
@@ -85,8 +87,8 @@ def write_turbo_directory(
     """T2V-Turbo (VideoCrafter2) as the directory of a :class:`generators.T2VTurboPipeline`.
 
     Autoencoder and text encoder come from ``checkpoint``, VideoCrafter2's ``model.ckpt`` layout; the UNet from there
-    too, or from ``unet``, with ``lora`` merged if given. ``tokenizer`` is a directory or hub id of CLIP's. Nothing is
-    written unless all of it can be. Raises InputError for files that do not fit.
+    too, or from ``unet``, with ``lora`` merged if given. ``tokenizer`` is a directory or hub id of CLIP's. The
+    directory appears when it is whole. Raises InputError for files that do not fit.
     """
     pairs = None if lora is None else read_lora(lora)
     try:
@@ -94,12 +96,16 @@ def write_turbo_directory(
     except OSError as error:
         raise InputError(f"Tokenizer {tokenizer} cannot be loaded; give a directory with CLIP's vocabulary.") from error
     with atomic_path(output) as temporary:
-        (temporary / "unet").mkdir(parents=True)
+        ldm_vae(read_checkpoint(checkpoint)).to(dtype).save_pretrained(temporary / "vae")
+        text_encoder = open_clip_text(read_checkpoint(checkpoint))
+        if len(words) > text_encoder.config.vocab_size:
+            known = text_encoder.config.vocab_size
+            raise InputError(f"Tokenizer {tokenizer} has {len(words)} words and the text encoder knows {known}.")
+        text_encoder.to(dtype).save_pretrained(temporary / "text_encoder")
+        (temporary / "unet").mkdir()
         write_turbo_unet(
             unet or checkpoint, temporary / "unet", fps=fps, dtype=dtype, lora=pairs, time_cond_proj=time_cond_proj
         )
-        for name, convert in (("vae", ldm_vae), ("text_encoder", open_clip_text)):
-            convert(read_checkpoint(checkpoint)).to(dtype).save_pretrained(temporary / name)
         words.save_pretrained(temporary / "tokenizer")
         LCMScheduler().save_pretrained(temporary / "scheduler")
         write_json(temporary / "model_index.json", model_index())

@@ -14,7 +14,14 @@ from videoduet.errors import InputError
 
 
 def part(state_dict: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors under ``prefix``, without it; a state dict that nowhere has it is that part already."""
+    """The tensors under ``prefix``, without it; a state dict that nowhere has it is that part already.
+
+    Raises InputError for what is no state dict.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise InputError(
+            "This checkpoint is no state dict but a list, as LoRA files are; is it the one that was meant?"
+        )
     inside = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     return inside or dict(state_dict)
 

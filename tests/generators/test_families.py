@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline, LCMScheduler
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from generators import T2VTurboPipeline, load_generator
 from generators.loading import with_adapter
@@ -242,6 +242,22 @@ def test_an_adapter_is_put_in_force(turbo, shipped_generator, tmp_path):
     torch.testing.assert_close(merged, unmerged, rtol=1e-3, atol=1e-3)
     unchanged = load_generator(shipped_generator, sampler=SMALL)
     assert with_adapter(unchanged, None) is unchanged
+
+
+def test_in_half_precision_an_adapter_keeps_its_own(shipped_generator, tmp_path):
+    """A change far below the rounding of a bfloat16 weight is still felt."""
+    policy = get_peft_model(load_generator(shipped_generator).denoiser, LoraConfig(r=1, target_modules=["conv_out"]))
+    with torch.no_grad():
+        for name, value in policy.named_parameters():
+            if "lora_" in name:
+                value.fill_(0.01)
+    policy.save_pretrained(tmp_path, save_embedding_layers=False)
+    half = load_generator(shipped_generator, sampler=SMALL, dtype="bfloat16")
+    base = half.denoiser.conv_out.weight.clone()
+    adapted = with_adapter(half, tmp_path)
+    assert isinstance(adapted.denoiser, PeftModel)
+    assert torch.equal(adapted.denoiser.get_submodule("base_model.model.conv_out").base_layer.weight, base)
+    assert torch.isfinite(adapted.sample(adapted.encode_prompts(PROMPTS[:1]), [0])).all()
 
 
 def test_every_adapted_layer_is_found(generator):

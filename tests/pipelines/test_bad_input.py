@@ -1,6 +1,7 @@
 """What a user may get wrong is answered by one clear sentence that names it, and an exit code; never by a traceback."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import yaml
 from small_loop import command, recipe
 
 from pipelines import rank, sample, united_finetune
+from pipelines.config import parse
 from pipelines.phase import phase_main
 from pipelines.run import Run
 
@@ -56,6 +58,10 @@ def test_an_unknown_key_in_the_recipe(refused, tmp_path, section, key):
         ({"align": {"beta": -1}}, "beta is -1"),
         ({"align": {"objective": "nonsense"}}, "nonsense"),
         ({"rounds": "many"}, "many"),
+        ({"refresh": {"training": {"num_generations": 1}}}, "num_generations is 1"),
+        ({"refresh": {"training": {"steps": 0}}}, "steps is 0"),
+        ({"refresh": {"held_out_prompts": 2}}, "held_out_prompts is 2"),
+        ({"launch": {"samples": "sample.yaml"}}, "launch names samples"),
     ],
 )
 def test_impossible_settings_are_wrong_usage(refused, tmp_path, changes, words):
@@ -126,6 +132,23 @@ def test_a_generator_that_is_none(refused, tmp_path):
 
 def test_a_sampler_setting_that_does_not_exist(refused, tmp_path):
     assert "'step'" in refused(2, "--config", recipe(tmp_path, generator={"sampler": {"step": 4}}))
+
+
+def test_more_steps_than_the_sampler_has(refused, tmp_path):
+    assert "steps is 60" in refused(2, "--config", recipe(tmp_path, generator={"sampler": {"steps": 60}}))
+
+
+def test_help_explains_every_option(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out).split(" options: ")[1]
+    options = re.findall(
+        r"(--[a-z_]+(?:\.[a-z_]+)+|--seed|--rounds|--run_dir) (?:{[^}]*}|\S+) (.*?)(?= --[a-z]|$)", shown
+    )
+    assert len(options) > 40
+    for name, rest in options:
+        words = re.split(r"\((?:type|default):", rest)[0]
+        assert len(re.findall(r"[a-zA-Z]{2,}", words)) >= 2, f"{name} is not explained"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The loop from end to end with the generator that ships and judges whose taste is known."""
 
+import html
 import math
 import os
+import re
 import shutil
 from dataclasses import fields, replace
 
@@ -140,8 +142,18 @@ def test_the_same_command_does_nothing_the_second_time(finished, capsys):
     assert capsys.readouterr().err.count("done before") == len(PHASES)
 
 
+def test_the_printed_snippet_loads_the_generator_from_the_run_directory(finished, monkeypatch):
+    """The recipe names the generator relative to where the command was typed."""
+    page = (finished.root / "report.html").read_text("utf-8")
+    code = html.unescape(re.search(r'<pre id="load-generator">(.*?)</pre>', page, re.S).group(1))
+    monkeypatch.chdir(finished.root)
+    names: dict = {}
+    exec(code, names)
+    assert any("lora_B" in name and value.abs().max() > 0 for name, value in names["unet"].state_dict().items())
+
+
 def test_the_plan_counts_what_is_made(finished):
-    plan = counts(finished.config, prompts=4, held_out=2)
+    plan = counts(finished.config, prompts=4, held_out=2, steps=4)
     assert plan["videos"] == len(list(finished.root.rglob("*.mp4")))
     rolled = sum(
         2 * pq.read_metadata(path).num_rows for path in finished.root.glob("round_*/rank/comparisons_*.parquet")

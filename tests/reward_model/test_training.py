@@ -94,6 +94,13 @@ def test_resumed_ends_with_the_same_bytes(small, pairs, undisturbed, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "training.json"]
 
 
+def test_what_happened_before_does_not_matter(small, pairs, undisturbed, tmp_path):
+    """Resumed after a kill, other random numbers were drawn before."""
+    torch.rand(7)
+    train_judge(small.path, pairs, tmp_path, CONFIG, seed=SEED)
+    assert (tmp_path / ADAPTER).read_bytes() == (undisturbed[0] / ADAPTER).read_bytes()
+
+
 def test_only_whole_checkpoints_count(tmp_path):
     for step, whole in ((2, True), (10, True), (9, True), (12, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from reward_model.training import GRPOTraining
 from shapes_world.build import Build, build_all
 from shapes_world.build_generator import GeneratorBuild
 from shapes_world.build_judge import JudgeBuild
+from videoduet.errors import InputError
 
 TINY = Build(
     generator=GeneratorBuild(
@@ -69,6 +71,11 @@ def test_a_build_goes_on_where_it_stopped(built):
     assert (built / "judge" / "model.safetensors").stat().st_mtime_ns == before
     assert (built / "judge_data" / "train.jsonl").read_text() == rows
     assert {json.loads(row)["preferred"] for row in rows.splitlines()} <= {"first", "second"}
+
+
+def test_a_build_with_other_settings_is_refused(built):
+    with pytest.raises(InputError, match="other settings"):
+        build_all(replace(TINY, grpo_pairs=3), built)
 
 
 def test_parts_built_side_by_side_are_the_same(built):
