@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather, parse_flag_from_env, reduce
+from diffusers import ModelMixin
+from peft import PeftModel
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
@@ -186,17 +188,21 @@ def share(policy: nn.Module, config: AlignConfig, reference: nn.Module | None) -
 
     ``reference`` is a frozen copy of it, or None. Raises InputError for a way that is not one of these.
     """
-    alone = PartialState().num_processes == 1
-    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        if os.environ.get("FSDP_VERSION", "1") != "2":
-            raise InputError("This training shards by FSDP2; give fsdp_version: 2 in the accelerate config.")
-        return Replicated(policy, config) if alone else FullyShardedDataParallel2(policy, config, reference)
-    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
-        stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
-        if stage != "2":
-            raise InputError(f"This training knows DeepSpeed's ZeRO stage 2, not {stage}; for more, shard by FSDP2.")
-        return Replicated(policy, config) if alone else ZeroRedundancy2(policy, config)
-    return Replicated(policy, config)
+    fsdp, deepspeed = (parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED"))
+    if fsdp and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise InputError("This training shards by FSDP2; give fsdp_version: 2 in the accelerate config.")
+    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+    if deepspeed and stage != "2":
+        raise InputError(f"This training knows DeepSpeed's ZeRO stage 2, not {stage}; for more, shard by FSDP2.")
+    if PartialState().num_processes == 1 or not (fsdp or deepspeed):
+        return Replicated(policy, config)
+    denoiser = policy.get_base_model() if isinstance(policy, PeftModel) else policy
+    if not isinstance(denoiser, ModelMixin):
+        raise InputError(
+            "This generator has several denoisers, and each timestep needs one of them, so processes could not go "
+            "through the same one together; launch by eight_gpus.yaml."
+        )
+    return FullyShardedDataParallel2(policy, config, reference) if fsdp else ZeroRedundancy2(policy, config)
 
 
 def shard(module: nn.Module) -> None:
