@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alignment.metrics import empty_sums
-from alignment.sharing import Replicated, place, whole
+from alignment.sharing import Replicated, on_main, place
 from videoduet.errors import InputError
 from videoduet.store import atomic_path, read_json, write_json, write_tensors
 
@@ -42,11 +42,10 @@ class TrainingState:
 
     def save(self, folder: Path) -> None:
         """Write ``folder/step_N`` and then remove older ones."""
-        names, state = list(self.shared.parameters), self.shared.optimizer_state()
-        weights = {name: whole(parameter.detach()).cpu() for name, parameter in self.shared.parameters.items()}
+        state, weights = self.shared.optimizer_state(), on_main(self.shared.parameters)
         average = {}
         if self.ema is not None:
-            average = {n: whole(shadow).cpu() for n, shadow in zip(names, self.ema.shadow_params, strict=True)}
+            average = on_main(dict(zip(self.shared.parameters, self.ema.shadow_params, strict=True)))
         if PartialState().is_main_process:
             self._write(folder, weights, state, average)
         PartialState().wait_for_everyone()

@@ -26,6 +26,15 @@ from videoduet.errors import InputError
 SUMMED_AT_ONCE = 2**25
 """Numbers in one sum over processes: few sums, and little memory."""
 
+OFFLOAD = (
+    "FSDP_OFFLOAD_PARAMS",
+    "FSDP_ACTIVATION_CHECKPOINTING",
+    "ACCELERATE_DEEPSPEED_CONFIG_FILE",
+    "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE",
+    "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE",
+)
+"""What a launcher may ask for and would not get."""
+
 
 class Replicated:
     """Every process holds all weights, gradients and optimizer state; gradients are summed after a step's passes (DDP).
@@ -76,14 +85,21 @@ class Replicated:
         return norm
 
     def optimizer_state(self) -> dict[str, Tensor | float]:
-        """All of the optimizer's state, whole, on the CPU; every process must ask."""
-        items = [(f"{n}.{k}", v) for n, p in self.parameters.items() for k, v in self.optimizer.state[p].items()]
+        """All of the optimizer's state, whole, on the CPU; every process must ask, the main one gets it."""
+        items = {f"{n}.{k}": v for n, p in self.parameters.items() for k, v in self.optimizer.state[p].items()}
+        numbers = {name: value for name, value in items.items() if not isinstance(value, Tensor)}
         # Cloned: an optimizer in 8 bits shares one table between all parameters, which safetensors refuses.
-        return {name: whole(v).detach().cpu().clone() if isinstance(v, Tensor) else v for name, v in items}
+        tensors = on_main({name: value for name, value in items.items() if name not in numbers})
+        return {name: value.clone() for name, value in tensors.items()} | numbers
 
     @torch.no_grad()
     def restore(self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor | float]) -> None:
-        """Put weights and optimizer state, as a checkpoint has them, bit for bit where they were."""
+        """Put weights and optimizer state, as a checkpoint has them, bit for bit where they were.
+
+        Raises InputError where it was written under another way of sharing.
+        """
+        if any(name.rpartition(".")[0] not in self.parameters for name in optimizer_state):
+            raise InputError("This checkpoint was written by ZeRO-2; go on by zero2.yaml, as it was begun.")
         for name, parameter in self.parameters.items():
             place(weights[name], parameter)
         for name, value in optimizer_state.items():
@@ -109,12 +125,20 @@ class FullyShardedDataParallel2(Replicated):
 
     def __init__(self, policy: nn.Module, config: AlignConfig, reference: nn.Module | None):
         _refuse_8bit(config)
-        for module in (policy, reference):
-            if module is not None:
-                shard(module)
+        shard(policy, reshard=parse_flag_from_env("FSDP_RESHARD_AFTER_FORWARD", default=True))
+        if reference is not None:
+            # No backward pass would ever take its weights apart again.
+            shard(reference, reshard=True)
         super().__init__(policy, config)
         if config.parameters == "all":
             self.scale = PartialState().num_processes  # FSDP takes the mean over processes
+
+    def restore(self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor | float]) -> None:
+        for module in self.policy.modules():
+            if isinstance(module, FSDPModule):
+                # Weights put together for an earlier forward pass would not be the restored ones.
+                module.reshard()
+        super().restore(weights, optimizer_state)
 
     def whole_policy(self) -> nn.Module:
         if not isinstance(next(iter(self.parameters.values())), DTensor):
@@ -135,14 +159,13 @@ class ZeroRedundancy2(Replicated):
 
     def __init__(self, policy: nn.Module, config: AlignConfig):
         _refuse_8bit(config)
+        import deepspeed
+
         super().__init__(policy, config)
-        try:
-            import deepspeed
-        except ImportError as error:
-            raise InputError("ZeRO-2 needs DeepSpeed; pip install deepspeed, or launch by fsdp2.yaml.") from error
+        bucket = min(SUMMED_AT_ONCE, sum(parameter.numel() for parameter in self.parameters.values()))
         settings = {
             "train_micro_batch_size_per_gpu": 1,
-            "zero_optimization": {"stage": 2},
+            "zero_optimization": {"stage": 2, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket},
             "zero_allow_untested_optimizer": True,
             "zero_force_ds_cpu_optimizer": False,
             "gradient_clipping": config.max_grad_norm,
@@ -152,10 +175,11 @@ class ZeroRedundancy2(Replicated):
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
         self.engine.set_gradient_accumulation_boundary(last)
-        self.engine.backward(loss * self.scale)
+        # DeepSpeed skips a step whose gradient is not finite, so that of a loss that is not may not be either.
+        scale = self.scale if loss.isfinite() else float("nan")
+        self.engine.backward(loss * scale)
 
     def update(self, healthy: bool) -> float:
-        # DeepSpeed itself skips a step whose gradient is not finite, and one of a loss that is not never is.
         self.engine.step()
         return float(self.engine.get_global_grad_norm())
 
@@ -163,7 +187,7 @@ class ZeroRedundancy2(Replicated):
         """As DeepSpeed has it: one long row of numbers for all parameters."""
         (flat,) = self.optimizer.param_groups[0]["params"]
         state = self.optimizer.state[flat]
-        return {f"zero.{key}": (v if key == "step" else gather(v)).detach().cpu() for key, v in state.items()}
+        return {f"zero.{key}": value.cpu() if key == "step" else _row(value) for key, value in state.items()}
 
     @torch.no_grad()
     def restore(self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor | float]) -> None:
@@ -191,6 +215,9 @@ def share(policy: nn.Module, config: AlignConfig, reference: nn.Module | None) -
     fsdp, deepspeed = (parse_flag_from_env(f"ACCELERATE_USE_{name}") for name in ("FSDP", "DEEPSPEED"))
     if fsdp and os.environ.get("FSDP_VERSION", "1") != "2":
         raise InputError("This training shards by FSDP2; give fsdp_version: 2 in the accelerate config.")
+    for name in OFFLOAD:
+        if os.environ.get(name, "none").lower() not in ("none", "false"):
+            raise InputError(f"The accelerate config asks for {name.lower()}, which this training does not know.")
     stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
     if deepspeed and stage != "2":
         raise InputError(f"This training knows DeepSpeed's ZeRO stage 2, not {stage}; for more, shard by FSDP2.")
@@ -205,12 +232,14 @@ def share(policy: nn.Module, config: AlignConfig, reference: nn.Module | None) -
     return FullyShardedDataParallel2(policy, config, reference) if fsdp else ZeroRedundancy2(policy, config)
 
 
-def shard(module: nn.Module) -> None:
-    """Shard ``module`` in place by FSDP2: each block of its outermost lists by itself, then the rest. No LoRA."""
+def shard(module: nn.Module, *, reshard: bool) -> None:
+    """Shard ``module`` in place by FSDP2: each block of its outermost lists by itself, then the rest. No LoRA.
+
+    ``reshard`` takes a block apart again as soon as it has been passed forward.
+    """
     device = next(module.parameters()).device
     mesh = init_device_mesh(device.type, (PartialState().num_processes,))
     lora = {parameter for name, parameter in module.named_parameters() if "lora_" in name}
-    reshard = parse_flag_from_env("FSDP_RESHARD_AFTER_FORWARD", default=True)
     for block in _blocks(module):
         fully_shard(block, mesh=mesh, reshard_after_forward=reshard, ignored_params=lora)
     fully_shard(module, mesh=mesh, reshard_after_forward=reshard, ignored_params=lora)
@@ -221,6 +250,17 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def on_main(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``tensors``, whole and on the CPU, in the main process, nothing in the others; every process must ask."""
+    is_main = PartialState().is_main_process
+    kept = {}
+    for name, tensor in tensors.items():
+        tensor = whole(tensor.detach())
+        if is_main:
+            kept[name] = tensor.cpu()
+    return kept
+
+
 def place(value: Tensor, into: Tensor) -> None:
     """Copy ``value``, whole, into a tensor that may be sharded."""
     into.copy_(_sharded_like(value, into))
@@ -229,6 +269,13 @@ def place(value: Tensor, into: Tensor) -> None:
 def _sharded_like(value: Tensor, other: Tensor) -> Tensor:
     value = value.to(other.device)
     return distribute_tensor(value, other.device_mesh, other.placements) if isinstance(other, DTensor) else value
+
+
+def _row(part: Tensor) -> Tensor:
+    """The parts (n,) that processes hold, one after the other, on the CPU; gathered piece by piece."""
+    processes = PartialState().num_processes
+    pieces = [gather(piece).cpu().chunk(processes) for piece in part.detach().split(SUMMED_AT_ONCE)]
+    return torch.cat([piece[process] for process in range(processes) for piece in pieces])
 
 
 def _blocks(module: nn.Module) -> list[nn.Module]:

@@ -97,7 +97,9 @@ class AlignRun:
 
     def predict(self, batch: Batch) -> Tensor:
         noisy = self.generator.add_noise(batch.latents, batch.noise, batch.timesteps)
-        with torch.autocast(self.state.device.type, torch.bfloat16, enabled=self.config.mixed_precision == "bf16"):
+        enabled, cached = self.config.mixed_precision == "bf16", not self.sharing.in_step
+        # Halves that autocast kept of weights in shards would be whole weights.
+        with torch.autocast(self.state.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cached):
             return self.generator.predict(noisy, batch.timesteps, batch.prompt_embeds, batch.settings)
 
     def _reference_errors(self, loader: PairLoader, steps: list[list[Draw]], key: str) -> list[Tensor]:

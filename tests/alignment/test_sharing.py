@@ -128,6 +128,7 @@ def test_two_processes_that_share_equal_one(tmp_path, alone, way):
     [
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, "fsdp_version: 2"),
         ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "stage 2, not 3"),
+        ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_OFFLOAD_PARAMS": "true"}, "fsdp_offload_params"),
     ],
 )
 def test_other_ways_of_sharing_are_refused(monkeypatch, variables, reason):
@@ -144,3 +145,9 @@ def test_a_process_that_is_alone_shares_nothing(monkeypatch):
     shared = share(module, CONFIG, None)
     shared.backward(module(torch.ones(1, 2)).sum(), last=True)
     assert shared.update(healthy=True) > 0 and shared.whole_policy() is module
+
+
+def test_a_checkpoint_of_another_way_is_refused():
+    shared = share(nn.Linear(2, 2), CONFIG, None)
+    with pytest.raises(InputError, match="zero2.yaml"):
+        shared.restore({}, {"zero.exp_avg": torch.zeros(3)})
