@@ -7,6 +7,7 @@ Constants and rules: Vchitect/VBench, ``scripts/constant.py`` and ``scripts/cal_
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from videoduet.errors import InputError
 
@@ -46,13 +47,14 @@ DIMENSIONS = {**QUALITY, **SEMANTIC}
 """All 16, in the order of the official tables."""
 
 
-def normalise(name: str, raw: float) -> float:
-    """A raw score on the official scale, ``(raw - low) / (high - low)``: mostly in [0, 1], but never clipped."""
+def normalise(name: str, raw: Any) -> Any:
+    """``(raw - low) / (high - low)``, for a number or an array: mostly in [0, 1], but never clipped."""
     dimension = DIMENSIONS[name]
     return (raw - dimension.low) / (dimension.high - dimension.low)
 
 
-def _weighted_mean(scores: Mapping[str, float], dimensions: Mapping[str, Dimension]) -> float:
+def weighted_mean(scores: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> Any:
+    """Weighted mean of normalised ``dimensions``; ``scores`` are raw, numbers or arrays alike."""
     weighted = [dimension.weight * normalise(name, scores[name]) for name, dimension in dimensions.items()]
     return sum(weighted) / sum(dimension.weight for dimension in dimensions.values())
 
@@ -75,7 +77,7 @@ def aggregate(dimensions: Mapping[str, float]) -> dict[str, float]:
         parts = [f"{kind} {', '.join(sorted(names))}" for kind, names in kinds.items() if names]
         raise InputError(f"VBench totals need exactly its 16 dimensions: {'; '.join(parts)}.")
     _check(dimensions)
-    quality, semantic = _weighted_mean(dimensions, QUALITY), _weighted_mean(dimensions, SEMANTIC)
+    quality, semantic = weighted_mean(dimensions, QUALITY), weighted_mean(dimensions, SEMANTIC)
     return {"quality": quality, "semantic": semantic, "total": total(quality, semantic)}
 
 
@@ -83,8 +85,7 @@ def aggregate_known(dimensions: Mapping[str, float]) -> dict[str, float | None]:
     """Like :func:`aggregate` for some of the dimensions: None for what the missing ones belong to, never a guess."""
     _check(dimensions)
     quality, semantic = (
-        _weighted_mean(dimensions, group) if group.keys() <= dimensions.keys() else None
-        for group in (QUALITY, SEMANTIC)
+        weighted_mean(dimensions, group) if group.keys() <= dimensions.keys() else None for group in (QUALITY, SEMANTIC)
     )
     both = quality is not None and semantic is not None
     return {"quality": quality, "semantic": semantic, "total": total(quality, semantic) if both else None}

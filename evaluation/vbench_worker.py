@@ -109,9 +109,19 @@ def score(job: dict) -> dict:
         evaluation = Listed(device, "", scratch)
         evaluation.evaluate(videos_path="", name="result", dimension_list=[dimension], local=True, mode="custom_input")
         value, videos = json.loads((Path(scratch) / "result_eval_results.json").read_text(encoding="utf-8"))[dimension]
-    for video in videos:
-        video["video_path"] = original.get(video["video_path"], video["video_path"])
-    return {"score": value, "videos": videos, "versions": versions(), "device": device.type}
+    results = [
+        {
+            "video_path": original.get(video["video_path"], video["video_path"]),
+            "video_results": video["video_results"],
+            # What the video counts in the package's average: its frames, where that is over frames.
+            "weight": len(video.get("frame_results", ()))
+            or video.get("cnt_per_video")
+            or video.get("frame_count")
+            or 1,
+        }
+        for video in videos
+    ]
+    return {"score": value, "videos": results, "versions": versions(), "device": device.type}
 
 
 def named_by_prompt(rows: list, folder: Path) -> tuple:
