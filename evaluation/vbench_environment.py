@@ -108,18 +108,18 @@ def suite_path() -> Path:
 
 def tier_for(dimension: str) -> tuple[TierName | None, str]:
     """The tier that can score ``dimension``, and else why none can."""
+    tiers = [tier for tier, plan in TIERS.items() if dimension in plan.dimensions]
     reasons = []
-    for tier, plan in TIERS.items():
-        if dimension not in plan.dimensions:
+    for tier in tiers:
+        if (found := installed(tier)) is None:
             continue
-        found = installed(tier)
-        if found is None:
-            reasons.append(f"the {tier} environment is not set up ({SETUP}{' --tier full' if tier == 'full' else ''})")
-        elif (reason := found["dimensions"].get(dimension)) is None:
+        if (reason := found["dimensions"].get(dimension)) is None:
             return tier, ""
-        else:
-            reasons.append(f"in the {tier} environment it does not load: {reason}")
-    return None, "; ".join(reasons)
+        reasons.append(f"in the {tier} environment it does not load: {reason}")
+    if dimension == "imaging_quality" and reasons:
+        reasons.append(f"{NONCOMMERCIAL}; if yours is not commercial, run: {SETUP} --noncommercial")
+    option = "" if tiers[0] == "standard" else " --tier full"
+    return None, "; ".join(reasons) or f"VBench's environment is not set up; run: {SETUP}{option}"
 
 
 def set_up(

@@ -43,7 +43,7 @@ from pipelines.config import Precision, at_least, execution, identity, resolve
 from pipelines.phase import guarded
 from pipelines.run import processes
 from pipelines.sample import sample_items
-from pipelines.vbench_results import read_base, save, summarise, table
+from pipelines.vbench_results import print_summary, read_base, save, summarise
 from pipelines.vbench_setup import setup
 from videoduet.errors import InputError
 from videoduet.progress import console, track
@@ -137,9 +137,7 @@ def evaluate(config: EvaluationConfig) -> dict[str, Any] | None:
         "made_with": _made_with(config, results),
     }
     save(output, summary, results)
-    for text in summary["problems"]:
-        console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)
-    console.print(table(summary))
+    print_summary(summary)
     console.print(f"Results: {output / 'results.html'}, results.json, results.csv.", markup=False, soft_wrap=True)
     return summary
 
@@ -206,16 +204,8 @@ def draw(config: EvaluationConfig, wanted: Sequence[SuiteVideo]) -> Path:
         items = [
             SamplingItem(prompts[v.prompt], v.index, seed_for(config.seed, prompts[v.prompt].id, v.index)) for v in plan
         ]
-        sample_items(
-            generator,
-            items,
-            directory,
-            directory.root,
-            f"plan{number:03d}",
-            0,
-            config.batch_size,
-            f"{len(plan)} videos",
-        )
+        version, what = f"plan{number:03d}", f"{len(plan)} videos"
+        sample_items(generator, items, directory, directory.root, version, 0, config.batch_size, what)
     folder = Path(config.output) / "videos"
     if state.is_main_process:
         _name_officially(directory.root, folder, {Prompt.of(v.prompt).id: v.prompt for plan in plans for v in plan})

@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from evaluation.vbench import DIMENSIONS, QUALITY, aggregate, normalise
 from evaluation.vbench_scoring import DimensionResult, publishable
 from evaluation.vbench_statistics import ScoredVideo, interval, mean, replicates, total_replicates
 from videoduet.errors import InputError
+from videoduet.progress import console
 from videoduet.store import read_json, write_bytes, write_json
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -78,10 +80,8 @@ def _add_gains(
         if ("ours", name) in pairs:
             summary["dimensions"][name]["gain"] = mean(pairs["ours", name]) - mean(pairs["base", name])
             summary["dimensions"][name]["gain_interval"] = interval(drawn["ours", name] - drawn["base", name])
-    totals = [
-        total_replicates({name: values for (who, name), values in drawn.items() if who == side})
-        for side in ("ours", "base")
-    ]
+    sides = ({name: values for (who, name), values in drawn.items() if who == side} for side in ("ours", "base"))
+    totals = [total_replicates(side) for side in sides]
     for name, figures in summary["totals"].items():
         if name in base["totals"] and name in totals[0] and name in totals[1]:
             figures["gain"] = figures["score"] - base["totals"][name]["score"]
@@ -90,17 +90,7 @@ def _add_gains(
 
 def save(output: Path, summary: Mapping[str, Any], results: Mapping[str, DimensionResult]) -> None:
     """Write results.json, results.csv (the table), scores_by_video.csv and results.html into ``output``."""
-    rows = [
-        {
-            "dimension": name,
-            "prompt": video.prompt,
-            "index": video.index,
-            "result": video.result,
-            "weight": video.weight,
-        }
-        for name, result in results.items()
-        for video in result.videos
-    ]
+    rows = [{"dimension": name} | asdict(video) for name, result in results.items() for video in result.videos]
     _write_csv(output / "scores_by_video.csv", ["dimension", "prompt", "index", "result", "weight"], rows)
     columns = ["score", "raw", "raw_low", "raw_high", "normalised", "normalised_low", "normalised_high", "note"]
     _write_csv(output / "results.csv", columns, list(_table_rows(summary)))
@@ -120,8 +110,10 @@ def _table_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for name in TOTALS:
         figures = summary["totals"].get(name, {})
         low, high = figures.get("interval") or (None, None)
-        note = "" if figures else summary["no_total"]
-        yield {"score": name, "normalised": figures.get("score"), "normalised_low": low, "normalised_high": high, "note": note}  # fmt: skip
+        yield {
+            "score": name, "normalised": figures.get("score"), "normalised_low": low, "normalised_high": high,
+            "note": "" if figures else f"not given: {summary['no_total']}",
+        }  # fmt: skip
 
 
 def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
@@ -149,22 +141,27 @@ def read_base(output: str | Path) -> dict[str, Any]:
         ) from error
 
 
-def table(summary: Mapping[str, Any]) -> Table:
-    """The figures for the terminal."""
-    shown = Table("score", "raw", "normalised", "95 %", "against base", "videos", title="VBench")
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Show the figures on the terminal, and what was not scored, reason by reason."""
+    for text in summary["problems"]:
+        console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)
+    shown, reasons = Table("score", "raw", "normalised", "95 %", "raw, against base", "videos"), {}
     for name, figures in summary["dimensions"].items():
         if "not_scored" in figures:
-            shown.add_row(name, "–", "–", "", "", f"not scored: {figures['not_scored']}")
+            reasons.setdefault(figures["not_scored"], []).append(name)
             continue
-        remarks = "; ".join([str(figures["videos"]), *figures["gaps"], *figures["notes"]])
         span, gain = span_of(figures["normalised_interval"]), gain_of(figures)
-        shown.add_row(name, percent(figures["raw"]), percent(figures["normalised"]), span, gain, remarks)
-    for name in TOTALS:
-        if figures := summary["totals"].get(name):
-            shown.add_row(name, "", percent(figures["score"]), span_of(figures["interval"]), gain_of(figures), "")
+        shown.add_row(name, percent(figures["raw"]), percent(figures["normalised"]), span, gain, str(figures["videos"]))
+    for name, figures in summary["totals"].items():
+        shown.add_row(name, "", percent(figures["score"]), span_of(figures["interval"]), gain_of(figures), "")
+    console.print(shown)
+    for name, figures in summary["dimensions"].items():
+        for text in [*figures.get("gaps", ()), *figures.get("notes", ())]:
+            console.print(f"{name}: {text}.", markup=False, soft_wrap=True)
+    for reason, names in reasons.items():
+        console.print(f"Not scored: {', '.join(names)}: {reason}.", markup=False, soft_wrap=True)
     if summary["no_total"]:
-        shown.caption = f"No quality, semantic or total score: {summary['no_total']}."
-    return shown
+        console.print(f"No quality, semantic or total score: {summary['no_total']}.", markup=False, soft_wrap=True)
 
 
 def percent(value: float | None) -> str:

@@ -22,11 +22,8 @@ def setup(arguments: Sequence[str]) -> None:
     """The command line of ``setup``."""
     parser = ArgumentParser(prog="python -m pipelines.evaluate_vbench setup", description=DESCRIPTION)
     parser.add_argument("--tier", type=TierName, default="standard", help="which environment to make")
-    parser.add_argument(
-        "--noncommercial",
-        action="store_true",
-        help=f"also install what {NONCOMMERCIAL}: your use must not be commercial",
-    )
+    opt_in = f"install that too: {NONCOMMERCIAL}; your use must not be commercial"
+    parser.add_argument("--noncommercial", action="store_true", help=opt_in)
     parser.add_argument("--python", type=str | None, default=None, help="the interpreter to build on")
     parser.add_argument("--detectron2", type=str, default=DETECTRON2, help="full: a folder, wheel or address for pip")
     parser.add_argument("--list-weights", action="store_true", help="say which weights are needed, and stop")
