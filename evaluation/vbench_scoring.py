@@ -17,15 +17,13 @@ from typing import Any
 from evaluation.vbench import DIMENSIONS
 from evaluation.vbench_environment import SETUP, TierName, run_worker, tier_for
 from evaluation.vbench_statistics import ScoredVideo, mean
-from evaluation.vbench_suite import VIDEOS_PER_PROMPT, SuiteRow, VideoFile
+from evaluation.vbench_suite import NEEDS_LABELS, VIDEOS_PER_PROMPT, SuiteRow, VideoFile
 from evaluation.vbench_weights import STATIC_FILTER, WEIGHTS, missing_weights, weights_dir
 from videoduet.errors import InputError
 from videoduet.records import stable_id
 from videoduet.store import read_json, write_json
 from videoduet.video import count_frames
 
-NEEDS_LABELS = ("object_class", "multiple_objects", "color", "spatial_relationship", "scene", "appearance_style")
-"""Dimensions that need what the suite says of a prompt (an object, a colour, …): not for other prompts."""
 MIN_FRAMES = {"motion_smoothness": 3, "dynamic_degree": 2}
 OWN_MIN_FRAMES = 2
 UNFILTERED = "the official filter of moving videos was not applied"

@@ -33,6 +33,8 @@ OFFICIAL_PROMPTS = {
 }  # fmt: skip
 """Prompts of each dimension in the official suite: 946 rows in all, 944 different texts."""
 OFFICIAL_ROWS, OFFICIAL_TEXTS = 946, 944
+NEEDS_LABELS = ("object_class", "multiple_objects", "color", "spatial_relationship", "scene", "appearance_style")
+"""Dimensions that need what the suite says of a prompt (an object, a colour, …): not for other prompts."""
 INDEX = "videos.csv"
 """A folder's list of videos: columns video (a path relative to the folder), prompt, index."""
 

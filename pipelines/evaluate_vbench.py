@@ -187,11 +187,11 @@ def draw(config: EvaluationConfig, wanted: Sequence[SuiteVideo]) -> Path:
         raise InputError(f"{config.output} was drawn with another {next(iter(changed))}; give another --output.")
     plans = [read_records(SuiteVideo, path) for path in sorted(directory.root.glob("plan_*.parquet"))]
     planned = {video for plan in plans for video in plan}
-    # Nobody writes the new plan before all have read the old ones.
+    drawn = {(sample.prompt_id, sample.index) for sample in read_samples(directory.root)}
+    # Nobody writes before all have read what there is: all must come to the same list of work.
     state.wait_for_everyone()
     if rest := [video for video in wanted if video not in planned]:
         plans.append(rest)
-    drawn = {(sample.prompt_id, sample.index) for sample in read_samples(directory.root)}
     needed, generator = set(wanted), None
     for number, plan in enumerate(plans):
         prompts = {text: Prompt.of(text, "VBench") for text in dict.fromkeys(video.prompt for video in plan)}
