@@ -143,7 +143,7 @@ class Scorer:
             chosen = [(row, [video for video in videos if video not in short]) for row, videos in chosen]
         chosen = [(row, videos) for row, videos in chosen if videos]
         if not chosen:
-            result.not_scored = "there is no video of its prompts"
+            result.not_scored = "; ".join(["there is no video to score it on", *result.gaps, *result.notes])
             return result
         answer = self._answer(name, chosen, gpu)
         if "error" in answer:

@@ -166,6 +166,8 @@ def test_official_rows_are_checked_for_completeness(folder, tmp_path, monkeypatc
     assert sorted(video.index for video in result["temporal_flickering"].videos) == [0, 1, 2, 3, 4]
     assert "filter of moving videos was not applied" in result["temporal_flickering"].gaps[0]
     assert "weights" in result["scene"].not_scored or "full environment" in result["scene"].not_scored
+    none = Scorer(tmp_path / "none", good[2:], SUITE[:0]).score(["temporal_flickering"])["temporal_flickering"]
+    assert none.raw is None and "no video to score it on" in none.not_scored
     few = Scorer(tmp_path / "few", good[:2], SUITE).score(["temporal_flickering"])["temporal_flickering"]
     assert any("3 videos of 5 missing" in gap for gap in few.gaps)
 
