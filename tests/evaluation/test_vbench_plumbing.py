@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import noisy_video
+from noisy_videos import noisy_video
 from vbench_environments import real
 
 from evaluation.vbench_environment import WORKER, python_of

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 import pytest
-from conftest import noisy_video
+from noisy_videos import noisy_video
 from vbench_environments import HERE, real, with_suite
 
 from evaluation.vbench import DIMENSIONS
