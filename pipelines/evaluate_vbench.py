@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentParser
 
 from evaluation.vbench import DIMENSIONS
 from evaluation.vbench_environment import suite_path
@@ -40,7 +39,7 @@ from generators.base import Generator
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples
 from pipelines.config import Precision, at_least, execution, identity, resolve
-from pipelines.phase import guarded
+from pipelines.phase import guarded, parse_command
 from pipelines.run import processes
 from pipelines.sample import sample_items
 from pipelines.vbench_results import print_summary, read_base, save, summarise
@@ -248,16 +247,7 @@ def _made_with(config: EvaluationConfig, results: dict[str, DimensionResult]) ->
 
 
 def parse(arguments: Sequence[str]) -> EvaluationConfig:
-    """Read the command line; wrong usage ends the program with exit code 2 and a message that names it."""
-    parser = ArgumentParser(prog="python -m pipelines.evaluate_vbench", description=__doc__)
-    parser.add_argument("--config", action="config", help="YAML file with any of these options")
-    parser.add_class_arguments(EvaluationConfig, None, fail_untyped=False)
-    options = parser.parse_args(arguments)
-    options.pop("config")
-    try:
-        return EvaluationConfig(**options)
-    except InputError as error:
-        parser.error(str(error))
+    return parse_command(EvaluationConfig, "evaluate_vbench", __doc__, arguments)
 
 
 def main() -> None:
