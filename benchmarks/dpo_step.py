@@ -81,6 +81,8 @@ def make_generator(size: Size, device: str) -> T2VTurbo:
     if size == "wide":
         shape = dict(generator.denoiser.config)
         shape["block_out_channels"] = [4 * width for width in shape["block_out_channels"]]
+        # The width of a head, whatever its name says.
+        shape["attention_head_dim"] *= 4
         generator.denoiser = random_weights(UNet3DConditionModel.from_config(shape).to(device))
     return generator
 
