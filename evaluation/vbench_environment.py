@@ -118,6 +118,8 @@ def tier_for(dimension: str) -> tuple[TierName | None, str]:
         reasons.append(f"in the {tier} environment it does not load: {reason}")
     if dimension == "imaging_quality" and reasons:
         reasons.append(f"{NONCOMMERCIAL}; if yours is not commercial, run: {SETUP} --noncommercial")
+    if any("'detectron2'" in reason for reason in reasons):
+        reasons.append(f"with a copy of {DETECTRON2.removeprefix('git+')} run: {SETUP} --tier full --detectron2 FOLDER")
     option = "" if tiers[0] == "standard" else " --tier full"
     return None, "; ".join(reasons) or f"VBench's environment is not set up; run: {SETUP}{option}"
 
@@ -152,7 +154,7 @@ def set_up(
         try:
             _pip(tier, ["--no-build-isolation", "--no-deps", detectron2])
         except InputError as error:
-            tell(f"full: {', '.join(GRIT)} will not be scored. {error}")
+            tell(f"full: {', '.join(GRIT)} will not be scored. {error} A copy from elsewhere: --detectron2 FOLDER.")
     found = check(tier)
     write_json(folder / "checked.json", found)
     return found
