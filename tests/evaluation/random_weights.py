@@ -82,8 +82,7 @@ def raft():
 def musiq():
     from pyiqa.archs.musiq_arch import MUSIQ
 
-    state = {"params": MUSIQ(pretrained=False).state_dict()}
-    torch.save(state, file("pyiqa_model/musiq_spaq_ckpt-358bb6af.pth"))
+    torch.save(MUSIQ(pretrained=False).state_dict(), file("pyiqa_model/musiq_spaq_ckpt-358bb6af.pth"))
 
 
 def umt():
