@@ -139,7 +139,8 @@ def set_up(
     is left without the four dimensions that need it, and says so. Raises InputError where a step fails.
     """
     folder = environments_dir() / tier
-    if not python_of(tier).exists():
+    # pip comes last, so where it lacks the environment was left half made.
+    if not python_of(tier).with_name("pip.exe" if os.name == "nt" else "pip").exists():
         base = python or find_python(TIERS[tier].pythons)
         tell(f"{tier}: a new environment in {folder}, on {base}")
         _run([base, "-m", "venv", str(folder)], "making the virtual environment", folder)
