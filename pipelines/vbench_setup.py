@@ -54,8 +54,8 @@ def setup(arguments: Sequence[str]) -> None:
         console.print("Weights, and where to put them: the same command with --list-weights.", soft_wrap=True)
         if broken:
             raise InputError(
-                f"{', '.join(broken)} should load there and did not; remove {folder} and run the same command again, or "
-                "go on with the others."
+                f"{', '.join(broken)} should load there and did not; remove {folder} and run the same command again, "
+                "or go on with the others."
             )
 
     guarded(command, "the same command")
