@@ -118,6 +118,8 @@ def tier_for(dimension: str) -> tuple[TierName | None, str]:
         reasons.append(f"in the {tier} environment it does not load: {reason}")
     if dimension == "imaging_quality" and reasons:
         reasons.append(f"{NONCOMMERCIAL}; if yours is not commercial, run: {SETUP} --noncommercial")
+    if any("'detectron2'" in reason for reason in reasons):
+        reasons.append(f"with a copy of {DETECTRON2.removeprefix('git+')} run: {SETUP} --tier full --detectron2 FOLDER")
     option = "" if tiers[0] == "standard" else " --tier full"
     return None, "; ".join(reasons) or f"VBench's environment is not set up; run: {SETUP}{option}"
 
@@ -137,7 +139,8 @@ def set_up(
     is left without the four dimensions that need it, and says so. Raises InputError where a step fails.
     """
     folder = environments_dir() / tier
-    if not python_of(tier).exists():
+    # pip comes last, so where it lacks the environment was left half made.
+    if not python_of(tier).with_name("pip.exe" if os.name == "nt" else "pip").exists():
         base = python or find_python(TIERS[tier].pythons)
         tell(f"{tier}: a new environment in {folder}, on {base}")
         _run([base, "-m", "venv", str(folder)], "making the virtual environment", folder)
@@ -152,7 +155,7 @@ def set_up(
         try:
             _pip(tier, ["--no-build-isolation", "--no-deps", detectron2])
         except InputError as error:
-            tell(f"full: {', '.join(GRIT)} will not be scored. {error}")
+            tell(f"full: {', '.join(GRIT)} will not be scored. {error} A copy from elsewhere: --detectron2 FOLDER.")
     found = check(tier)
     write_json(folder / "checked.json", found)
     return found

@@ -12,6 +12,7 @@ The job names its ``kind``, its ``answer`` file and the folder of ``weights``:
 A failure is answered as ``error``. Python 3.10 and the package's dependencies are all that this file may need.
 """
 
+import contextlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -107,7 +108,9 @@ def score(job: dict) -> dict:
             named_by_prompt(job["rows"], Path(scratch)) if dimension == "human_action" else (job["rows"], {})
         )
         evaluation = Listed(device, "", scratch)
-        evaluation.evaluate(videos_path="", name="result", dimension_list=[dimension], local=True, mode="custom_input")
+        # Without gradients, which some dimensions forget to turn off: scene would need some 20 GB for them.
+        with torch.no_grad(), failures_told(dimension):
+            evaluation.evaluate("", "result", dimension_list=[dimension], local=True, mode="custom_input")
         value, videos = json.loads((Path(scratch) / "result_eval_results.json").read_text(encoding="utf-8"))[dimension]
     results = [
         {
@@ -122,6 +125,29 @@ def score(job: dict) -> dict:
         for video in videos
     ]
     return {"score": value, "videos": results, "versions": versions(), "device": device.type}
+
+
+@contextlib.contextmanager
+def failures_told(dimension: str):
+    """object_class takes a frame whose detection fails, for want of memory say, for one without objects: raise it."""
+    if dimension != "object_class":
+        yield
+        return
+    from vbench.third_party.grit_model import DenseCaptioning
+
+    detect, failures = DenseCaptioning.run_caption_tensor, []
+
+    def watched(self, frame):
+        try:
+            return detect(self, frame)
+        except Exception as error:
+            failures.append(error)
+            raise
+
+    DenseCaptioning.run_caption_tensor = watched
+    yield
+    if failures:
+        raise failures[0]
 
 
 def named_by_prompt(rows: list, folder: Path) -> tuple:

@@ -194,7 +194,7 @@ def _pick(rows: Iterable[dict[str, Any]], key: str) -> list[Any]:
 
 
 def _stilled(run: Run, shelf: Shelf) -> list[dict[str, Any]]:
-    """Videos that VBench calls moving in the base and still in the last version, both side by side."""
+    """Videos that VBench calls moving in the base and still in a later version, both side by side."""
     cases = []
     for row in map(mapping, mapping(run.score.get("vbench")).get("stilled") or []):
         clips = {

@@ -23,7 +23,8 @@ def score_vbench(run: Run, versions: Sequence[str]) -> dict[str, Any]:
 
     ``available``, and where nothing can be scored the ``reason``; else for each version its raw scores by dimension,
     ``against_base`` (sentences), ``not_scored`` (reasons by dimension), ``alarm`` (a sentence or None) and ``stilled``:
-    the videos that moved in the base and stand still in the last version, those that lost most first.
+    the videos that moved in the base and stand still in the version of the alarm (the last one where there is none),
+    those that lost most first.
     """
     wanted = run.config.score.vbench.dimensions
     if not wanted:
@@ -42,13 +43,15 @@ def score_vbench(run: Run, versions: Sequence[str]) -> dict[str, Any]:
     if not any(raw.values()):
         return {"available": False, "reason": f"{'; '.join(not_scored)}."}
     base, later = versions[0], versions[1:]
+    alarm = alarm_of(scores, base, later, run.config.score.vbench.dynamic_degree_tolerance)
+    shown = worst_fall(scores, base, later)[0] if alarm else later[-1]
     return {
         "available": True,
         **raw,
         "against_base": [text for version in later for text in _against_base(scores, base, version)],
         "not_scored": not_scored,
-        "alarm": alarm_of(scores, base, later, run.config.score.vbench.dynamic_degree_tolerance),
-        "stilled": [_case(run, base, later[-1], *key) for key in stilled(scores, base, later[-1])[:MOST_STILLED]],
+        "alarm": alarm,
+        "stilled": [_case(run, base, shown, *key) for key in stilled(scores, base, shown)[:MOST_STILLED]],
     }
 
 
@@ -97,20 +100,24 @@ def _against_base(scores: Scores, base: str, version: str) -> list[str]:
     return sentences
 
 
-def alarm_of(scores: Scores, base: str, later: Sequence[str], tolerance: float) -> str | None:
-    """The sentence about the version whose dynamic degree fell most, where that is more than ``tolerance``."""
-    falls = {}
+def worst_fall(scores: Scores, base: str, later: Sequence[str]) -> tuple[str, float, float] | None:
+    """The version whose dynamic degree fell most, with the degree before and now; None where it was not scored."""
+    falls = []
     for version in later:
         if pairs := _pairs(scores, "dynamic_degree", base, version):
-            before, now = mean(before for before, _ in pairs), mean(now for _, now in pairs)
-            falls[version] = (before - now, before, now)
-    worst = max(falls, key=lambda version: falls[version][0], default=None)
-    if worst is None or falls[worst][0] <= tolerance:
+            falls.append((version, mean(before for before, _ in pairs), mean(now for _, now in pairs)))
+    return max(falls, key=lambda fall: fall[1] - fall[2], default=None)
+
+
+def alarm_of(scores: Scores, base: str, later: Sequence[str], tolerance: float) -> str | None:
+    """The sentence about the version whose dynamic degree fell most, where that is more than ``tolerance``."""
+    worst = worst_fall(scores, base, later)
+    if worst is None or worst[1] - worst[2] <= tolerance:
         return None
-    _, before, now = falls[worst]
+    version, before, now = worst
     return (
-        f"VBench's dynamic degree fell from {100 * before:.0f} % of videos in {base} to {100 * now:.0f} % in {worst}: "
-        "the generator may be learning to stand still."
+        f"VBench's dynamic degree fell from {100 * before:.0f} % of videos in {base} to {100 * now:.0f} % in "
+        f"{version}: the generator may be learning to stand still."
     )
 
 

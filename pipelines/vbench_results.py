@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.table import Table
 
-from evaluation.vbench import DIMENSIONS, QUALITY, aggregate, normalise
+from evaluation.vbench import DIMENSIONS, QUALITY, SEMANTIC, aggregate, normalise
 from evaluation.vbench_scoring import DimensionResult, publishable
 from evaluation.vbench_statistics import ScoredVideo, interval, mean, replicates, total_replicates
 from videoduet.errors import InputError
@@ -186,5 +186,10 @@ def page(summary: Mapping[str, Any]) -> str:
     environment.filters |= {"percent": percent, "span": span_of, "gain": gain_of}
     published = read_json(Path(str(resources.files("evaluation"))) / "vbench_published.json")["rows"]
     return environment.get_template("vbench.html").render(
-        summary=summary, published=published, quality=list(QUALITY), dimensions=list(DIMENSIONS), names=TOTALS
+        summary=summary,
+        published=published,
+        quality=list(QUALITY),
+        semantic=list(SEMANTIC),
+        dimensions=list(DIMENSIONS),
+        names=TOTALS,
     )

@@ -6,9 +6,10 @@ from jsonargparse import ArgumentParser
 from rich.markup import escape
 from rich.table import Table
 
-from evaluation.vbench_environment import DETECTRON2, NONCOMMERCIAL, TierName, environments_dir, set_up
+from evaluation.vbench_environment import DETECTRON2, GRIT, NONCOMMERCIAL, TierName, environments_dir, set_up
 from evaluation.vbench_weights import WEIGHTS, missing_weights, weights_dir
 from pipelines.phase import guarded
+from videoduet.errors import InputError
 from videoduet.progress import console
 
 DESCRIPTION = """Make the environment in which the real vbench package scores videos. This project's own is not touched.
@@ -37,7 +38,8 @@ def setup(arguments: Sequence[str]) -> None:
             options.tier, noncommercial=options.noncommercial, python=options.python, detectron2=options.detectron2,
             tell=lambda sentence: console.print(escape(sentence), soft_wrap=True),
         )  # fmt: skip
-        console.print(f"{environments_dir() / options.tier} is ready:", markup=False, soft_wrap=True)
+        folder, broken = environments_dir() / options.tier, []
+        console.print(f"{folder}:", markup=False, soft_wrap=True)
         for name, reason in found["dimensions"].items():
             if reason is None:
                 absent = missing_weights(WEIGHTS[name], weights_dir())
@@ -46,8 +48,15 @@ def setup(arguments: Sequence[str]) -> None:
                 state = f"left out: {NONCOMMERCIAL}; if yours is not commercial, add --noncommercial"
             else:
                 state = f"does not load: {reason}"
+                if name not in GRIT:
+                    broken.append(name)
             console.print(f"  {name}: {state}", markup=False, soft_wrap=True, highlight=False)
         console.print("Weights, and where to put them: the same command with --list-weights.", soft_wrap=True)
+        if broken:
+            raise InputError(
+                f"{', '.join(broken)} should load there and did not; remove {folder} and run the same command again, "
+                "or go on with the others."
+            )
 
     guarded(command, "the same command")
 

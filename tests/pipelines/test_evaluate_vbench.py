@@ -23,7 +23,7 @@ from pipelines.vbench_results import read_base, save, summarise
 from pipelines.vbench_setup import setup
 from shapes_world import all_scenes
 from videoduet.errors import InputError
-from videoduet.video import read_video
+from videoduet.video import read_video, write_video
 
 ROWS = [
     {"prompt_en": scene.prompt, "dimension": list(names)}
@@ -73,6 +73,11 @@ def command(monkeypatch, *arguments: object) -> int:
     except SystemExit as stop:
         return stop.code
     return 0
+
+
+def noise(path: Path, seed: int = 0) -> Path:
+    write_video(path, np.random.default_rng(seed).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8), 8)
+    return path
 
 
 def test_the_suite_is_drawn_under_official_names(config):
@@ -133,6 +138,37 @@ def test_bad_input_is_one_sentence(arguments, code, sentence, tmp_path, monkeypa
     assert command(monkeypatch, *arguments) == code
     said = capsys.readouterr().err
     assert sentence in " ".join(said.split()) and "Traceback" not in said
+
+
+def test_corrupt_and_missing_videos_are_one_sentence_each(tmp_path, monkeypatch, suite, capsys):
+    """Of the small suite's six prompts, three have no video, and one of the others' is cut short."""
+    folder = tmp_path / "videos"
+    for row in ROWS[2:5]:
+        noise(folder / f"{row['prompt_en']}-0.mp4")
+    cut = folder / f"{ROWS[4]['prompt_en']}-0.mp4"
+    cut.write_bytes(cut.read_bytes()[:2000])
+    arguments = ["--videos", folder, "--official", "true", "--videos_per_prompt", 1, "--output", tmp_path / "out"]
+    assert command(monkeypatch, *arguments) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{cut.name} was left out: " in said and "Traceback" not in said
+    assert "4 of 6 videos of the suite are missing or unreadable, e.g. " in said and "of those that are there" in said
+    problems = json.loads((tmp_path / "out" / "results.json").read_text())["problems"]
+    assert len(problems) == 2 and all(problem in said for problem in problems)
+
+
+@real
+@pytest.mark.slow
+def test_what_can_be_scored_is_scored(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "weights"))
+    folder = tmp_path / "videos"
+    paths = [noise(folder / f"a wall-{index}.mp4", seed=index) for index in range(3)]
+    paths[1].write_bytes(paths[1].read_bytes()[:2000])
+    arguments = ["--videos", folder, "--dimensions", "[temporal_flickering, scene]", "--output", tmp_path / "out"]
+    assert command(monkeypatch, *arguments) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "a wall-1.mp4 was left out: " in said and "Not scored: scene: " in said and "Traceback" not in said
+    found = json.loads((tmp_path / "out" / "results.json").read_text())["dimensions"]
+    assert 0.5 < found["temporal_flickering"]["raw"] < 1 and found["temporal_flickering"]["videos"] == 2
 
 
 def test_without_a_suite_a_generator_is_not_drawn(tmp_path, monkeypatch, shipped_generator, capsys):

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from small_loop import config, recipe, results
 
+from evaluation.vbench_environment import installed
 from pipelines.run import Run
 from shapes_world import all_scenes
 from videoduet.store import read_json
@@ -74,3 +75,20 @@ def test_two_processes_draw_the_videos_of_one(tmp_path, shipped_generator):
         run_python(*launcher, *command, "--output", tmp_path / name)
     one, two = (read_json(tmp_path / name / "done.json") for name in ("one", "two"))
     assert one == two and len(one["files"]) == 7
+
+
+@pytest.mark.skipif(installed("standard") is None, reason="no VBench environment (pipelines.evaluate_vbench setup)")
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one(tmp_path, shipped_generator, monkeypatch):
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "weights"))
+    command = ["-m", "pipelines.evaluate_vbench", "--generator", shipped_generator, "--batch_size", 2]
+    command += ["--dimensions", "[temporal_flickering]", "--prompts_per_dimension", 3, "--videos_per_prompt", 2]
+    command += ["--flickering_videos", 3, "--sampler.steps", 1, "--sampler.num_frames", 4]
+    for name, launcher in (("one", []), ("two", TORCHRUN)):
+        run_python(*launcher, *command, "--output", tmp_path / name)
+    one, two = tmp_path / "one", tmp_path / "two"
+    videos = sorted(path.name for path in (one / "videos").iterdir())
+    assert len(videos) == 3 * 3 + 1 and (one / "videos" / "videos.csv").exists()
+    for path in ("scores_by_video.csv", "results.csv", "results.json", *(f"videos/{name}" for name in videos)):
+        assert (one / path).read_bytes() == (two / path).read_bytes(), path
+    assert len(list((two / "samples").glob("samples_*.parquet"))) == 2, "both processes had work"

@@ -9,6 +9,7 @@ from test_report import text_of
 from evaluation.vbench_environment import installed
 from evaluation.vbench_scoring import DimensionResult
 from evaluation.vbench_statistics import ScoredVideo
+from generators.sampling import read_samples
 from pipelines.config import VBenchConfig
 from pipelines.report import write_report
 from pipelines.run import Run
@@ -64,6 +65,25 @@ def test_videos_that_lost_most_motion_come_first():
     assert stilled(MOVING, "G_0", "G_2") == [("prompt 1", 0), ("prompt 0", 0)]
     assert stilled(MOVING, "G_0", "G_1") == [("prompt 2", 0)]
     assert stilled({side: {} for side in MOVING}, "G_0", "G_1") == []
+
+
+def test_the_videos_shown_are_of_the_version_that_the_alarm_names(finished, monkeypatch):
+    run, degrees = run_with(finished.root, dimensions=["dynamic_degree"]), {"G_0": 1, "G_1": 0, "G_2": 1}
+    texts = {prompt.id: prompt.text for prompt in run.held_out_prompts}
+    keys = {(texts[sample.prompt_id], sample.index) for sample in read_samples(run.directory.phase("score"), "G_0")}
+
+    def results_of(run, version, dimensions):
+        videos = [ScoredVideo(prompt, index, degrees[version], 1) for prompt, index in keys]
+        return {"dynamic_degree": DimensionResult("dynamic_degree", degrees[version], videos)}
+
+    monkeypatch.setattr("pipelines.score_vbench.unscorable", lambda name, official: None)
+    monkeypatch.setattr("pipelines.score_vbench._score", results_of)
+    found = score_vbench(run, list(degrees))
+    assert "fell from 100 % of videos in G_0 to 0 % in G_1" in found["alarm"]
+    assert found["stilled"] and {case["version"] for case in found["stilled"]} == {"G_1"}
+    for case in found["stilled"]:
+        assert {case["prompt"], case["index"]} <= {part for key in keys for part in key}
+        assert (finished.root / case["base"]).exists() and "G_1" in case["now"]
 
 
 def test_stop_or_warn(finished):
