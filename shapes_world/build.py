@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL
 from jsonargparse import CLI
 from transformers import Qwen2_5_VLProcessor
 
-from reward_model.judge import load_model
+from reward_model.loading import load_model
 from reward_model.training import GRPOTraining, train_judge
 from shapes_world.build_generator import GeneratorBuild, build_autoencoder, build_generator, load_autoencoder
 from shapes_world.build_judge import PROMPT, JudgeBuild, teach_comparison, teach_description
