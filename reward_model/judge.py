@@ -15,7 +15,7 @@ from reward_model.encoding import Qwen3ShowingEncoder, Showing, ShowingEncoder, 
 from reward_model.loading import base_directory, load_model, local_directory, weights_id
 from reward_model.parsing import Choice, parse_choice
 from reward_model.presets import PRESETS
-from reward_model.prompts import JudgePrompt, VideoPrompt
+from reward_model.prompts import PROMPT_FILES, JudgePrompt, VideoPrompt
 from reward_model.video_judge import Answer, Decoding, Prompts, Question, VideoJudge, wording_id
 from videoduet.errors import InputError
 from videoduet.records import Comparison, OrderVerdict, VideoPair, stable_id
@@ -34,10 +34,6 @@ class PairwiseJudge(Protocol):
     def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
         """Yield a comparison for each pair that can be judged, in any order."""
         ...
-
-
-PROMPT_FILES = {"compare": "judge", "score": "score", "describe": "describe"}
-"""What is asked may be kept beside the weights, in ``judge_prompt.json``, ``score_prompt.json`` and so on."""
 
 
 class _LabelLogits(LogitsProcessor):
@@ -109,7 +105,7 @@ class Judge(VideoJudge):
         model = load_model(path, adapter, dtype)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         base = base_directory(path)
-        kept = {kind: Path(base) / f"{name}_prompt.json" for kind, name in PROMPT_FILES.items()}
+        kept = {kind: Path(base) / name for kind, name in PROMPT_FILES.items()}
         compare, score, describe = (
             (VideoPrompt if kind != "compare" else JudgePrompt).read(file) if file.exists() else getattr(chosen, kind)
             for kind, file in kept.items()

@@ -8,7 +8,8 @@ from typing import Self
 from videoduet.store import read_json, write_json
 from videoduet.video import FrameSampling, Sampling
 
-FILE_NAME = "judge_prompt.json"
+PROMPT_FILES = {"compare": "judge_prompt.json", "score": "score_prompt.json", "describe": "describe_prompt.json"}
+"""What a judge is asked may be kept beside its weights."""
 OPTIONS = ("frames", "max_pixels")
 
 
@@ -23,6 +24,10 @@ class _Wording:
     def fields(self) -> dict:
         """All that makes the prompt what it is; an option that is not used leaves no trace."""
         return {key: value for key, value in asdict(self).items() if key not in OPTIONS or value is not None}
+
+    def save(self, directory: str | Path, kind: str = "compare") -> None:
+        """Keep the prompt beside a judge's weights, as what it is asked to "compare", "score" or "describe"."""
+        write_json(Path(directory) / PROMPT_FILES[kind], self.fields())
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -74,13 +79,10 @@ class JudgePrompt(_Wording):
         ]
         return _messages(self.system, content)
 
-    def save(self, directory: str | Path) -> None:
-        write_json(Path(directory) / FILE_NAME, self.fields())
-
     @classmethod
     def load(cls, directory: str | Path) -> "JudgePrompt":
         """The prompt kept beside a judge's weights, or the default one where there is none."""
-        path = Path(directory) / FILE_NAME
+        path = Path(directory) / PROMPT_FILES["compare"]
         return cls.read(path) if path.exists() else DEFAULT_PROMPT
 
 
