@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from jsonargparse import ArgumentParser
 
@@ -24,6 +25,8 @@ from pipelines.judge_output import Output, list_failures, show
 from pipelines.phase import guarded
 from pipelines.run import processes
 from reward_model import PRESETS, Decoding, Failure, Judge, VideoJudge
+from reward_model.server import ServerJudge, ServerSettings, api_key
+from reward_model.vllm_offline import VllmJudge
 from videoduet.errors import InputError
 from videoduet.progress import console, track
 from videoduet.records import Comparison, Prompt, Video, VideoPair, stable_id
@@ -51,6 +54,12 @@ class JudgingConfig:
         batch_size: Showings at once, two for each pair.
         samples: Answers to each showing, of which the majority counts (1: one greedy answer).
         temperature: At which several samples are drawn.
+        backend: What runs the model: transformers, vllm (installed beside), or server.
+        server: URL of an OpenAI-compatible API (http://localhost:8000/v1) for --backend server, where --judge is what it
+            calls its model; the key is taken from the environment (JUDGE_API_KEY or OPENAI_API_KEY).
+        concurrency: Requests to the server under way at once.
+        cache: A directory where the server's answers are kept by the content of the question.
+        logprobs: Ask the server for probabilities, which some hosts refuse.
     """
 
     judge: str = TINY
@@ -64,27 +73,43 @@ class JudgingConfig:
     batch_size: int = 16
     samples: int = 1
     temperature: float = 0.7
+    backend: Literal["transformers", "vllm", "server"] = "transformers"
+    server: str | None = None
+    concurrency: int = 8
+    cache: str | None = None
+    logprobs: bool = True
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size, samples=self.samples)
         if self.preset is not None and self.preset not in PRESETS:
             raise InputError(f"There is no preset {self.preset}; take one of {', '.join(PRESETS)}.", exit_code=2)
 
+        if (self.backend == "server") != (self.server is not None):
+            raise InputError("--backend server and --server URL belong together; give both or neither.", exit_code=2)
+
     def load(self) -> VideoJudge:
+        decoding, preset = Decoding(self.samples, self.temperature), self.preset or "general"
+        if self.server is not None:
+            settings = ServerSettings(
+                self.server, self.judge, api_key(), self.concurrency, cache=self.cache, logprobs=self.logprobs
+            )
+            return ServerJudge(settings, preset=preset, decoding=decoding)
+        if self.backend == "vllm":
+            return VllmJudge(resolve(self.judge), preset=preset, decoding=decoding, dtype=self.dtype)
         if self.judge == TINY:
             console.print(
                 "The tiny judge knows nothing but shapes world; name one for real videos with --judge.", markup=False
             )
         return Judge.from_pretrained(
             resolve(self.judge), preset=self.preset, adapter=self.adapter, dtype=self.dtype,
-            batch_size=self.batch_size, decoding=Decoding(self.samples, self.temperature),
+            batch_size=self.batch_size, decoding=decoding,
             device=str(processes().device),
         )  # fmt: skip
 
     @property
     def identity(self) -> dict:
         """What changes answers."""
-        names = ("judge", "preset", "adapter", "dtype", "samples", "temperature")
+        names = ("judge", "preset", "adapter", "dtype", "samples", "temperature", "backend")
         return {name: value for name, value in asdict(self).items() if name in names}
 
 

@@ -9,7 +9,7 @@ import json
 import math
 import statistics
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -254,3 +254,25 @@ def mean_probability(forward: OrderVerdict, backward: OrderVerdict) -> float | N
     tiny = 1e-9
     logit = [math.log(max(p, tiny) / max(1 - p, tiny)) for p in (forward.p, backward.p)]
     return 1 / (1 + math.exp(-(logit[0] - logit[1]) / 2))
+
+
+def label_probability(
+    tokens: Sequence[str], likeliest: Sequence[Mapping[str, float]], labels: tuple[str, str]
+) -> float | None:
+    """The probability of the first label against the second, at the token that makes the answer readable.
+
+    ``likeliest[i]`` are log-probabilities of the likeliest tokens at step i, by their text; a space before a label does
+    not matter. None where the answer names no video or spells it otherwise.
+    """
+    names = [label.strip() for label in labels]
+    verdict = parse_choice("".join(tokens))
+    for step in reversed(range(len(tokens))):
+        if tokens[step].strip() not in names or verdict not in ("first", "second"):
+            continue
+        if parse_choice("".join(tokens[:step])) is None and parse_choice("".join(tokens[: step + 1])) == verdict:
+            mass = [
+                sum(math.exp(value) for text, value in likeliest[step].items() if text.strip() == name)
+                for name in names
+            ]
+            return mass[0] / sum(mass) if sum(mass) else None
+    return None
