@@ -3,8 +3,8 @@
 That way asks about one pair a call, in both orders here, and decodes and encodes both videos each time. Ours is
 ``reward_model.Judge``. Both have the same weights and decode greedily; their answers are compared, and a text that
 differs is told apart by the gap of the two likeliest tokens where it first does. *small* is the tiny judge that ships;
-*real* is Qwen2.5-VL-7B's shape, random, in bfloat16, with 8 frames of 448x448 and 256 tokens, for a GPU. Runs alternate,
-and the median ratio is told, with where the time goes.
+*real* is Qwen2.5-VL-7B's shape, random, in bfloat16, with 8 frames of 448x448 and 256 tokens, for a GPU. Runs
+alternate, and the median ratio is told, with where the time of the last run went.
 """
 
 import itertools
@@ -245,7 +245,7 @@ def report(seconds: dict, stages: dict, pairs: int, apart: tuple[int, int, int],
     console.print(f"ours against plain: {statistics.median(ratios):.2f} x (runs: {runs})")
     texts, near, verdicts = apart
     console.print(
-        f"of {2 * pairs} answers {texts} differ, {near} of them at a near tie (< {NEAR_TIE}); {verdicts} verdicts differ"
+        f"of {2 * pairs} answers {texts} differ, {near} at a near tie (< {NEAR_TIE}); {verdicts} verdicts differ"
     )
 
 

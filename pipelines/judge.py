@@ -55,8 +55,8 @@ class JudgingConfig:
         samples: Answers to each showing, of which the majority counts (1: one greedy answer).
         temperature: At which several samples are drawn.
         backend: What runs the model: transformers, vllm (installed beside), or server.
-        server: URL of an OpenAI-compatible API (http://localhost:8000/v1) for --backend server, where --judge is what it
-            calls its model; the key is taken from the environment (JUDGE_API_KEY or OPENAI_API_KEY).
+        server: URL of an OpenAI-compatible API (http://localhost:8000/v1) for --backend server, where --judge is what
+            it calls its model; the key is taken from the environment (JUDGE_API_KEY or OPENAI_API_KEY).
         concurrency: Requests to the server under way at once.
         cache: A directory where the server's answers are kept by the content of the question.
         logprobs: Ask the server for probabilities, which some hosts refuse.
