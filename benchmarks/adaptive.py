@@ -1,7 +1,7 @@
 """What adaptive tournaments cost and lose: ``python -m benchmarks.adaptive [--prompts 32] [--videos 10]``.
 
-The tiny judge compares all C(N,2) pairs of the base generator's own samples; the adaptive tournament is then replayed on
-those answers, so that both see the same judge. Told: comparisons asked, how often best and worst are the full
+The tiny judge compares all C(N,2) pairs of the base generator's own samples; the adaptive tournament is then replayed
+on those answers, so that both see the same judge. Told: comparisons asked, how often best and worst are the full
 tournament's, and how often the preference pair is.
 """
 
