@@ -198,6 +198,23 @@ def _read_folder(folder: Path, sampling: Sampling, first: int | None) -> Clip:
     return Clip(np.stack(frames), seconds, UNKNOWN_FPS)
 
 
+def count_frames(path: str | Path) -> int:
+    """The number of frames of a video file, all of which can be decoded.
+
+    Raises InputError naming the file where it is no video, is damaged, or holds no frame.
+    """
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_count = 1
+            number = sum(1 for _ in container.decode(stream))
+    except (av.error.FFmpegError, IndexError, ValueError) as error:
+        raise InputError(f"Video {path} cannot be read ({error}); remove it or encode it again.") from error
+    if not number:
+        raise InputError(f"Video {path} holds no frames; remove it or encode it again.")
+    return number
+
+
 def write_video(path: str | Path, frames: np.ndarray, fps: float, crf: int = 12) -> None:
     """Write frames as H.264 in mp4, atomically; the same frames always give the same bytes.
 
