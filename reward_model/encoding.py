@@ -32,11 +32,15 @@ class VideoInputs:
 
 @dataclass(frozen=True)
 class Showing:
-    """A tokenised prompt with its placeholders expanded, and the videos in their order."""
+    """A tokenised prompt with its placeholders expanded, and the videos in their order.
+
+    ``head`` counts the tokens up to the end of the first video: what showings of one video first have in common.
+    """
 
     ids: list[int]
     videos: list[VideoInputs]
     paths: list[str]
+    head: int = 0
 
 
 class ShowingEncoder:
@@ -103,17 +107,27 @@ class ShowingEncoder:
         expanded = pieces[0]
         for video, piece in zip(videos, pieces[1:], strict=True):
             expanded += self.placeholder(video) + piece
-        return Showing(self.processor.tokenizer(expanded).input_ids, videos, paths)
+        ids = self.processor.tokenizer(expanded).input_ids
+        places = [place for place, token in enumerate(ids) if token == self.video_token_id]
+        return Showing(ids, videos, paths, head=places[self.tokens(videos[0]) - 1] + 1 if videos else 0)
+
+    def tokens(self, video: VideoInputs) -> int:
+        """How many vision tokens a video has."""
+        return int(video.grid.prod()) // self.processor.video_processor.merge_size**2
 
     def placeholder(self, video: VideoInputs) -> str:
         """The text that stands for a video: one token for each of its vision tokens."""
-        return VIDEO_TOKEN * (int(video.grid.prod()) // self.processor.video_processor.merge_size**2)
+        return VIDEO_TOKEN * self.tokens(video)
 
-    def collate(self, showings: Sequence[Showing], *, pixels: bool) -> dict[str, Tensor]:
-        """Left-padded model inputs for a batch; ``pixels=False`` leaves the patches out (features are at hand)."""
-        length, pad = max(len(showing.ids) for showing in showings), self.processor.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (length - len(showing.ids)) + showing.ids for showing in showings])
-        mask = torch.tensor([[0] * (length - len(showing.ids)) + [1] * len(showing.ids) for showing in showings])
+    def collate(self, showings: Sequence[Showing], *, pixels: bool, heads: bool = False) -> dict[str, Tensor]:
+        """Left-padded model inputs for a batch; ``pixels=False`` leaves the patches out (features are at hand).
+        ``heads`` pads heads and what follows them apart, so that all heads end in the same column.
+        """
+        columns = [[showing.ids for showing in showings]]
+        if heads:
+            columns = [[each.ids[: each.head] for each in showings], [each.ids[each.head :] for each in showings]]
+        padded = [self._left_padded(rows) for rows in columns]
+        ids, mask = (torch.cat(parts, dim=1) for parts in zip(*padded, strict=True))
         inputs = {
             "input_ids": ids,
             "attention_mask": mask,
@@ -124,6 +138,12 @@ class ShowingEncoder:
             del inputs["pixel_values_videos"]
         return inputs
 
+    def _left_padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
+        """Token ids and their mask, (rows, longest row)."""
+        length, pad = max(map(len, rows)), self.processor.tokenizer.pad_token_id
+        ids = torch.tensor([[pad] * (length - len(row)) + row for row in rows])
+        return ids, torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
+
 
 class Qwen3ShowingEncoder(ShowingEncoder):
     """The same for Qwen3-VL, which writes the time of every temporal patch into the text."""
@@ -133,8 +153,8 @@ class Qwen3ShowingEncoder(ShowingEncoder):
         shown = f"<|vision_start|>{VIDEO_TOKEN * tokens}<|vision_end|>"
         return "".join(f"<{moment:.1f} seconds>{shown}" for moment in video.moments[:frames])
 
-    def collate(self, showings: Sequence[Showing], *, pixels: bool) -> dict[str, Tensor]:
-        inputs = super().collate(showings, pixels=pixels)
+    def collate(self, showings: Sequence[Showing], *, pixels: bool, heads: bool = False) -> dict[str, Tensor]:
+        inputs = super().collate(showings, pixels=pixels, heads=heads)
         del inputs["second_per_grid_ts"]
         return inputs
 

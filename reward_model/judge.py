@@ -2,7 +2,7 @@
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import AutoProcessor, LogitsProcessor, LogitsProcessorList
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from reward_model.encoding import Qwen3ShowingEncoder, Showing, ShowingEncoder, video_tensors
+from reward_model.encoding import Showing, ShowingEncoder, video_tensors
+from reward_model.heads import positions, prefill, shared_heads
 from reward_model.loading import base_directory, load_model, local_directory, weights_id
 from reward_model.parsing import Choice, parse_choice
 from reward_model.presets import PRESETS
@@ -150,7 +151,7 @@ class Judge(VideoJudge):
                     showings[index] = encoder.showing(question.messages, question.clips)
                 except InputError as error:
                     answers[index] = Answer(error=str(error))
-            rows = sorted(showings, key=lambda index: len(showings[index].ids) // LIKE_LENGTH)
+            rows = _in_order(showings)
             for start in range(0, len(rows), step):
                 batch = rows[start : start + step]
                 seed = seed_for(self.judge_id, *((window[i].sample, *showings[i].paths) for i in batch))
@@ -162,9 +163,7 @@ class Judge(VideoJudge):
     def _answer(
         self, showings: list[Showing], encoder: ShowingEncoder, prompt: JudgePrompt | VideoPrompt, seed: int
     ) -> list[Answer]:
-        device = self.model.device
-        inputs = {name: value.to(device) for name, value in encoder.collate(showings, pixels=False).items()}
-        inputs |= self._seen(inputs["input_ids"], self._video_features(showings), encoder)
+        inputs = self._inputs(showings, encoder)
         labels = self.label_ids if isinstance(prompt, JudgePrompt) else []
         recorder = _LabelLogits(labels)
         sampled = self.decoding.samples > 1 and prompt is not self.prompts.describe
@@ -180,7 +179,6 @@ class Judge(VideoJudge):
                 max_new_tokens=prompt.max_new_tokens,
                 logits_processor=LogitsProcessorList([recorder]),
             )
-        # With embeddings given, some versions return the prompt too.
         completions = generated[:, -len(recorder.steps) :].cpu()
         texts = self.tokenizer.batch_decode(completions, skip_special_tokens=True)
         if not labels:
@@ -188,20 +186,25 @@ class Judge(VideoJudge):
         logits = torch.stack(recorder.steps, dim=1)
         return [Answer(row[0], self._verdict(*row).p) for row in zip(texts, completions, logits, strict=True)]
 
-    def _seen(self, ids: Tensor, features: list[Sequence[Tensor]], encoder: ShowingEncoder) -> dict:
-        """Vision tokens as ``generate`` takes them."""
-        if isinstance(encoder, Qwen3ShowingEncoder):
-            pooled, *deep = zip(*features, strict=True)
-            output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
-            return {"mm_encoder_outputs": {"video": output}}
-        embeds = self.model.get_input_embeddings()(ids)
-        tokens = torch.cat([pooled for (pooled,) in features])
-        places = (ids == encoder.video_token_id)[..., None]
-        return {"inputs_embeds": embeds.masked_scatter(places, tokens.to(embeds.dtype))}
+    def _inputs(self, showings: list[Showing], encoder: ShowingEncoder) -> dict:
+        """What ``generate`` takes: with vision tokens instead of pixels, and with what the model has read already."""
+        owners = shared_heads(showings, LIKE_LENGTH)
+        inputs = encoder.collate(showings, pixels=False, heads=owners is not None)
+        inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
+        inputs["position_ids"] = positions(self.model, inputs)
+        features = self._video_features(showings)
+        if owners is not None:
+            head = max(showing.head for showing in showings)
+            firsts = [features[owner][0] for owner in sorted(set(owners))]
+            inputs["past_key_values"] = prefill(self.model, inputs, owners, head, _seen(firsts))
+            features = [rest for _, *rest in features]
+        if unread := list(itertools.chain.from_iterable(features)):
+            inputs["mm_encoder_outputs"] = _seen(unread)
+        return inputs
 
-    def _video_features(self, showings: list[Showing]) -> list[Sequence[Tensor]]:
-        """Vision tokens of all videos shown, in order (with those of deeper layers, where the family has them); those
-        of videos seen lately are not computed again.
+    def _video_features(self, showings: list[Showing]) -> list[list[Sequence[Tensor]]]:
+        """Vision tokens of each showing's videos (with those of deeper layers, where the family has them); those of
+        videos seen lately are not computed again.
         """
         missing = {}
         for showing in showings:
@@ -215,7 +218,7 @@ class Judge(VideoJudge):
             )
             deep = getattr(output, "deepstack_features", None) or []
             self._features.update(zip(missing, zip(output.pooler_output, *deep, strict=True), strict=True))
-        features = [self._features[path] for showing in showings for path in showing.paths]
+        features = [[self._features[path] for path in showing.paths] for showing in showings]
         while len(self._features) > self.keep:
             self._features.popitem(last=False)
         return features
@@ -240,3 +243,19 @@ class Judge(VideoJudge):
 
     def _parse(self, completion: Tensor) -> Choice | None:
         return parse_choice(self.tokenizer.decode(completion, skip_special_tokens=True))
+
+
+def _in_order(showings: Mapping[int, Showing]) -> list[int]:
+    """Their keys, such that those of like length, and in these those with the same first video, are neighbours."""
+    seen: dict[str, int] = {}
+    place = {index: seen.setdefault(showing.paths[0], index) for index, showing in showings.items()}
+    return sorted(
+        showings,
+        key=lambda i: (len(showings[i].ids) // LIKE_LENGTH, showings[i].head // LIKE_LENGTH, place[i]),
+    )
+
+
+def _seen(features: Sequence[Sequence[Tensor]]) -> dict[str, BaseModelOutputWithDeepstackFeatures]:
+    """Videos' vision tokens as models take them."""
+    pooled, *deep = zip(*features, strict=True)
+    return {"video": BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)}
