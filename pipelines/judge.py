@@ -8,116 +8,39 @@
 Videos are files that FFmpeg reads, folders of frames, folders of videos, or lists of thousands (CSV or JSON Lines).
 """
 
+import itertools
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from jsonargparse import ArgumentParser
 
 from alignment.tournament import adaptive_comparisons
-from pipelines.config import Precision, at_least, resolve
+from pipelines.judge_config import JudgingConfig
 from pipelines.judge_input import Shown, pair_records, read_pairs, read_videos, records
 from pipelines.judge_output import Output, list_failures, show
 from pipelines.phase import guarded
 from pipelines.run import processes
-from reward_model import PRESETS, Decoding, Failure, Judge, VideoJudge
-from reward_model.server import ServerJudge, ServerSettings, api_key
-from reward_model.vllm_offline import VllmJudge
+from reward_model import Failure, VideoJudge
 from videoduet.errors import InputError
 from videoduet.progress import console, track
 from videoduet.records import Comparison, Prompt, Video, VideoPair, stable_id
 from videoduet.store import read_json, write_json
 
-TINY = "shapes_world/models/judge"
-ITEMS_PER_SHARD = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgingConfig:
-    """Options of all four commands.
-
-    Attributes:
-        judge: Qwen2.5-VL or Qwen3-VL: a transformers directory, a PEFT directory or a hub id. The default is the tiny
-            judge that ships, which knows nothing but shapes world.
-        preset: What the judge is made for: vqinsight-comp, vqinsight-aigcvideo, vqinsight-naturalvideo (with
-            --judge ByteDance/Q-Insight), or general.
-        adapter: A PEFT adapter to put on top.
-        prompt: The text that the videos were made for, where a list does not say.
-        batch: A CSV or JSON Lines file with the columns first, second, prompt (compare) or video, prompt (the others).
-        output: A directory that keeps what is judged; the same command goes on where it was.
-        report: Write an HTML page with the videos beside the verdicts to this file.
-        dtype: Precision of the weights.
-        batch_size: Showings at once, two for each pair.
-        samples: Answers to each showing, of which the majority counts (1: one greedy answer).
-        temperature: At which several samples are drawn.
-        backend: What runs the model: transformers, vllm (installed beside), or server.
-        server: URL of an OpenAI-compatible API (http://localhost:8000/v1) for --backend server, where --judge is what
-            it calls its model; the key is taken from the environment (JUDGE_API_KEY or OPENAI_API_KEY).
-        concurrency: Requests to the server under way at once.
-        cache: A directory where the server's answers are kept by the content of the question.
-        logprobs: Ask the server for probabilities, which some hosts refuse.
-    """
-
-    judge: str = TINY
-    preset: str | None = None
-    adapter: str | None = None
-    prompt: str = ""
-    batch: str | None = None
-    output: str | None = None
-    report: str | None = None
-    dtype: Precision = "float32"
-    batch_size: int = 16
-    samples: int = 1
-    temperature: float = 0.7
-    backend: Literal["transformers", "vllm", "server"] = "transformers"
-    server: str | None = None
-    concurrency: int = 8
-    cache: str | None = None
-    logprobs: bool = True
-
-    def __post_init__(self) -> None:
-        at_least(1, batch_size=self.batch_size, samples=self.samples)
-        if self.preset is not None and self.preset not in PRESETS:
-            raise InputError(f"There is no preset {self.preset}; take one of {', '.join(PRESETS)}.", exit_code=2)
-
-        if (self.backend == "server") != (self.server is not None):
-            raise InputError("--backend server and --server URL belong together; give both or neither.", exit_code=2)
-
-    def load(self) -> VideoJudge:
-        decoding, preset = Decoding(self.samples, self.temperature), self.preset or "general"
-        if self.server is not None:
-            settings = ServerSettings(
-                self.server, self.judge, api_key(), self.concurrency, cache=self.cache, logprobs=self.logprobs
-            )
-            return ServerJudge(settings, preset=preset, decoding=decoding)
-        if self.backend == "vllm":
-            return VllmJudge(resolve(self.judge), preset=preset, decoding=decoding, dtype=self.dtype)
-        if self.judge == TINY:
-            console.print(
-                "The tiny judge knows nothing but shapes world; name one for real videos with --judge.", markup=False
-            )
-        return Judge.from_pretrained(
-            resolve(self.judge), preset=self.preset, adapter=self.adapter, dtype=self.dtype,
-            batch_size=self.batch_size, decoding=decoding,
-            device=str(processes().device),
-        )  # fmt: skip
-
-    @property
-    def identity(self) -> dict:
-        """What changes answers."""
-        names = ("judge", "preset", "adapter", "dtype", "samples", "temperature", "backend")
-        return {name: value for name, value in asdict(self).items() if name in names}
+COMPARISONS_PER_SHARD = 128
+"""What a kill loses at most, and what a process takes at a time."""
 
 
 Ask = Callable[[VideoJudge, Sequence, list[Failure]], list[dict]]
 """Judges some items: rows that JSON can hold, and failures."""
 
 
-def run(config: JudgingConfig, command: str, items: Sequence, ask: Ask, output: Output) -> None:
+def run(
+    config: JudgingConfig, command: str, items: Sequence, ask: Ask, output: Output, comparisons_each: int = 1
+) -> None:
     """Judge all items shard by shard and show what came out."""
     state = processes()
     if config.output is None and state.num_processes > 1:
@@ -125,12 +48,15 @@ def run(config: JudgingConfig, command: str, items: Sequence, ask: Ask, output: 
     with tempfile.TemporaryDirectory() if config.output is None else nullcontext(config.output) as name:
         directory = Path(name)
         _adopt(directory, config, command, items)
+        size = max(1, COMPARISONS_PER_SHARD // comparisons_each)
         shards = [
-            (directory / f"{command}_{start // ITEMS_PER_SHARD:05d}.json", items[start : start + ITEMS_PER_SHARD])
-            for start in range(0, len(items), ITEMS_PER_SHARD)
+            (directory / f"{command}_{start // size:05d}.json", items[start : start + size])
+            for start in range(0, len(items), size)
         ]
         missing = [shard for shard in shards[state.process_index :: state.num_processes] if not shard[0].exists()]
         judge = config.load() if missing else None
+        if judge is not None:
+            _note_missing_prompts(judge, command, items)
         done = len(items) - sum(len(part) for _, part in missing)
         steps = ((path, part) for path, part in missing)
         for path, part in track(steps, command, total=len(items), done=done, advance=lambda shard: len(shard[1])):
@@ -146,6 +72,17 @@ def run(config: JudgingConfig, command: str, items: Sequence, ask: Ask, output: 
             if not rows:
                 raise InputError("Nothing could be judged; mend what is listed above.")
             show(command, rows, failed, output, config.report)
+
+
+def _note_missing_prompts(judge: VideoJudge, command: str, items: Sequence) -> None:
+    """Say it where the judge asks for a prompt that was not given."""
+    asked = getattr(judge.prompts, command.partition("_")[0].replace("rank", "compare"))
+    texts = [(item[0] if command.startswith("rank") else item)[-1] for item in items]
+    if asked is not None and "{prompt}" in asked.question and (lacking := sum(not text for text in texts)):
+        console.print(
+            f"{lacking} of {len(texts)} questions have no prompt, and this judge asks how well videos follow theirs; "
+            "give it with --prompt, or in a list.", markup=False, soft_wrap=True,
+        )  # fmt: skip
 
 
 def _adopt(directory: Path, config: JudgingConfig, command: str, items: Sequence) -> None:
@@ -178,43 +115,56 @@ def rank(config: JudgingConfig, names: Sequence[str], output: Output, adaptive: 
         raise InputError("No prompt has two videos; a ranking takes two or more.")
 
     def ask(judge: VideoJudge, part: Sequence[list[Shown]], failures: list[Failure]) -> list[dict]:
-        rows = []
-        for group in part:
-            videos = [video for video, _ in records(group, failures)]
-            rows += _ranked(judge, Prompt.of(group[0][1]), videos, failures, adaptive)
-        return rows
+        prompts = {prompt.id: prompt for prompt in (Prompt.of(group[0][1]) for group in part)}
+        videos = {
+            prompt_id: [video for video, _ in records(group, failures)]
+            for prompt_id, group in zip(prompts, part, strict=True)
+        }
+        if adaptive:
+            return _adaptively_compared(judge, prompts, videos, failures)
+        pairs = (itertools.combinations(group, 2) for group in videos.values())
+        named = zip(prompts.values(), pairs, strict=True)
+        return _compared(
+            judge, [VideoPair(prompt=prompt, first=a, second=b) for prompt, group in named for a, b in group], failures
+        )
 
-    run(config, "rank_adaptive" if adaptive else "rank", list(groups.values()), ask, output)
+    most = max(map(len, groups.values()))
+    each = 3 * most // 2 if adaptive else most * (most - 1) // 2
+    run(config, "rank_adaptive" if adaptive else "rank", list(groups.values()), ask, output, each)
 
 
-def _ranked(
-    judge: VideoJudge, prompt: Prompt, videos: list[Video], failures: list[Failure], adaptive: bool
+def _adaptively_compared(
+    judge: VideoJudge, prompts: Mapping[str, Prompt], videos: Mapping[str, list[Video]], failures: list[Failure]
 ) -> list[dict]:
-    if not adaptive:
-        pairs = [VideoPair(prompt=prompt, first=a, second=b) for i, a in enumerate(videos) for b in videos[i + 1 :]]
-        return _compared(judge, pairs, failures)
-
     class Listing:
         """The judge, which lists what it cannot judge."""
 
-        def compare(self, pairs):
-            return judge.compare(pairs, failures=failures)
+        def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
+            missed: list[Failure] = []
+            yield from judge.compare(pairs, failures=missed)
+            failures.extend(map(_named, missed))
 
-    paths = {video.id: video.path for video in videos}
-    comparisons = adaptive_comparisons(Listing(), {prompt.id: prompt}, {prompt.id: videos})
-    return [_row(c, prompt.text, paths[c.first_id], paths[c.second_id]) for c in comparisons]
+    paths = {video.id: video.path for group in videos.values() for video in group}
+    comparisons = adaptive_comparisons(Listing(), prompts, videos)
+    return [_row(c, prompts[c.prompt_id].text, paths[c.first_id], paths[c.second_id]) for c in comparisons]
 
 
 def _compared(judge: VideoJudge, pairs: list[VideoPair], failures: list[Failure]) -> list[dict]:
     missed: list[Failure] = []
     comparisons = list(judge.compare(pairs, failures=missed))
     failed = {id(failure.given) for failure in missed}
-    failures += [Failure(f"{f.given.first.path} / {f.given.second.path}", f.reason) for f in missed]
+    failures += map(_named, missed)
     answered = [pair for pair in pairs if id(pair) not in failed]
     return [
         _row(comparison, pair.prompt.text, pair.first.path, pair.second.path)
         for comparison, pair in zip(comparisons, answered, strict=True)
     ]
+
+
+def _named(failure: Failure) -> Failure:
+    """The failure of a pair, told by its videos' names."""
+    pair = failure.given
+    return Failure(f"{pair.first.path} / {pair.second.path}", failure.reason)
 
 
 def _row(comparison: Comparison, prompt: str, first: str, second: str) -> dict:

@@ -72,19 +72,23 @@ def read_videos(names: Sequence[str], batch: str | None, prompt: str) -> list[Sh
         path = Path(name)
         if path.suffix in LISTS and path.is_file():
             videos += [(row["video"], row["prompt"] or prompt) for row in read_list(path, ("video", "prompt"))]
-        elif path.is_dir() and (collection := _collection(path)):
-            videos += [(str(file), prompt) for file in collection]
+        elif path.is_dir():
+            if not (collection := _collection(path)) and not _has_images(path):
+                raise InputError(f"Folder {path} holds neither videos nor frames; give one with files like .mp4.")
+            videos += [(str(file), prompt) for file in collection or [path]]
         else:
             videos.append((name, prompt))
     return videos
 
 
 def _collection(folder: Path) -> list[Path]:
+    """The videos in a folder, files and folders of frames."""
     inside = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
-    frames = [
-        file for file in inside if file.is_dir() and any(each.suffix.lower() in IMAGES for each in file.iterdir())
-    ]
-    return [file for file in inside if file in frames or file.suffix.lower() in VIDEOS]
+    return [file for file in inside if file.suffix.lower() in VIDEOS or (file.is_dir() and _has_images(file))]
+
+
+def _has_images(folder: Path) -> bool:
+    return any(file.suffix.lower() in IMAGES for file in folder.iterdir())
 
 
 def records(paths: Sequence[Shown], failures: list[Failure]) -> list[tuple[Video, Prompt]]:

@@ -15,14 +15,13 @@ from reward_model.encoding import Showing, ShowingEncoder, video_tensors
 from reward_model.heads import positions, prefill, shared_heads
 from reward_model.loading import base_directory, load_model, local_directory, weights_id
 from reward_model.parsing import Choice, parse_choice
-from reward_model.presets import PRESETS
-from reward_model.prompts import PROMPT_FILES, JudgePrompt, VideoPrompt
+from reward_model.presets import PRESETS, kept_prompts
+from reward_model.prompts import JudgePrompt, VideoPrompt
 from reward_model.video_judge import Answer, Decoding, Prompts, Question, VideoJudge, wording_id
 from videoduet.errors import InputError
 from videoduet.records import Comparison, OrderVerdict, VideoPair, stable_id
 from videoduet.seeding import seed_for
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 BATCHES_AHEAD = 4
 """So many batches of questions are read at once, that those of like length may be asked together."""
 LIKE_LENGTH = 64
@@ -69,8 +68,6 @@ class Judge(VideoJudge):
         keep: int = 512,
     ):
         super().__init__(Prompts(prompt, score_prompt, describe_prompt), judge_id=judge_id, decoding=decoding)
-        if model.config.model_type not in FAMILIES:
-            raise InputError(f"The judge is a {model.config.model_type}; take one of {', '.join(FAMILIES)}.")
         self.model, self.prompt, self.batch_size, self.keep = model.eval(), prompt, batch_size, keep
         self.processor, self.tokenizer = processor, processor.tokenizer
         self._encoders: dict[tuple, ShowingEncoder] = {}
@@ -106,17 +103,13 @@ class Judge(VideoJudge):
         model = load_model(path, adapter, dtype)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         base = base_directory(path)
-        kept = {kind: Path(base) / name for kind, name in PROMPT_FILES.items()}
-        compare, score, describe = (
-            (VideoPrompt if kind != "compare" else JudgePrompt).read(file) if file.exists() else getattr(chosen, kind)
-            for kind, file in kept.items()
-        )
-        prompt, decoding = prompt or compare, decoding or Decoding()
+        kept = kept_prompts(base, chosen)
+        prompt, decoding = prompt or kept.compare, decoding or Decoding()
         wording = wording_id(prompt) if prompt else ""
         parts = [weights_id(path), weights_id(base), weights_id(adapter) if adapter else "", wording, dtype, decoding]
         return cls(
-            model, AutoProcessor.from_pretrained(base), prompt, judge_id=stable_id(*parts), score_prompt=score,
-            describe_prompt=describe, decoding=decoding, batch_size=batch_size,
+            model, AutoProcessor.from_pretrained(base), prompt, judge_id=stable_id(*parts), score_prompt=kept.score,
+            describe_prompt=kept.describe, decoding=decoding, batch_size=batch_size,
         )  # fmt: skip
 
     def _encoder(self, prompt: JudgePrompt | VideoPrompt) -> ShowingEncoder:

@@ -5,11 +5,13 @@ from pathlib import Path
 import torch
 from huggingface_hub import snapshot_download
 from peft import PeftConfig, PeftModel
-from transformers import AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from videoduet.errors import InputError
 from videoduet.records import stable_id
 from videoduet.store import content_hash
+
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 
 
 def weights_id(directory: str | Path) -> str:
@@ -46,12 +48,17 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
             base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
             model = PeftModel.from_pretrained(load_model(base, dtype=dtype), str(path)).merge_and_unload()
         else:
+            if (family := AutoConfig.from_pretrained(path).model_type) not in FAMILIES:
+                raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
             model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
         model.name_or_path = str(path)
         return model if adapter is None else _adapted(model, adapter)
-    except (OSError, ValueError) as error:
-        raise InputError(f"Judge {path} cannot be loaded ({error}); give a transformers or PEFT directory.") from error
+    except InputError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"Judge {path} cannot be loaded ({reason}); give a transformers or PEFT directory.") from error
 
 
 def _adapted(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:

@@ -8,8 +8,9 @@ The questions ask for what theirs ask for, in our words: the four aspects of a c
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from reward_model.prompts import DEFAULT_PROMPT, DEFAULT_VIDEO_PROMPTS, JudgePrompt, VideoPrompt
+from reward_model.prompts import DEFAULT_PROMPT, DEFAULT_VIDEO_PROMPTS, PROMPT_FILES, JudgePrompt, VideoPrompt
 from videoduet.video import FrameSampling
 
 _SHOWN = {"frames": FrameSampling(fps=2, min_frames=4, max_frames=16), "max_pixels": 128 * 28 * 28}
@@ -78,3 +79,16 @@ PRESETS = {
     ),
 }
 """By name; ``general`` is for any Qwen2.5-VL or Qwen3-VL that follows instructions."""
+
+
+def kept_prompts(directory: str | Path, preset: Preset) -> Preset:
+    """``preset`` with the prompts that are kept beside a judge's weights in place of its own."""
+    files = {kind: Path(directory) / name for kind, name in PROMPT_FILES.items()}
+    return replace(
+        preset,
+        **{
+            kind: (JudgePrompt if kind == "compare" else VideoPrompt).read(file)
+            for kind, file in files.items()
+            if file.exists()
+        },
+    )

@@ -264,6 +264,8 @@ def label_probability(
     ``likeliest[i]`` are log-probabilities of the likeliest tokens at step i, by their text; a space before a label does
     not matter. None where the answer names no video or spells it otherwise.
     """
+    # Some servers list the token that ends the answer.
+    tokens = ["" if token.startswith("<|") and token.endswith("|>") else token for token in tokens]
     names = [label.strip() for label in labels]
     verdict = parse_choice("".join(tokens))
     for step in reversed(range(len(tokens))):

@@ -5,12 +5,13 @@ vLLM is not among our dependencies; install it beside (``pip install vllm``).
 
 import itertools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoProcessor
 
-from reward_model.loading import base_directory, local_directory, weights_id
-from reward_model.presets import PRESETS
+from reward_model.loading import local_directory, weights_id
+from reward_model.presets import PRESETS, kept_prompts
 from reward_model.prompts import JudgePrompt
 from reward_model.video_judge import Answer, Decoding, Prompts, Question, VideoJudge, label_probability, wording_id
 from videoduet.errors import InputError
@@ -18,6 +19,8 @@ from videoduet.records import stable_id
 from videoduet.video import Clip, read_video, sample_clip
 
 QUESTIONS_AT_ONCE = 512
+LIKELIEST = 20
+"""Tokens whose probability is asked for at each step, as many as vLLM gives without being told otherwise."""
 
 
 class VllmJudge(VideoJudge):
@@ -36,12 +39,14 @@ class VllmJudge(VideoJudge):
             from vllm import LLM
         except ImportError as error:
             raise InputError("vLLM is not installed; install it (pip install vllm) or judge without it.") from error
-        chosen, decoding = PRESETS[preset], decoding or Decoding()
-        path = local_directory(path, chosen.subfolder)
+        path = local_directory(path, PRESETS[preset].subfolder)
+        if (Path(path) / "adapter_config.json").exists():
+            raise InputError(f"Judge {path} is an adapter; merge it for vLLM (a run does with --merge).")
+        chosen, decoding = kept_prompts(path, PRESETS[preset]), decoding or Decoding()
         wording = wording_id(chosen.compare) if chosen.compare else ""
         judge_id = stable_id("vllm", weights_id(path), wording, dtype, decoding)
         super().__init__(Prompts(chosen.compare, chosen.score, chosen.describe), judge_id=judge_id, decoding=decoding)
-        self.processor = AutoProcessor.from_pretrained(base_directory(path))
+        self.processor = AutoProcessor.from_pretrained(path)
         self.model = LLM(
             model=path, dtype=dtype, enable_prefix_caching=True, limit_mm_per_prompt={"video": 2}, **(engine or {})
         )
@@ -58,18 +63,18 @@ class VllmJudge(VideoJudge):
                 except InputError as error:
                     answers[index] = Answer(error=str(error))
             prompt = window[0].prompt
+            labels = prompt.labels if isinstance(prompt, JudgePrompt) else None
             sampled = self.decoding.samples > 1 and prompt is not self.prompts.describe
             settings = [
                 SamplingParams(
                     max_tokens=prompt.max_new_tokens,
                     temperature=self.decoding.temperature if sampled else 0.0,
                     seed=window[index].sample if sampled else None,
-                    logprobs=20,
+                    logprobs=LIKELIEST if labels else None,
                 )
                 for index in requests
             ]
             outputs = self.model.generate(list(requests.values()), settings, use_tqdm=False)
-            labels = prompt.labels if isinstance(prompt, JudgePrompt) else None
             answers |= {i: _answer(output.outputs[0], labels) for i, output in zip(requests, outputs, strict=True)}
             yield from (answers[index] for index in range(len(window)))
 

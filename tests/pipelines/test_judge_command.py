@@ -118,7 +118,7 @@ def write_batch(folder, videos, count):
 
 
 def test_a_batch_goes_on_where_it_was_stopped(command, videos, tmp_path, fixed, monkeypatch):
-    monkeypatch.setattr(pipelines.judge, "ITEMS_PER_SHARD", 1)
+    monkeypatch.setattr(pipelines.judge, "COMPARISONS_PER_SHARD", 1)
     fixed("<answer>1</answer>")
     batch = write_batch(tmp_path, videos, 4)
     whole = json.loads(command("compare", "--batch", batch, "--json", "--output", tmp_path / "whole")[1])
@@ -173,6 +173,20 @@ def test_prompts_are_no_html(command, videos, tmp_path, fixed):
     assert "<script>" not in page.read_text() and "&lt;script&gt;" in page.read_text()
 
 
+def test_adaptive_tournaments_list_what_is_broken_and_play_on(command, videos, fixed, monkeypatch):
+    def ask(self, questions: Iterator[Question]) -> Iterator[Answer]:
+        for question in questions:
+            yield Answer(error="b.mp4 is broken") if "b.mp4" in str(question.messages) else Answer("1")
+
+    fixed("1")
+    monkeypatch.setattr(Fixed, "_ask", ask)
+    code, out, err = command("rank", videos, "--json", "--adaptive")
+    found = json.loads(out)
+    assert code == 0 and [row["second"] for row in found["comparisons"]] == [str(videos / "c.mp4")]
+    assert [failure["reason"] for failure in found["failures"]] == ["b.mp4 is broken"] * 2
+    assert f"not judged: {videos / 'a.mp4'} / {videos / 'b.mp4'}" in err and "1 of 1 questions have no prompt" in err
+
+
 def test_lists_rank_each_prompt_apart(command, videos, fixed):
     fixed("1")
     rows = ["a.mp4,one", "b.mp4,one", "b.mp4,two", "c.mp4,two"]
@@ -197,6 +211,16 @@ BAD = {
     ("compare", "{v}/a.mp4", "{v}/b.mp4", "--backend", "server"): (2, "belong together"),
     ("compare", "{v}/a.mp4", "{v}/b.mp4", "--backend", "server", "--server", "here"): (2, "Server here is no URL"),
     ("compare", "{v}/a.mp4", "{v}/b.mp4", "--backend", "vllm"): (1, "vLLM is not installed"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--judge", "shapes_world/models/generator"): (
+        1,
+        "generator cannot be loaded",
+    ),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--judge", "shapes_world/models/generator/text_encoder"): (
+        1,
+        "text_encoder is a clip_text_model; give one of qwen2_5_vl",
+    ),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--adapter", "{v}"): (1, "cannot be loaded"),
+    ("rank", "{v}/nothing"): (1, "nothing holds neither videos nor frames"),
     ("rank", "{v}/a.mp4"): (1, "a ranking takes two or more"),
     ("score",): (2, "No videos are named"),
     ("wrong",): (2, "wrong"),
@@ -206,6 +230,7 @@ BAD = {
 @pytest.mark.parametrize("arguments", BAD, ids=" ".join)
 def test_bad_input_is_told_in_one_sentence(command, videos, arguments):
     code, sentence = BAD[arguments]
+    (videos / "nothing").mkdir(exist_ok=True)
     found, out, err = command(*(argument.format(v=videos) for argument in arguments))
     assert found == code and sentence in err and "Traceback" not in err and out == ""
 
