@@ -1,5 +1,7 @@
 """The judge by itself: what it takes and gives back, presets in the published layout, several samples, failures."""
 
+import itertools
+import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,14 +14,15 @@ from small_judge import PROMPTS, SMALL_PROMPT, pair
 from small_qwen3 import write_qwen3
 from transformers import Qwen3VLForConditionalGeneration
 
-from alignment.ranking import rank
+from alignment.pairs import PairConfig, follows_position, select_pairs
+from alignment.ranking import judge_statistics, rank, rank_prompts
 from reward_model import PRESETS, Decoding, Failure, Judge, VideoJudge
 from reward_model.given import as_pair, as_video
 from reward_model.loading import load_model
 from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt, VideoPrompt
 from reward_model.video_judge import Answer, Prompts, Question
 from videoduet.errors import InputError
-from videoduet.records import Dimension, Prompt
+from videoduet.records import Dimension, Prompt, Video, VideoPair
 from videoduet.video import FrameSampling, read_video
 
 TWO_A_SECOND = FrameSampling(fps=2, min_frames=4, max_frames=16)
@@ -164,6 +167,23 @@ def test_the_majority_of_samples(small, forward, backward, status, verdict):
     assert (comparison.status, comparison.forward.verdict) == (status, verdict)
     assert all(text in comparison.forward.text for text in forward)
     assert [question.sample for question in judge.asked] == [0, 1, 2] * 2
+
+
+@pytest.mark.parametrize("kind", ["always first", "always second", "coin"])
+def test_judges_that_do_not_look_are_told_by_their_statistics(kind):
+    rng, videos = random.Random(0), [Video(id=f"v{index}", path=f"v{index}") for index in range(16)]
+    answer = {"always first": lambda: "1", "always second": lambda: "2", "coin": lambda: rng.choice("12")}[kind]
+    pairs = [VideoPair(prompt=Prompt.of("x"), first=a, second=b) for a, b in itertools.combinations(videos, 2)]
+    comparisons = list(Scripted([f"<answer>{answer()}</answer>" for _ in range(2 * len(pairs))]).compare(pairs))
+    statistics = judge_statistics(comparisons)
+    if kind == "coin":
+        assert 0.35 < statistics["agreement"] < 0.65 and statistics["transitivity"] < 0.95
+        assert not follows_position(statistics)
+        return
+    assert statistics["agreement"] == 0 and follows_position(statistics)
+    ranked = rank_prompts(comparisons)
+    assert set(ranked[Prompt.of("x").id].wins) == {7.5}
+    assert select_pairs(ranked, comparisons, {video.id: 0 for video in videos}, PairConfig()) == []
 
 
 def test_descriptions_lose_thought_and_tags(small):

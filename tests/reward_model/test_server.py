@@ -8,11 +8,13 @@ import threading
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import reward_model.server
 from reward_model.server import ServerJudge, ServerSettings
 from reward_model.video_judge import Decoding, label_probability
 from videoduet.errors import InputError
@@ -166,6 +168,18 @@ def test_what_is_not_answered_is_listed_and_nothing_is_lost_or_doubled(pairs):
         list(judge_at(server).compare(pairs[:1]))
 
 
+def test_pauses_grow(pairs, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(reward_model.server, "time", SimpleNamespace(sleep=pauses.append))
+    with serving(["not json"] * 4) as server:
+        assert len(list(judge_at(server, concurrency=1, backoff=2.0).compare(pairs[:1]))) == 1
+    assert all(2**n <= pause <= 3 * 2**n for n, pause in enumerate(pauses)) and len(pauses) == 4
+    pauses.clear()
+    with serving(["429"] * 2) as server:
+        list(judge_at(server, concurrency=1, backoff=2.0).compare(pairs[:1]))
+    assert pauses == [0, 0], "the server says how long"
+
+
 def test_a_server_that_is_not_there(pairs):
     with serving() as server:
         judge = judge_at(server, retries=1)
@@ -184,6 +198,13 @@ def test_answers_are_kept_by_content(pairs, tmp_path):
         assert again[1:] == first and len(again) == 10
         list(judge_at(server, cache=tmp_path).compare([(a, b, "another prompt") for a, b, _ in pairs]))
         assert len(server.bodies) == 41
+
+
+def test_the_same_question_asked_at_once_is_kept_once(pairs, tmp_path):
+    with serving() as server:
+        comparisons = list(judge_at(server, cache=tmp_path, concurrency=8).compare(pairs[:1] * 20))
+    assert len(comparisons) == 20 and len(set(comparisons)) == 1
+    assert len(list(tmp_path.rglob("*.json"))) == len(list(tmp_path.rglob("*.*"))) == 2
 
 
 def test_an_unreadable_video_costs_its_own_pairs(pairs, not_a_video):
@@ -219,5 +240,8 @@ def test_label_probability_is_read_at_the_answer():
     tokens = ["<think>", "1", "</think>", "<answer>", "Video", " B", "</answer>"]
     tops = [{}, {"1": 0.0}, {}, {}, {}, {" B": np.log(0.3), " A": np.log(0.1), "B": np.log(0.3)}, {}]
     assert label_probability(tokens, tops, ("A", "B")) == pytest.approx(1 / 7)
+    assert label_probability(["1", "<|im_end|>"], [{"1": np.log(0.6), "2": np.log(0.2)}, {}], ("1", "2")) == (
+        pytest.approx(0.75)
+    )
     assert label_probability(["I", " refuse"], [{}, {}], ("1", "2")) is None
     assert label_probability(["<answer>", "1"], [{}, {}], ("1", "2")) is None
