@@ -16,6 +16,7 @@ from accelerate import PartialState
 from alignment.config import AlignConfig
 from alignment.diagnosis import diagnose
 from alignment.draws import PairLoader, TensorRows, pair_id, split_held_out, store_prompt_embeds, usable_pairs
+from alignment.folded_lora import fold_lora
 from alignment.metrics import bucket_means
 from alignment.policy import make_policy, save_policy
 from alignment.steps import AlignRun
@@ -78,6 +79,8 @@ def align(
     if config.gradient_checkpointing:
         generator.enable_gradient_checkpointing()
     generator.denoiser = make_policy(generator, config, seed, adapter, base, revision)
+    if config.mixed_precision == "no":
+        fold_lora(generator.denoiser)
     loaders = [
         PairLoader(generator, part, samples, embeds, rows, run_dir=run_dir, seed=seed, device=state.device,
                    guidance=config.guidance)

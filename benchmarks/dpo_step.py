@@ -60,15 +60,18 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """Pairs of data, pairs a step, LoRA rank, whether activations are computed again."""
+    """Pairs of data, pairs a step, of those in one forward pass of ours, LoRA rank, whether activations are computed
+    again.
+    """
 
     pairs: int
     batch: int
+    micro_batch: int
     rank: int
     checkpointing: bool
 
 
-SCALES = {"small": Scale(32, 8, 32, False), "wide": Scale(32, 8, 32, False), "real": Scale(4, 1, 64, True)}
+SCALES = {"small": Scale(32, 8, 4, 32, False), "wide": Scale(32, 8, 4, 32, False), "real": Scale(4, 1, 1, 64, True)}
 """The shapes world's own shape; the same with a UNet four times as wide; T2V-Turbo's size (1.4B UNet, 16x320x512)."""
 
 
@@ -81,6 +84,8 @@ def make_generator(size: Size, device: str) -> T2VTurbo:
     if size == "wide":
         shape = dict(generator.denoiser.config)
         shape["block_out_channels"] = [4 * width for width in shape["block_out_channels"]]
+        # The width of a head, whatever its name says.
+        shape["attention_head_dim"] *= 4
         generator.denoiser = random_weights(UNet3DConditionModel.from_config(shape).to(device))
     return generator
 
@@ -103,7 +108,7 @@ def align_config(size: Size, epochs: int, noise_epochs: int | None) -> AlignConf
     scale = SCALES[size]
     return AlignConfig(
         beta=500.0, learning_rate=1e-4, warmup_steps=0, draws_per_pair=1, epochs=epochs, noise_epochs=noise_epochs,
-        batch_size=scale.batch, micro_batch=scale.batch, lora_rank=scale.rank, lora_alpha=scale.rank,
+        batch_size=scale.batch, micro_batch=scale.micro_batch, lora_rank=scale.rank, lora_alpha=scale.rank,
         gradient_checkpointing=scale.checkpointing, checkpoint_steps=10**6, tracker="none",
     )  # fmt: skip
 

@@ -32,7 +32,7 @@ def _convert(output: Path, write: Callable[[], None]) -> None:
 
 
 def videocrafter2(
-    checkpoint: Path, output: Path, tokenizer: str, fps: float = 28, dtype: Precision = "float32"
+    checkpoint: Path, output: Path, tokenizer: str, fps: float = 28.0, dtype: Precision = "float32"
 ) -> None:
     """VideoCrafter2's model.ckpt.
 
@@ -53,7 +53,7 @@ def t2v_turbo(
     tokenizer: str,
     lora: Path | None = None,
     unet: Path | None = None,
-    fps: float = 16,
+    fps: float = 16.0,
     keep_fps: bool = False,
     dtype: Precision = "float32",
     time_cond_proj: Literal["zeros"] | None = None,
@@ -87,7 +87,7 @@ def t2v_turbo_v2(
     unet: Path,
     output: Path,
     tokenizer: str,
-    fps: float = 8,
+    fps: float = 8.0,
     keep_fps: bool = False,
     dtype: Precision = "float32",
     motion: Literal["unused"] | None = None,

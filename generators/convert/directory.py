@@ -39,7 +39,7 @@ class Source:
 
     checkpoint: Path
     lora: Sequence[Tensor] | None = None
-    fps: float | None = 16
+    fps: float | None = 16.0
     time_cond_proj: str | None = None
     motion_unused: bool = False
     guided: bool = True
@@ -166,7 +166,7 @@ def model_index(pipeline: type, scheduler: str, *, keep_fps: bool = False, **con
 
 def write_turbo_directory(
     checkpoint: Path, output: Path, tokenizer: str, *, unet: Path | None = None, lora: Path | None = None,
-    fps: float = 16, keep_fps: bool = False, original_steps: int = 50, dtype: torch.dtype = torch.float32,
+    fps: float = 16.0, keep_fps: bool = False, original_steps: int = 50, dtype: torch.dtype = torch.float32,
     time_cond_proj: Literal["zeros"] | None = None, motion_unused: bool = False,
 ) -> None:  # fmt: skip
     """T2V-Turbo on VideoCrafter2 (v1 and v2) as the directory of a :class:`generators.T2VTurboPipeline`.
@@ -185,7 +185,7 @@ def write_turbo_directory(
 
 
 def write_videocrafter2_directory(
-    checkpoint: Path, output: Path, tokenizer: str, *, fps: float = 28, dtype: torch.dtype = torch.float32
+    checkpoint: Path, output: Path, tokenizer: str, *, fps: float = 28.0, dtype: torch.dtype = torch.float32
 ) -> None:
     """VideoCrafter2 as the directory of a :class:`generators.VideoCrafter2Pipeline`, with its own DDIM schedule."""
     scheduler = DDIMScheduler(

@@ -1,0 +1,121 @@
+"""A LoRA layer as one product with W + s·B·A in place of three, for float32: fewer operations, less to keep.
+
+PEFT computes W·x + s·B(A·x), which for a denoiser as narrow as its LoRA's rank doubles the work, and keeps A·x for the
+gradients. Here nothing but x is kept, W + s·B·A is made again when gradients need it, and the factors' gradients come
+the cheaper way. In half precision the sum would round a small s·B·A away, so there PEFT's way stays.
+"""
+
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_input, conv2d_weight, conv3d_input, conv3d_weight
+
+_CONVOLUTIONS = {
+    nn.Conv2d: (F.conv2d, conv2d_input, conv2d_weight),
+    nn.Conv3d: (F.conv3d, conv3d_input, conv3d_weight),
+}
+
+
+class _Linear:
+    """y = x·Wᵀ and its gradients; x (..., in), W (out, in)."""
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return F.linear(x, weight, bias)
+
+    def input_gradient(self, shape: torch.Size, weight: Tensor, dy: Tensor) -> Tensor:
+        return dy @ weight
+
+    def weight_gradient(self, x: Tensor, shape: torch.Size, dy: Tensor) -> Tensor:
+        return dy.flatten(0, -2).t() @ x.flatten(0, -2)
+
+    def pointwise(self, dy: Tensor, weight: Tensor) -> Tensor:
+        return dy @ weight
+
+    def outer(self, dy: Tensor, z: Tensor) -> Tensor:
+        return dy.flatten(0, -2).t() @ z.flatten(0, -2)
+
+
+class _Convolution:
+    """y = x * W and its gradients; x (N, in, ...), W (out, in, ...), with the strides and padding of ``layer``."""
+
+    def __init__(self, layer: nn.Module):
+        self._forward, self._input, self._weight = _CONVOLUTIONS[type(layer)]
+        self.geometry = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+
+    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return self._forward(x, weight, bias, **self.geometry)
+
+    def input_gradient(self, shape: torch.Size, weight: Tensor, dy: Tensor) -> Tensor:
+        return self._input(shape, weight, dy, **self.geometry)
+
+    def weight_gradient(self, x: Tensor, shape: torch.Size, dy: Tensor) -> Tensor:
+        return self._weight(x, shape, dy, **self.geometry)
+
+    def pointwise(self, dy: Tensor, weight: Tensor) -> Tensor:
+        return torch.einsum("no...,or->nr...", dy, weight)
+
+    def outer(self, dy: Tensor, z: Tensor) -> Tensor:
+        return torch.einsum("no...,nr...->or", dy, z)
+
+
+class _FoldedLora(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scaling: float, op):
+        ctx.save_for_backward(x, weight, a, b)
+        ctx.scaling, ctx.op = scaling, op
+        return op.forward(x, _folded(weight, a, b, scaling), bias)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor):
+        x, weight, a, b = ctx.saved_tensors
+        op, flat_a, flat_b = ctx.op, a.flatten(1), b.flatten(1)
+        dx = da = db = None
+        if ctx.needs_input_grad[0]:
+            dx = op.input_gradient(x.shape, _folded(weight, a, b, ctx.scaling), dy)
+        rank, taps = flat_a.shape
+        if len(weight) * taps < 2 * rank * (len(weight) + taps):
+            dw = op.weight_gradient(x, weight.shape, dy).flatten(1)
+            da, db = flat_b.t() @ dw, dw @ flat_a.t()
+        else:
+            da = op.weight_gradient(x, a.shape, op.pointwise(dy, flat_b))
+            db = op.outer(dy, op.forward(x, a))
+        return dx, None, None, (ctx.scaling * da).view_as(a), (ctx.scaling * db).view_as(b), None, None
+
+
+def _folded(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
+    return torch.addmm(weight.flatten(1), b.flatten(1), a.flatten(1), alpha=scaling).view_as(weight)
+
+
+def fold_lora(model: nn.Module) -> None:
+    """Let the LoRA layers of a PEFT ``model`` compute as above: plain LoRA without dropout, on linear layers and 2D or
+    3D convolutions in float32 (others stay as they are). Saving, switching and disabling adapters stay PEFT's. Values
+    are PEFT's up to rounding, about 1e-6 of an output.
+    """
+    for layer in model.modules():
+        if isinstance(layer, LoraLayer) and _foldable(layer):
+            layer.forward = MethodType(_forward, layer)
+
+
+def _foldable(layer: LoraLayer) -> bool:
+    base = layer.get_base_layer()
+    return (
+        type(base) in (nn.Linear, *_CONVOLUTIONS)
+        and getattr(base, "groups", 1) == 1
+        and base.weight.dtype.itemsize >= torch.float32.itemsize
+        and not any(layer.use_dora.values())
+        and not any(layer.lora_bias.values())
+    )
+
+
+def _forward(layer: LoraLayer, x: Tensor) -> Tensor:
+    base = layer.get_base_layer()
+    if layer.disable_adapters:
+        return base(x)
+    (name,) = layer.active_adapters
+    op = _Linear() if isinstance(base, nn.Linear) else _Convolution(base)
+    a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
+    return _FoldedLora.apply(x, base.weight, base.bias, a, b, layer.scaling[name], op)
