@@ -20,7 +20,7 @@ from jsonargparse import ArgumentParser
 
 from alignment.tournament import adaptive_comparisons
 from pipelines.judge_config import JudgingConfig
-from pipelines.judge_input import Shown, pair_records, read_pairs, read_videos, records
+from pipelines.judge_input import Shown, distinct, pair_records, read_pairs, read_videos, records
 from pipelines.judge_output import Output, list_failures, show
 from pipelines.phase import guarded
 from pipelines.run import processes
@@ -112,12 +112,14 @@ def rank(config: JudgingConfig, names: Sequence[str], output: Output, adaptive: 
     for shown in read_videos(names, config.batch, config.prompt):
         groups.setdefault(shown[1], []).append(shown)
     if all(len(group) < 2 for group in groups.values()):
+        if missing := [name for name in names if not Path(name).exists()]:
+            raise InputError(f"{missing[0]} does not exist; check the path.")
         raise InputError("No prompt has two videos; a ranking takes two or more.")
 
     def ask(judge: VideoJudge, part: Sequence[list[Shown]], failures: list[Failure]) -> list[dict]:
         prompts = {prompt.id: prompt for prompt in (Prompt.of(group[0][1]) for group in part)}
         videos = {
-            prompt_id: [video for video, _ in records(group, failures)]
+            prompt_id: distinct([video for video, _ in records(group, failures)], failures)
             for prompt_id, group in zip(prompts, part, strict=True)
         }
         if adaptive:

@@ -102,6 +102,15 @@ def records(paths: Sequence[Shown], failures: list[Failure]) -> list[tuple[Video
     return found
 
 
+def distinct(videos: Sequence[Video], failures: list[Failure]) -> list[Video]:
+    """``videos`` without those whose bytes are another's, which go into ``failures``."""
+    first: dict[str, Video] = {}
+    for video in videos:
+        if (same := first.setdefault(video.id, video)) is not video:
+            failures.append(Failure(video.path, f"It is the same video as {same.path} and is ranked as that."))
+    return list(first.values())
+
+
 def pair_records(paths: Sequence[tuple[str, str, str]], failures: list[Failure]) -> list[VideoPair]:
     """The records of pairs; a pair one of whose videos is none goes into ``failures``."""
     found = []

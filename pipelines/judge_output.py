@@ -65,9 +65,13 @@ def show(command: str, rows: list[dict], failed: list[dict], output: Output, rep
 
 
 def list_failures(failed: Sequence[Mapping[str, str]]) -> None:
-    """Say on standard error what was not judged, and why."""
+    """Say on standard error what was not judged, and why; what has one reason in one line."""
+    by_reason: dict[str, list[str]] = {}
     for failure in failed:
-        console.print(f"not judged: {failure['given']}: {failure['reason']}", markup=False, soft_wrap=True)
+        by_reason.setdefault(failure["reason"], []).append(failure["given"])
+    for reason, given in by_reason.items():
+        more = f" and {len(given) - 1} more" if len(given) > 1 else ""
+        console.print(f"not judged: {given[0]}{more}: {reason}", markup=False, soft_wrap=True)
 
 
 def as_comparison(row: Mapping) -> Comparison:
@@ -166,8 +170,9 @@ def _print_reasoning(out: Console, rows: Sequence[Mapping]) -> None:
 
 def summary(statistics: Mapping) -> str:
     """One line about how the judge behaved."""
+    several = "" if statistics["comparisons"] == 1 else "s"
     return (
-        f"{statistics['comparisons']} comparisons: {statistics['decided']} decided, {statistics['tie']} ties, "
+        f"{statistics['comparisons']} comparison{several}: {statistics['decided']} decided, {statistics['tie']} ties, "
         f"{statistics['disagreement']} where the two orders disagree, {statistics['unparsable']} unreadable. "
         f"Agreement of the orders {_figure(statistics['agreement'])}, wins of the video shown first "
         f"{_figure(statistics['first_position_rate'])}, transitivity {_figure(statistics['transitivity'])}."

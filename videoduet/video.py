@@ -82,12 +82,20 @@ def read_video(path: str | Path, sampling: Sampling = None, *, first: int | None
                 announced = times
                 frames, times, rate = _decode(path, keep=_choose(*_timeline(times, rate), sampling)[0])
     except (av.error.FFmpegError, IndexError, ValueError) as error:
-        raise InputError(f"Video {path} cannot be read ({error}); remove it or encode it again.") from error
+        raise _unreadable(path, error) from error
     if not times:
         raise InputError(f"Video {path} holds no frames; remove it or encode it again.")
     seconds, fps = _timeline(times, rate)
     chosen, seconds = _choose(seconds, fps, sampling)
     return Clip(np.stack([frames[index] for index in chosen]), seconds, fps)
+
+
+def _unreadable(path: str | Path, error: Exception) -> InputError:
+    reason = error.strerror if isinstance(error, av.error.FFmpegError) else error
+    return InputError(
+        f"Video {path} cannot be read ({'it has no picture' if isinstance(error, IndexError) else reason}); "
+        "remove it or encode it again."
+    )
 
 
 def sample_clip(clip: Clip, sampling: Sampling) -> Clip:
@@ -209,7 +217,7 @@ def count_frames(path: str | Path) -> int:
             stream.thread_count = 1
             number = sum(1 for _ in container.decode(stream))
     except (av.error.FFmpegError, IndexError, ValueError) as error:
-        raise InputError(f"Video {path} cannot be read ({error}); remove it or encode it again.") from error
+        raise _unreadable(path, error) from error
     if not number:
         raise InputError(f"Video {path} holds no frames; remove it or encode it again.")
     return number

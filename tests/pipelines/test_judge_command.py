@@ -66,7 +66,7 @@ def test_compare_explains_itself(command, videos, tmp_path):
     page = tmp_path / "page.html"
     code, out, err = command("compare", videos / "a.mp4", videos / "b.mp4", "--prompt", PROMPT, "--report", page)
     assert code == 0
-    assert "a.mp4" in out and "decided" in out and "<think>" in out and "1 comparisons: 1 decided" in out
+    assert "a.mp4" in out and "decided" in out and "<think>" in out and "1 comparison: 1 decided" in out
     assert "The tiny judge knows nothing but shapes world" in err
     text = page.read_text()
     assert text.count("data:image/webp;base64,") == 2 and "Better: a.mp4" in text and PROMPT in text
@@ -173,6 +173,17 @@ def test_prompts_are_no_html(command, videos, tmp_path, fixed):
     assert "<script>" not in page.read_text() and "&lt;script&gt;" in page.read_text()
 
 
+def test_copies_of_a_video_are_ranked_as_one(command, videos, tmp_path, fixed):
+    fixed("1")
+    for name, source in (("a", "a"), ("copy", "a"), ("c", "c")):
+        (tmp_path / f"{name}.mp4").write_bytes((videos / f"{source}.mp4").read_bytes())
+    code, out, err = command("rank", tmp_path, "--json")
+    found = json.loads(out)
+    assert code == 0 and len(found["comparisons"]) == 1
+    assert {row["video"] for row in found["rankings"]} == {str(tmp_path / "a.mp4"), str(tmp_path / "c.mp4")}
+    assert f"copy.mp4: It is the same video as {tmp_path / 'a.mp4'}" in err
+
+
 def test_adaptive_tournaments_list_what_is_broken_and_play_on(command, videos, fixed, monkeypatch):
     def ask(self, questions: Iterator[Question]) -> Iterator[Answer]:
         for question in questions:
@@ -184,7 +195,10 @@ def test_adaptive_tournaments_list_what_is_broken_and_play_on(command, videos, f
     found = json.loads(out)
     assert code == 0 and [row["second"] for row in found["comparisons"]] == [str(videos / "c.mp4")]
     assert [failure["reason"] for failure in found["failures"]] == ["b.mp4 is broken"] * 2
-    assert f"not judged: {videos / 'a.mp4'} / {videos / 'b.mp4'}" in err and "1 of 1 questions have no prompt" in err
+    assert (
+        f"not judged: {videos / 'a.mp4'} / {videos / 'b.mp4'} and 1 more: b.mp4 is broken" in err
+        and "1 of 1 questions have no prompt" in err
+    )
 
 
 def test_lists_rank_each_prompt_apart(command, videos, fixed):
@@ -220,6 +234,7 @@ BAD = {
         "text_encoder is a clip_text_model; give one of qwen2_5_vl",
     ),
     ("compare", "{v}/a.mp4", "{v}/b.mp4", "--adapter", "{v}"): (1, "cannot be loaded"),
+    ("rank", "{v}/typo"): (1, "typo does not exist"),
     ("rank", "{v}/nothing"): (1, "nothing holds neither videos nor frames"),
     ("rank", "{v}/a.mp4"): (1, "a ranking takes two or more"),
     ("score",): (2, "No videos are named"),
