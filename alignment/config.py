@@ -66,7 +66,8 @@ class AlignConfig:
         held_out: Share of the prompts in [0, 1) whose pairs are kept from training and measured on (on at most 256
             draws of them at a time).
         held_out_steps: Optimizer steps between such measurements, >= 1; the first is before training.
-        gradient_checkpointing: Compute activations again instead of keeping them: far less memory, a third more time.
+        gradient_checkpointing: Compute activations again instead of keeping them: far less memory, a third more time;
+            'feed_forward' does so for the feed-forward layers alone: less memory for hardly more time.
         checkpoint_steps: Optimizer steps between checkpoints, >= 1.
         tracker: Where live curves go: 'tensorboard' (to the run's folder events), 'wandb', 'trackio', or 'none'.
         max_skipped_steps: Steps with a non-finite loss or gradient that are skipped before training stops.
@@ -104,7 +105,7 @@ class AlignConfig:
     held_out: float = _identity(0.0)
     held_out_steps: int = _execution(50)
     micro_batch: int = _execution(1)
-    gradient_checkpointing: bool = _execution(False)
+    gradient_checkpointing: bool | Literal["feed_forward"] = _execution(False)
     checkpoint_steps: int = _execution(50)
     tracker: Literal["tensorboard", "wandb", "trackio", "none"] = _execution("tensorboard")
     max_skipped_steps: int = _execution(10)

@@ -22,6 +22,7 @@ from alignment.policy import make_policy, save_policy
 from alignment.steps import AlignRun
 from alignment.tracking import Tracker
 from generators.base import Generator
+from generators.checkpointing import checkpoint_feed_forwards
 from videoduet.errors import InputError
 from videoduet.records import PreferencePair, Prompt, Sample, stable_id
 from videoduet.store import content_hash, read_json, write_json
@@ -76,7 +77,9 @@ def align(
     # Without cpu=True, accelerate would not join CPU processes into a group.
     state = PartialState(cpu=not torch.accelerator.is_available())
     embeds = _encode_and_forget(generator, usable, prompts, output_dir, state)
-    if config.gradient_checkpointing:
+    if config.gradient_checkpointing == "feed_forward":
+        checkpoint_feed_forwards(generator.denoiser)
+    elif config.gradient_checkpointing:
         generator.enable_gradient_checkpointing()
     generator.denoiser = make_policy(generator, config, seed, adapter, base, revision)
     if config.mixed_precision == "no":

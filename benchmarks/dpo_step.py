@@ -3,9 +3,9 @@
 Public scripts encode both videos and the prompt in every step. The *public recipe* also holds a frozen second copy of
 the denoiser as the reference and runs chosen and rejected through each by itself; the *leaner public recipe* runs them
 together and switches the LoRA off for the reference, as diffusers' script does. Ours encodes once, keeps the reference
-as two numbers for each draw, and runs both sides together. All have the same model, LoRA, batch, precision, data, noise
-and timesteps, and their losses are compared. The public recipes' videos are decoded beforehand, as their loaders do it
-beside the training.
+as two numbers for each draw, runs both sides together and each LoRA layer in one product, and saves memory as its scale
+says. All have the same model, LoRA, batch, precision, data, noise and timesteps, and their losses are compared. The
+public recipes' videos are decoded beforehand, as their loaders do it beside the training.
 
 *First visit* is ours with nothing cached: videos and prompts are encoded, the reference's errors worked out, then the
 steps. *Later visits* are the steps of an epoch whose draws come again (``noise_epochs``); with *fresh draws* every
@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,18 +60,23 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """Pairs of data, pairs a step, of those in one forward pass of ours, LoRA rank, whether activations are computed
-    again.
+    """Pairs of data, pairs a step, LoRA rank, whether all ways compute activations again; and how ours saves memory:
+    pairs in one forward pass, layers computed again.
     """
 
     pairs: int
     batch: int
-    micro_batch: int
     rank: int
     checkpointing: bool
+    micro_batch: int
+    ours_checkpointing: bool | Literal["feed_forward"]
 
 
-SCALES = {"small": Scale(32, 8, 4, 32, False), "wide": Scale(32, 8, 4, 32, False), "real": Scale(4, 1, 1, 64, True)}
+SCALES = {
+    "small": Scale(32, 8, 32, False, 8, "feed_forward"),
+    "wide": Scale(32, 8, 32, False, 2, False),
+    "real": Scale(4, 1, 64, True, 1, True),
+}
 """The shapes world's own shape; the same with a UNet four times as wide; T2V-Turbo's size (1.4B UNet, 16x320x512)."""
 
 
@@ -252,6 +257,7 @@ def run_way(way: str, size: Size, epochs: int, root: Path) -> None:
     if way in WAYS[:2]:
         measured = PublicRecipe(generator, stored, config, root, joint=way == WAYS[1]).run()
     else:
+        config = replace(config, gradient_checkpointing=SCALES[size].ours_checkpointing)
         measured = ours(generator, stored, config, root, later="later" in way)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - idle
     if device == "cuda":

@@ -34,7 +34,7 @@ class FpsTimestepEmbedding(TimestepEmbedding):
 
 def takes_fps(unet: nn.Module) -> bool:
     """Whether ``unet``, or what it wraps, is told the frame rate."""
-    return any(isinstance(module, FpsTimestepEmbedding) for module in unet.modules())
+    return isinstance(unet.time_embedding, FpsTimestepEmbedding)
 
 
 class FpsUNet3DConditionModel(UNet3DConditionModel):

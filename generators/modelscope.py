@@ -45,5 +45,5 @@ class ModelScope(UNetGenerator):
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
-        unet = self.denoiser
-        return unet(noisy.to(unet.dtype), timesteps, prompt_embeds.to(unet.dtype)).sample.float()
+        unet, dtype = self.denoiser, self.denoiser.dtype
+        return unet(noisy.to(dtype), timesteps, prompt_embeds.to(dtype)).sample.float()

@@ -101,19 +101,19 @@ class T2VTurboPipeline(CLIPVideoPipeline):
         original_steps = original_steps or self.scheduler.config.original_inference_steps
         if prompt_embeds is None:
             prompt_embeds = self.encode_prompt([prompt] if isinstance(prompt, str) else prompt)
-        batch, device = len(prompt_embeds), self._execution_device
+        batch, device, dtype = len(prompt_embeds), self._execution_device, self.unet.dtype
         if latents is None:
             latents = self.initial_latents(batch, num_frames, height, width, generator)
         self.scheduler.set_timesteps(timesteps=turbo_timesteps(original_steps, num_inference_steps).tolist())
         embedding = guidance_embedding(torch.full((batch,), guidance_scale), self.unet.config.time_cond_proj_dim)
-        embedding = embedding.to(device, self.unet.dtype)
+        embedding = embedding.to(device, dtype)
         told = self.told_fps(fps)
         denoised = latents
         for index, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             noise_prediction = self.unet(
-                latents.to(self.unet.dtype),
+                latents.to(dtype),
                 timestep,
-                prompt_embeds.to(device, self.unet.dtype),
+                prompt_embeds.to(device, dtype),
                 timestep_cond=embedding,
                 **told,
             ).sample
@@ -182,10 +182,9 @@ class T2VTurbo(UNetGenerator):
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
-        unet = self.denoiser
+        # Asking a model for its dtype walks through all of it.
+        unet, dtype = self.denoiser, self.denoiser.dtype
         w = torch.tensor([setting.guidance_scale for setting in settings])
-        embedding = guidance_embedding(w, unet.config.time_cond_proj_dim).to(noisy.device, unet.dtype)
+        embedding = guidance_embedding(w, unet.config.time_cond_proj_dim).to(noisy.device, dtype)
         told = {"fps": torch.tensor([setting.fps for setting in settings])} if takes_fps(unet) else {}
-        return unet(
-            noisy.to(unet.dtype), timesteps, prompt_embeds.to(unet.dtype), timestep_cond=embedding, **told
-        ).sample.float()
+        return unet(noisy.to(dtype), timesteps, prompt_embeds.to(dtype), timestep_cond=embedding, **told).sample.float()

@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,10 +15,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from generators.checkpointing import checkpoint_unet
 from generators.diffusers_generator import DiffusersGenerator, from_uint8, to_uint8
 
 FRAMES_AT_ONCE = 8
@@ -134,25 +133,6 @@ def decode_frames(vae: AutoencoderKL, latents: Tensor, device: torch.device) -> 
         scaled = latent.transpose(0, 1).to(device, vae.dtype) / vae.config.scaling_factor
         videos.append(torch.cat([to_uint8(vae.decode(part).sample) for part in scaled.split(FRAMES_AT_ONCE)]))
     return torch.stack(videos)
-
-
-def checkpoint_unet(unet: nn.Module) -> None:
-    """Let a ``UNet3DConditionModel`` forget what is inside its layers and compute it again for gradients.
-
-    Stock diffusers has this for no 3D UNet. Each spatial and temporal convolution and transformer is one unit; without
-    gradients nothing changes.
-    """
-    unet.transformer_in.forward = partial(_checkpointed, unet.transformer_in.forward)
-    for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
-        for name in ("resnets", "temp_convs", "attentions", "temp_attentions"):
-            for layer in getattr(block, name, ()):
-                layer.forward = partial(_checkpointed, layer.forward)
-
-
-def _checkpointed(forward, *arguments, **named):
-    if not torch.is_grad_enabled():
-        return forward(*arguments, **named)
-    return checkpoint(forward, *arguments, use_reentrant=False, **named)
 
 
 class UNetGenerator(DiffusersGenerator):

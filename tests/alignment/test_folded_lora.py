@@ -107,7 +107,7 @@ def test_what_the_sum_would_spoil_stays_as_it_is(case):
 
 
 def test_a_whole_denoiser_with_checkpointing(modelscope_directory):
-    from generators.unet_generator import checkpoint_unet
+    from generators.checkpointing import checkpoint_unet
 
     unet = UNet3DConditionModel.from_pretrained(modelscope_directory / "unet")
     targets = r".*(to_q|to_v|resnets\.\d+\.conv[12]|conv1\.2|conv_in|conv_shortcut)"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.attention import FeedForward
 from peft import PeftModel
 from safetensors.torch import load_file
 from small_generator import SmallGenerator, preference_data
@@ -166,15 +167,21 @@ def test_anothers_checkpoint_is_refused(data):
         train(data, SmallGenerator(), "out", config, seed=8)
 
 
-def test_checkpointing_changes_no_gradient(data, tmp_path):
-    adapters = []
-    for on in (False, True):
+def test_checkpointing_changes_no_gradient(data, monkeypatch):
+    adapters, calls = [], []
+    forward = FeedForward.forward
+    monkeypatch.setattr(FeedForward, "forward", lambda *given: calls.append(1) or forward(*given))
+    counts = []
+    for on in (False, True, "feed_forward"):
         config = replace(CONFIG, gradient_checkpointing=on, max_steps=3)
         train(data, SmallGenerator(), f"checkpointing_{on}", config)
         adapters.append(load_file(data.run_dir / f"checkpointing_{on}" / "adapter" / "adapter_model.safetensors"))
-    plain, checkpointed = adapters
-    for name, value in plain.items():
-        torch.testing.assert_close(checkpointed[name], value, rtol=0, atol=1e-5)
+        counts.append(len(calls))
+        calls.clear()
+    assert counts[1] == counts[2] > counts[0], "the feed-forward layers were not computed again"
+    for checkpointed in adapters[1:]:
+        for name, value in adapters[0].items():
+            torch.testing.assert_close(checkpointed[name], value, rtol=0, atol=1e-5)
 
 
 def test_micro_batches_give_the_gradient_of_the_whole(data):
