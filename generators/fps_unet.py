@@ -34,7 +34,7 @@ class FpsTimestepEmbedding(TimestepEmbedding):
 
 def takes_fps(unet: nn.Module) -> bool:
     """Whether ``unet``, or what it wraps, is told the frame rate."""
-    return isinstance(unet.time_embedding, FpsTimestepEmbedding)
+    return any(isinstance(module, FpsTimestepEmbedding) for module in unet.modules())
 
 
 class FpsUNet3DConditionModel(UNet3DConditionModel):
