@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import threading
 import types
 import typing
 from collections.abc import Iterable, Iterator
@@ -41,7 +42,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    writer = f"{os.getpid()}_{threading.get_ident()}"
+    temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
     try:
         yield temporary
         if temporary.is_dir():

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from videoduet import records, store
 from videoduet.records import (
     Comparison,
+    Dimension,
     LabelledPair,
     OrderVerdict,
     PreferencePair,
@@ -23,7 +24,9 @@ from videoduet.records import (
     Sample,
     SamplerSettings,
     Video,
+    VideoDescription,
     VideoPair,
+    VideoScore,
 )
 
 PROMPT = Prompt.of("a <b>red</b> circle, “quoted”\nand 红色", source="p.txt")
@@ -68,6 +71,14 @@ EXAMPLES = {
     Comparison: [
         Comparison.of(VideoPair(prompt=PROMPT, first=A, second=B), "judge", FIRST, SECOND, 0.75),
         Comparison.of(VideoPair(prompt=PROMPT, first=B, second=A), "judge", SILENT),
+    ],
+    Dimension: [Dimension(name="spatial", value=0.1 + 0.2)],
+    VideoScore: [
+        VideoScore(video_id="a", prompt_id="p", judge_id="j", text="{}", score=score, dimensions=dimensions)
+        for score, dimensions in ((None, ()), (0.5, (Dimension(name="b", value=0.0), Dimension(name="a", value=1.0))))
+    ],
+    VideoDescription: [
+        VideoDescription(video_id="a", prompt_id="p", judge_id="j", text="<think></think>红", description="红")
     ],
     Ranking: [RANKING],
     PreferencePair: [
@@ -122,6 +133,7 @@ class Everything:
     pairs: tuple[tuple[float, float], ...]
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(
