@@ -4,13 +4,13 @@ Of ten videos' comparisons in both orders, nine begin with each video, so that i
 values depend on nothing that follows, so answers stay what they are.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from reward_model.encoding import Showing
 
@@ -38,22 +38,22 @@ def positions(model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
 
 
 def prefill(
-    model: torch.nn.Module,
-    inputs: dict[str, Tensor],
-    owners: Sequence[int],
-    head: int,
-    seen: Mapping[str, BaseModelOutputWithPooling],
+    model: torch.nn.Module, inputs: dict[str, Tensor], owners: Sequence[int], head: int, vision: dict[str, Any]
 ) -> DynamicCache:
     """Keys and values of the first ``head`` columns of a batch, computed once for all rows with the same owner.
-    ``seen`` are the vision tokens of the owners' first videos.
+    ``vision`` are the vision tokens of the owners' first videos, as the model takes them, where ``inputs`` hold no
+    embeddings with them in place.
     """
     rows = sorted(set(owners))
     cache = DynamicCache(config=model.config)
+    text = {name: inputs[name][rows, :head] for name in ("input_ids", "inputs_embeds") if name in inputs}
+    if len(text) == 2:
+        del text["input_ids"]
     model(
-        input_ids=inputs["input_ids"][rows, :head],
+        **text,
+        **vision,
         attention_mask=inputs["attention_mask"][rows, :head],
         position_ids=inputs["position_ids"][:, rows, :head],
-        mm_encoder_outputs=seen,
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,

@@ -4,7 +4,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -186,14 +186,20 @@ class Judge(VideoJudge):
         inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
         inputs["position_ids"] = positions(self.model, inputs)
         features = self._video_features(showings)
+        in_place = len(features[0][0]) == 1
+        if in_place:
+            embeds = self.model.get_input_embeddings()(inputs["input_ids"])
+            places = (inputs["input_ids"] == encoder.video_token_id)[..., None]
+            tokens = torch.cat([pooled for videos in features for (pooled,) in videos])
+            inputs["inputs_embeds"] = embeds.masked_scatter(places, tokens.to(embeds.dtype))
         if owners is not None:
             head = max(showing.head for showing in showings)
             firsts = [features[owner][0] for owner in sorted(set(owners))]
-            inputs["past_key_values"] = prefill(self.model, inputs, owners, head, _seen(firsts))
+            cache = prefill(self.model, inputs, owners, head, {} if in_place else _seen(firsts))
+            inputs["past_key_values"] = cache
             features = [rest for _, *rest in features]
-        if unread := list(itertools.chain.from_iterable(features)):
-            inputs["mm_encoder_outputs"] = _seen(unread)
-        return inputs
+        unread = list(itertools.chain.from_iterable(features))
+        return inputs if in_place or not unread else {**inputs, **_seen(unread)}
 
     def _video_features(self, showings: list[Showing]) -> list[list[Sequence[Tensor]]]:
         """Vision tokens of each showing's videos (with those of deeper layers, where the family has them); those of
@@ -248,7 +254,8 @@ def _in_order(showings: Mapping[int, Showing]) -> list[int]:
     )
 
 
-def _seen(features: Sequence[Sequence[Tensor]]) -> dict[str, BaseModelOutputWithDeepstackFeatures]:
-    """Videos' vision tokens as models take them."""
+def _seen(features: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
+    """Videos' vision tokens as a model takes them that also has those of deeper layers (transformers >= 5.18)."""
     pooled, *deep = zip(*features, strict=True)
-    return {"video": BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)}
+    output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
+    return {"mm_encoder_outputs": {"video": output}}

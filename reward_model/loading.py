@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import torch
+import transformers
 from huggingface_hub import snapshot_download
+from packaging.version import Version
 from peft import PeftConfig, PeftModel
 from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -50,6 +52,8 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
         else:
             if (family := AutoConfig.from_pretrained(path).model_type) not in FAMILIES:
                 raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
+            if family.startswith("qwen3") and Version(transformers.__version__) < Version("5.18"):
+                raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
             model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
         model.name_or_path = str(path)

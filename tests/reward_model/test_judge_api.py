@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 from peft import LoraConfig, get_peft_model
 from small_judge import PROMPTS, SMALL_PROMPT, pair
 from small_qwen3 import write_qwen3
@@ -305,6 +307,7 @@ def qwen3(tmp_path_factory):
     return path
 
 
+@pytest.mark.skipif(Version(transformers.__version__) < Version("5.18"), reason="Qwen3-VL needs transformers 5.18")
 @torch.no_grad()
 def test_qwen3_answers_as_generate_does(qwen3, small):
     """Vision tokens kept and batched = the plain model with the processor's own call on one showing."""
