@@ -158,7 +158,7 @@ def pairwise_ranking_reward(
     ddof: int = 1,
     variant: Variant = "paper",
 ) -> np.ndarray:
-    """How well each response ranks its video among the others of the batch (VQAThinker, eq. 6 and the p before it), shape (B, K).
+    """How well each response ranks its video among the others of the batch (B, K) (VQAThinker, eq. 6, with its p).
 
     ``predictions`` (B, K) are K scores of each of B videos, ``targets`` (B,) their true ones, all on one scale. Under
     Thurstone's model response k of video i lies above video j with p = Φ((s_ik - μ_j) / √(σ²_i + σ²_j + ε)); the
