@@ -1,9 +1,12 @@
 """Reading a judge's answer. An answer that cannot be read is None, never a guess."""
 
+import math
 import re
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
 
 Choice = Literal["first", "second", "tie"]
+Reading = TypeVar("Reading")
 
 _OPEN, _CLOSE = re.compile(r"<\s*answer\s*>"), re.compile(r"<\s*/\s*answer\s*>")
 _CLOSING_TAG = "</answer>"
@@ -44,6 +47,20 @@ def _without_cut_tag(text: str) -> str:
     return text[: len(text) - cut]
 
 
+def _read(text: str, reading: Callable[[str], Reading | None]) -> Reading | None:
+    """What ``reading`` makes of the answer in lower-case ``text``; None where its answers are several that differ."""
+    text = text.strip()
+    text = text[text.rfind("</think>") + len("</think>") :] if "</think>" in text else text
+    before, *blocks = _OPEN.split(text)
+    if not blocks:
+        return reading(text)
+    answers = [_CLOSE.split(block, maxsplit=1) for block in blocks]
+    if "<think>" in text and ("<think>" not in before or len(answers[-1]) == 1 or answers[-1][1].strip()):
+        return None
+    first, *others = [reading(parts[0] if len(parts) > 1 else _without_cut_tag(parts[0])) for parts in answers]
+    return first if all(other == first for other in others) else None
+
+
 def parse_choice(text: str) -> Choice | None:
     """Which video an answer names: 'first', 'second', 'tie', or None where it cannot be told.
 
@@ -52,13 +69,70 @@ def parse_choice(text: str) -> Choice | None:
     choice and nothing else. None: a refusal, answers that differ, an answer with more in it ('1 or 2', 'Video 1 is not
     better'), and an answer inside a thought that is not closed, unless it is complete and the last word.
     """
-    text = text.lower().strip()
-    text = text[text.rfind("</think>") + len("</think>") :] if "</think>" in text else text
-    before, *blocks = _OPEN.split(text)
-    if not blocks:
-        return _choice(text)
-    answers = [_CLOSE.split(block, maxsplit=1) for block in blocks]
-    if "<think>" in text and ("<think>" not in before or len(answers[-1]) == 1 or answers[-1][1].strip()):
+    return _read(text.lower(), _choice)
+
+
+_NUMBER = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{1,3})?"
+_SCORE = re.compile(
+    rf"[\s*_`\"']*(?:(?:the |my |final |overall |quality )*(?:score|rating|answer|quality)(?: is|:| =)[\s*_`]*)?"
+    rf"({_NUMBER})(?: ?(?:/|out of) ?[0-9]+(?:\.0)?)?[\s*_`\"'.]*"
+)
+_RATING = re.compile(rf"\{{\s*[\"']?(?:score|rating|quality)[\"']?\s*:\s*[\"']?({_NUMBER})[\"']?\s*\}}")
+_ENTRY = re.compile(rf"[\s*\"'“”]*([^\W\d_][^:\"'“”*,{{}}\[\]]*?)[\s*\"'“”]*[:=][\s*\"'“”]*({_NUMBER})[\s*\"'“”]*")
+
+
+def parse_score(text: str) -> float | None:
+    """The number an answer gives, finite, or None where it gives none or several.
+
+    Reads where :func:`parse_choice` reads. '63.5', '1,024.0', '**70**', 'Score: 3.82 out of 5', '70/100' and
+    '{"rating": 4.2}' are numbers; 'about 70', '2 or 3', '60-70' and 'nan' are not.
+    """
+    return _read(text.lower(), _score)
+
+
+def _score(answer: str) -> float | None:
+    answer = _without_fence(answer)
+    match = _SCORE.fullmatch(answer) or _RATING.fullmatch(answer)
+    return _finite(match[1]) if match else None
+
+
+def _without_fence(answer: str) -> str:
+    """``answer`` out of a Markdown block of code, its spaces made single and its lines kept."""
+    answer = answer.strip().removeprefix("```json").removeprefix("```").removesuffix("```")
+    return "\n".join(" ".join(line.split()) for line in answer.strip().splitlines())
+
+
+def _finite(number: str) -> float | None:
+    value = float(number.replace(",", ""))
+    return value if math.isfinite(value) else None
+
+
+def parse_scores(text: str, keys: Sequence[str]) -> dict[str, float] | None:
+    """The numbers an answer gives for ``keys``, in their order, or None unless it gives exactly one for each.
+
+    Reads where :func:`parse_choice` reads: a JSON object, whose braces, quotes and order do not matter, or one
+    ``key: number`` a line. Case does not matter; other keys are passed over, but anything that is no ``key: number``
+    makes the answer unreadable.
+    """
+    scores = _read(text.lower(), _scores)
+    wanted = [key.lower().strip() for key in keys]
+    if scores is None or not wanted or not scores.keys() >= set(wanted):
         return None
-    choices = {_choice(parts[0] if len(parts) > 1 else _without_cut_tag(parts[0])) for parts in answers}
-    return choices.pop() if len(choices) == 1 else None
+    return {key: scores[name] for key, name in zip(keys, wanted, strict=True)}
+
+
+def _scores(answer: str) -> dict[str, float] | None:
+    answer = _without_fence(answer)
+    braces = answer.startswith("{"), answer.endswith("}")
+    if braces[0] != braces[1]:
+        return None
+    scores: dict[str, float] = {}
+    # A comma ends an entry, so none may stand inside a number here.
+    for entry in re.split(r"[,;\n]", answer[1:-1] if all(braces) else answer):
+        if not entry.strip():
+            continue
+        match = _ENTRY.fullmatch(entry)
+        value = _finite(match[2]) if match else None
+        if value is None or scores.setdefault(match[1], value) != value:
+            return None
+    return scores or None

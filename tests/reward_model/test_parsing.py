@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from reward_model.parsing import parse_choice
+from reward_model.parsing import parse_choice, parse_score, parse_scores
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "vqinsight_rewards.json").read_text())
 
@@ -198,3 +198,150 @@ def test_the_thought_does_not_matter(thought, more, reading):
 def test_two_answers_are_none(between, after, first, second):
     assume("</think>" not in (between + after).lower())
     assert parse_choice(f"<think>x</think><answer>{first}</answer>{between}<answer>{second}</answer>{after}") is None
+
+
+SCORES = {
+    "63.5": 63.5, " 60 ": 60.0, "88.25\n": 88.25, "1,024.0": 1024.0, "0": 0.0, "-3": -3.0, "+4.0": 4.0, ".5": 0.5,
+    "1e2": 100.0, "**70**": 70.0, "`70`": 70.0, '"70"': 70.0, "70.": 70.0, "Score: 70": 70.0, "The score is 70.": 70.0,
+    "**Score:** 70": 70.0, "Overall quality score: **3.82**": 3.82, "score: 3.82 out of 5": 3.82, "70/100": 70.0,
+    "4.2 / 5": 4.2, '{"rating": 4.2}': 4.2, "{'score': '4'}": 4.0, '```json\n{"rating": 4.2}\n```': 4.2,
+    "Rating: 4": 4.0,
+}  # fmt: skip
+NO_SCORES = (
+    "", " ", "about 70", "70 or 80", "60-70", "2.71 then 3.14", "nan", "inf", "-inf", "1e999", "1,5", "1,02", "1,0240",
+    "seventy", "70%", "7 0", "1.2.3", "--3", "٧٠", "½", "70 stars", "not 70", "score", "/100", "70/", "0x10", "1_000",
+    '{"rating": 4.2, "score": 3}', '{"rating": null}', "[70]", "I cannot rate this.", "video 2",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("answer", "score"), [*SCORES.items(), *((text, None) for text in NO_SCORES)])
+def test_scores(answer, score):
+    assert parse_score(f"<think>First I say 12, then 13.</think>\n<answer>{answer}</answer>") == score
+    assert parse_score(f"<answer>{answer}</answer>") == score
+    assert parse_score(answer) == score, "without tags"
+    assert parse_score(f"<think>12</think>{answer}") == score, "without answer tags"
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("<THINK>ok</THINK><ANSWER>1</ANSWER>", 1.0),
+        ("<think>ok</think><answer>71", 71.0),
+        ("<think>ok</think><answer>71</ans", 71.0),
+        ("<think>ok</think><answer>71</answer><answer>71.0</answer>", 71.0),
+        ("<think>ok</think><answer>71</answer><answer>72</answer>", None),
+        ("<think>ok</think><answer>71</answer><answer>hm</answer>", None),
+        ("<think>maybe <answer>71</answer></think><answer>72</answer>", 72.0),
+        ("<think>maybe <answer>71", None),
+        ("<think>71", None),
+    ],
+)
+def test_the_same_tags_hold_a_score(text, score):
+    assert parse_score(text) == score
+
+
+@pytest.mark.parametrize("row", GOLDEN["regression"], ids=lambda row: row["completion"][-30:])
+def test_golden_scores(row):
+    assert parse_score(row["completion"]) == row["extracted"]
+    assert parse_score(row["solution"]) == row["gt"]
+
+
+@pytest.mark.parametrize("row", GOLDEN["multi_dimension"], ids=lambda row: row["completion"][-40:])
+def test_golden_dimensions(row):
+    for text, values in ((row["completion"], row["values_lenient_parse"]), (row["solution"], row["gt"])):
+        scores = parse_scores(text, row["keys"])
+        assert scores == (None if values is None else dict(zip(row["keys"], values, strict=True)))
+
+
+def test_golden_six_dimensions():
+    (row,) = GOLDEN["multi_dimension_six"]
+    keys = ("color", "noise", "artifact", "blur", "temporal", "overall")
+    assert parse_scores(row["completion"], keys) == dict(zip(keys, (50, 60, 40, 55, 70, 52.5), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("answer", "scores"),
+    [
+        ("Spatial: 50\nTemporal: 30.5", (50.0, 30.5)),
+        ("**Spatial**: 50; **Temporal**: 30", (50.0, 30.0)),
+        ("{'TEMPORAL': 30, 'spatial': 50,}", (50.0, 30.0)),
+        ('```json\n{\n  "spatial": "50",\n  "temporal": 30\n}\n```', (50.0, 30.0)),
+        ('{"spatial": 50, "temporal": 30, "overall": 41}', (50.0, 30.0)),
+        ('{"spatial": 50, "temporal": 30, "spatial": 50}', (50.0, 30.0)),
+        ('{"spatial": 50, "temporal": 30, "spatial": 51}', None),
+        ('{"spatial": 50}', None),
+        ('{"spatial": 50, "temporal": null}', None),
+        ('{"spatial": 50, "temporal": NaN}', None),
+        ('{"spatial": 1e999, "temporal": 5}', None),
+        ('{"spatial": 1,024, "temporal": 5}', None),
+        ('{"spatial": 50, "temporal": 30', None),
+        ('"spatial": 50, "temporal": 30}', None),
+        ('{"spatial": {"spatial": 50, "temporal": 30}}', None),
+        ("spatial: about 50, temporal: 30", None),
+        ("spatial is 50 and temporal is 30", None),
+        ("50, 30", None),
+        ("", None),
+    ],
+)
+def test_dimensions(answer, scores):
+    expected = None if scores is None else dict(zip(("spatial", "temporal"), scores, strict=True))
+    assert parse_scores(
+        f"<think>spatial: 1, temporal: 2</think><answer>{answer}</answer>", ["spatial", "temporal"]
+    ) == (expected)
+
+
+def test_a_key_may_have_spaces_and_capitals():
+    assert parse_scores('{"Text-Video Alignment": 3}', ["text-video alignment"]) == {"text-video alignment": 3.0}
+    assert parse_scores("spatial: 3", []) is None
+
+
+NUMBERS = (
+    "<answer>", "</answer>", "<think>", "</think>", "{", "}", '"', "'", "spatial", "temporal", ":", ",", "=", "\n", " ",
+    "1", "70", "3.5", "-", "+", ".", "e", "e9", "1,024", "/100", "out of", "score", "rating", "is", "about", "or",
+    "nan", "inf", "**", "```json", "```", "٧", "½", "\x00", "\ud800",
+)  # fmt: skip
+NUMBER_TEXTS = st.one_of(
+    st.lists(st.sampled_from(NUMBERS), max_size=14).map("".join),
+    st.lists(st.sampled_from(NUMBERS), max_size=6).map(lambda pieces: f"</think><answer>{''.join(pieces)}</answer>"),
+    st.lists(st.sampled_from(NUMBERS), max_size=8).map(" ".join),
+    TEXTS,
+)
+
+
+def never_invents_a_number(text: str) -> None:
+    """A number that is read stands in the text after the thought, is finite, and no doubt stands beside it."""
+    tail = text.lower().rpartition("</think>")[2]
+    scores = parse_scores(text, ("spatial", "temporal"))
+    for value in ([] if scores is None else list(scores.values())) + [parse_score(text)]:
+        if value is not None:
+            assert abs(value) < float("inf")
+            digits = [
+                float(number) for number in re.findall(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", tail.replace(",", ""))
+            ]
+            assert value in digits, text
+    if parse_score(text) is not None:
+        assert not {"about", "or", "nan", "inf"} & set(re.findall(r"[^\W_\d]+", tail.split("</answer>")[0])), text
+    if scores is not None:
+        assert "spatial" in tail and "temporal" in tail
+
+
+@settings(SOME, max_examples=700)
+@given(NUMBER_TEXTS)
+def test_random_numbers(text):
+    never_invents_a_number(text)
+
+
+@pytest.mark.slow
+@MANY
+@given(NUMBER_TEXTS)
+def test_a_hundred_thousand_random_numbers(text):
+    never_invents_a_number(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["<answer>" * 3000, "a" + " " * 20_000 + "1", "{" * 20_000, "1," * 20_000, "score " * 9000]
+)
+def test_long_nonsense_is_read_at_once(text):
+    assert parse_score(text) is None
+    assert parse_scores(text, ["a"]) is None
+    assert parse_choice(text) is None
