@@ -5,13 +5,14 @@ silently. Here videos travel as paths in the prompt, are decoded once each, and 
 per-sample list, a form that TRL shuffles and splits with the batch.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from trl import GRPOTrainer
 
-from reward_model.encoding import ShowingEncoder, VideoInputs, video_tensors
+from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
 
 SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
 
@@ -26,7 +27,10 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Token ids with expanded placeholders, no images, and the video tensors that ``generate`` takes."""
-        showings = [self.encoder.showing(prompt) for prompt in prompts]
+        return self._model_inputs([self.encoder.showing(prompt) for prompt in prompts])
+
+    def _model_inputs(self, showings: Sequence[Showing]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """The same for prompts that are encoded; their videos are those of the forwards that follow."""
         self._videos = [showing.videos for showing in showings]
         token_types = [[2 * (token == self.encoder.video_token_id) for token in showing.ids] for showing in showings]
         tensors = video_tensors([video for videos in self._videos for video in videos])
