@@ -13,17 +13,29 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
+from reward_model.shared_vision import SharedVision
 
 SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
 
 
 class VideoGRPOTrainer(GRPOTrainer):
-    """GRPOTrainer whose conversational prompts may hold ``{"type": "video", "video": path}`` parts, any number each."""
+    """GRPOTrainer whose conversational prompts may hold ``{"type": "video", "video": path}`` parts, any number each.
 
-    def __init__(self, *args, encoder: ShowingEncoder, **kwargs):
+    ``share_videos`` encodes each video once for all its rollouts and forwards; the vision tower must be frozen.
+    """
+
+    def __init__(self, *args, encoder: ShowingEncoder, share_videos: bool = False, **kwargs):
         self.encoder = encoder
         self._videos: list[list[VideoInputs]] = []
         super().__init__(*args, **kwargs)
+        self.shared = SharedVision(_vision_tower(self.model)) if share_videos else None
+
+    def _tensors(self, rows: Sequence[list[VideoInputs]]) -> dict[str, Tensor]:
+        """The video inputs of a forward on some rows."""
+        videos = [video for row in rows for video in row]
+        if self.shared is not None:
+            self.shared.expect(videos)
+        return video_tensors(videos)
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Token ids with expanded placeholders, no images, and the video tensors that ``generate`` takes."""
@@ -33,7 +45,7 @@ class VideoGRPOTrainer(GRPOTrainer):
         """The same for prompts that are encoded; their videos are those of the forwards that follow."""
         self._videos = [showing.videos for showing in showings]
         token_types = [[2 * (token == self.encoder.video_token_id) for token in showing.ids] for showing in showings]
-        tensors = video_tensors([video for videos in self._videos for video in videos])
+        tensors = self._tensors(self._videos)
         return [showing.ids for showing in showings], None, {**tensors, "mm_token_type_ids": token_types}
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
@@ -57,7 +69,7 @@ class VideoGRPOTrainer(GRPOTrainer):
             ids, mask = input_ids[rows], attention_mask[rows]
             # A video token can only be in the prompt: generation suppresses it.
             token_types = 2 * (ids == self.encoder.video_token_id).int()
-            tensors = video_tensors([video for videos in self._videos[rows] for video in videos])
+            tensors = self._tensors(self._videos[rows])
             labels = ids.masked_fill(mask == 0, -100)
             labels[:, :prompt_length] = -100
             with self.accelerator.autocast():
@@ -73,3 +85,8 @@ class VideoGRPOTrainer(GRPOTrainer):
             if compute_entropy:
                 entropies.append(output.entropy[:, -logits_to_keep:])
         return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+
+
+def _vision_tower(model: torch.nn.Module) -> torch.nn.Module:
+    (tower,) = (module for name, module in model.named_modules() if name.split(".")[-1] == "visual")
+    return tower

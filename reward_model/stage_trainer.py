@@ -27,11 +27,15 @@ class RewardColumn:
 
 
 class StageTrainer(VideoGRPOTrainer):
-    """Rows hold ``prompt`` and ``right``, the JSON of what would be right (see :class:`Rollout`)."""
+    """Rows hold ``prompt`` and ``right``, the JSON of what would be right (see :class:`Rollout`).
+
+    Videos are encoded once for all their rollouts; only the language model is trained.
+    """
 
     def __init__(self, *args, rewards: RewardConfig, perturbation_seed: int, **kwargs):
         self.rewards, self.perturbation_seed = rewards, perturbation_seed
-        super().__init__(*args, reward_funcs=[RewardColumn(name) for name in rewards.columns], **kwargs)
+        reward_funcs = [RewardColumn(name) for name in rewards.columns]
+        super().__init__(*args, reward_funcs=reward_funcs, **{"share_videos": True, **kwargs})
 
     def _calculate_rewards(
         self, inputs: list[dict], prompts: list, completions: list, completion_ids_list: list[list[int]]

@@ -11,6 +11,7 @@ from reward_model.encoding import ShowingEncoder
 from reward_model.group_rewards import RewardConfig, Rollout, reward_table
 from reward_model.mixture import Ingredient, stage_rows
 from reward_model.perturbations import PERTURBATIONS
+from reward_model.shared_vision import SharedVision
 from reward_model.stage_trainer import StageTrainer
 from reward_model.tasks import TaskPrompts
 from reward_model.temporal import perturbed
@@ -33,11 +34,13 @@ def reading(small) -> Reading:
     return Reading("clips", "all", items, (1.0, 5.0))
 
 
-def train(small, reading, output, rewards, stop: int | None = None, record: list | None = None) -> dict:
+def train(small, reading, output, rewards, stop: int | None = None, record: list | None = None, **options) -> dict:
     rows = stage_rows(
         [Ingredient(reading)], steps=TRAINING.steps, per_step=TRAINING.pairs_per_step, scale=(1, 5), prompts=PROMPTS,
         judge_prompt=SMALL_PROMPT, seed=4,
     )  # fmt: skip
+
+    trainers = []
 
     class Recorder(StageTrainer):
         def _generate_single_turn(self, prompt_ids, images, fields, *rest):
@@ -50,13 +53,15 @@ def train(small, reading, output, rewards, stop: int | None = None, record: list
         if step == stop:
             raise KeyboardInterrupt
 
-    def build(**options):
-        return Recorder(rewards=rewards, perturbation_seed=9, **options)
+    def build(**arguments):
+        trainers.append(Recorder(rewards=rewards, perturbation_seed=9, **arguments, **options))
+        return trainers[-1]
 
-    return run_grpo(
+    summary = run_grpo(
         small.path, rows, output, TRAINING, seed=4, prompt=SMALL_PROMPT, trainer_class=build,
         reward_weights=[1.0] * len(rewards.columns), counts={"items": 5}, on_step=on_step,
     )  # fmt: skip
+    return {**summary, "encoded": trainers[0].shared and trainers[0].shared.encoded} if trainers else summary
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
@@ -130,3 +135,20 @@ def test_rewards_are_worked_out_for_the_whole_batch(small, reading, tmp_path, mo
     assert [column.__name__ for column in shares[:4]] == ["accuracy", "format", "ranking", "temporal"]
     assert all(len(column.values) == 8 for column in shares[:4])
     assert not np.isnan(columns["ranking"]).any()
+
+
+def test_a_video_is_encoded_once_for_all_its_rollouts(small, reading, undisturbed, tmp_path):
+    """The same rewards, losses and weights as where every rollout encodes its own, but for rounding."""
+    whole = train(small, reading, tmp_path, MODELING, share_videos=False)
+    assert whole["encoded"] is None
+    assert undisturbed[1]["encoded"] == 2 * 2 + 2 * 4, "two videos a step, and each of their four shuffled versions"
+    logs = [[row for row in read_json(path / "training.json")["log"] if "reward" in row]
+            for path in (tmp_path, undisturbed[0])]  # fmt: skip
+    for alone, shared in zip(*logs, strict=True):
+        for name in ("loss", "reward", "kl"):
+            assert shared[name] == pytest.approx(alone[name], abs=1e-4)
+
+
+def test_a_trained_vision_tower_is_not_shared():
+    with pytest.raises(ValueError, match="trained"):
+        SharedVision(torch.nn.Linear(2, 2))
