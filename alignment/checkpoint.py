@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from alignment.metrics import empty_sums
+from alignment.sharing import Replicated, on_main, place
 from videoduet.errors import InputError
 from videoduet.store import atomic_path, read_json, write_json, write_tensors
 
@@ -29,28 +30,35 @@ class Progress:
 
 @dataclass
 class TrainingState:
-    """All that a step changes: the trained ``parameters`` by name, their ``optimizer``, their average, the position.
+    """All that a step changes: the trained parameters and their optimizer, their average, the position.
 
-    ``key`` names the training that it belongs to.
+    ``key`` names the training that it belongs to. Every process must save and load; the main one writes.
     """
 
     key: str
-    parameters: dict[str, nn.Parameter]
-    optimizer: Optimizer
+    shared: Replicated
     ema: EMAModel | None
     progress: Progress
 
     def save(self, folder: Path) -> None:
         """Write ``folder/step_N`` and then remove older ones."""
+        state, weights = self.shared.optimizer_state(), on_main(self.shared.parameters)
+        average = {}
+        if self.ema is not None:
+            average = on_main(dict(zip(self.shared.parameters, self.ema.shadow_params, strict=True)))
+        if PartialState().is_main_process:
+            self._write(folder, weights, state, average)
+        PartialState().wait_for_everyone()
+
+    def _write(
+        self, folder: Path, weights: dict[str, Tensor], state: dict[str, Tensor | float], average: dict[str, Tensor]
+    ) -> None:
         path = folder / f"step_{self.progress.step:08d}"
         with atomic_path(path) as temporary:
-            write_tensors(temporary / "weights.safetensors", {name: p.detach() for name, p in self.parameters.items()})
-            state = [(f"{n}.{k}", v) for n, p in self.parameters.items() for k, v in self.optimizer.state[p].items()]
-            # Cloned: an optimizer in 8 bits shares one table between all parameters, which safetensors refuses.
-            tensors = {name: value.detach().clone() for name, value in state if isinstance(value, Tensor)}
+            write_tensors(temporary / "weights.safetensors", weights)
+            tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
             write_tensors(temporary / "optimizer.safetensors", tensors)
-            if self.ema is not None:
-                average = dict(zip(self.parameters, self.ema.shadow_params, strict=True))
+            if average:
                 write_tensors(temporary / "ema.safetensors", average)
             position = {
                 "key": self.key,
@@ -60,7 +68,7 @@ class TrainingState:
                 "late": self.progress.late.tolist(),
                 "ema_step": self.ema.optimization_step if self.ema else 0,
                 # Some optimizers count their steps in plain numbers.
-                "optimizer": {k: v for k, v in state if not isinstance(v, Tensor)},
+                "optimizer": {name: value for name, value in state.items() if name not in tensors},
             }
             write_json(temporary / "progress.json", position)
         for older in folder.glob("step_*"):
@@ -75,15 +83,12 @@ class TrainingState:
         position = read_json(path / "progress.json")
         if position["key"] != self.key:
             raise InputError(f"Checkpoint {path} is another training's; remove it or choose another output directory.")
-        _copy(load_file(path / "weights.safetensors"), self.parameters)
-        for name, value in (load_file(path / "optimizer.safetensors") | position["optimizer"]).items():
-            parameter, _, key = name.rpartition(".")
-            owner = self.parameters[parameter]
-            # AdamW counts its steps on the CPU.
-            on_device = isinstance(value, Tensor) and key != "step"
-            self.optimizer.state[owner][key] = value.to(owner.device) if on_device else value
+        state = load_file(path / "optimizer.safetensors") | position["optimizer"]
+        self.shared.restore(load_file(path / "weights.safetensors"), state)
         if self.ema is not None:
-            _copy(load_file(path / "ema.safetensors"), dict(zip(self.parameters, self.ema.shadow_params, strict=True)))
+            average = load_file(path / "ema.safetensors")
+            for name, shadow in zip(self.shared.parameters, self.ema.shadow_params, strict=True):
+                place(average[name], shadow)
             self.ema.optimization_step = position["ema_step"]
         sums, late = (torch.tensor(position[name], dtype=torch.float64) for name in ("sums", "late"))
         self.progress = Progress(position["step"], position["skipped"], sums, late)
@@ -91,9 +96,3 @@ class TrainingState:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     return max(folder.glob("step_*"), default=None)
-
-
-@torch.no_grad()
-def _copy(stored: dict[str, Tensor], into: dict[str, Tensor]) -> None:
-    for name, tensor in into.items():
-        tensor.copy_(stored[name])

@@ -76,7 +76,7 @@ class LiveReference:
     """
 
     def __init__(self, generator: Generator, config: AlignConfig, adapter: Path | None):
-        self.generator, self.kind = generator, "base"
+        self.generator, self.kind, self.copy = generator, "base", None
         if config.parameters == "all":
             self.kind, self.copy = "copy", copy.deepcopy(generator.denoiser).requires_grad_(False)
         elif adapter is not None and config.reference == "previous_round":

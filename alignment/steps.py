@@ -20,17 +20,14 @@ from alignment.diffusion_dpo import squared_error
 from alignment.draws import Batch, Draw, PairLoader, schedule
 from alignment.metrics import bucket_means, draw_sums, empty_sums, means
 from alignment.objective import pair_beta, pair_weights, preference_loss
-from alignment.optimizer import make_optimizer
 from alignment.policy import LiveReference, without_adapter
 from alignment.reference import cached_reference_errors
+from alignment.sharing import share
 from alignment.tracking import Tracker
 from generators.base import Generator
 from videoduet.errors import InputError
 from videoduet.progress import track
 from videoduet.store import finite, write_bytes
-
-SUMMED_AT_ONCE = 2**25
-"""Numbers in one sum over processes: few sums, and little memory."""
 
 HELD_OUT_DRAWS = 256
 """About so many draws of held-out pairs are measured at a time, always the same: enough to read a curve by."""
@@ -63,13 +60,14 @@ class AlignRun:
         self.generator, self.config, self.output_dir = generator, config, output_dir
         self.state = PartialState()
         self.policy = generator.denoiser
-        self.parameters = {name: p for name, p in self.policy.named_parameters() if p.requires_grad}
-        self.optimizer = make_optimizer(self.parameters.values(), config)
+        self.live_reference = LiveReference(generator, config, adapter) if config.anchor_weight else None
+        self.sharing = share(self.policy, config, self.live_reference and self.live_reference.copy)
+        self.parameters, self.optimizer = self.sharing.parameters, self.sharing.optimizer
         ema = None
         if config.ema_decay is not None:
             # Without min_decay it would be a shorter average at first, and in a short training throughout.
             ema = EMAModel(self.parameters.values(), decay=config.ema_decay, min_decay=config.ema_decay)
-        self.training = TrainingState(key, self.parameters, self.optimizer, ema, Progress())
+        self.training = TrainingState(key, self.sharing, ema, Progress())
         cut = {"draws_per_pair": config.draws_per_pair, "batch_size": config.batch_size, "seed": seed}
         steps = schedule(
             len(loader.pairs), epochs=config.epochs, max_steps=config.max_steps, noise_epochs=config.noise_epochs, **cut
@@ -87,7 +85,6 @@ class AlignRun:
             Data(part, draws, self._reference_errors(part, draws, f"{key}{name}"))
             for part, draws, name in ((loader, steps, ""), (held_out, measured, "_held_out"))
         )
-        self.live_reference = LiveReference(generator, config, adapter) if config.anchor_weight else None
 
     @property
     def progress(self) -> Progress:
@@ -100,7 +97,9 @@ class AlignRun:
 
     def predict(self, batch: Batch) -> Tensor:
         noisy = self.generator.add_noise(batch.latents, batch.noise, batch.timesteps)
-        with torch.autocast(self.state.device.type, torch.bfloat16, enabled=self.config.mixed_precision == "bf16"):
+        enabled, cached = self.config.mixed_precision == "bf16", not self.sharing.in_step
+        # Halves that autocast kept of weights in shards would be whole weights.
+        with torch.autocast(self.state.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cached):
             return self.generator.predict(noisy, batch.timesteps, batch.prompt_embeds, batch.settings)
 
     def _reference_errors(self, loader: PairLoader, steps: list[list[Draw]], key: str) -> list[Tensor]:
@@ -118,9 +117,10 @@ class AlignRun:
         """
         mine = []
         with without_adapter(self.policy, self.config):
-            for part in self._micro_batches(len(draws)):
+            for part, counts in self._passes(len(draws)):
                 _, prediction, target = self.forward(loader, draws[part])
-                mine += squared_error(prediction, target, self.config.reduction).reshape(2, -1).T.tolist()
+                if counts:
+                    mine += squared_error(prediction, target, self.config.reduction).reshape(2, -1).T.tolist()
         return torch.tensor(gather_object(mine)).reshape(-1, 2)
 
     def accumulate(self, index: int) -> Tensor:
@@ -128,16 +128,15 @@ class AlignRun:
 
         Returns sums over the step's draws, by timestep bucket (:func:`alignment.metrics.draw_sums`).
         """
-        sums = self._over_micro_batches(self.data, index, backward=True)
-        self._sum_gradients()
-        return sums
+        return self._over_micro_batches(self.data, index, backward=True)
 
     def _over_micro_batches(self, data: Data, index: int, *, backward: bool) -> Tensor:
         draws = data.steps[index]
         # What is measured is the DPO loss alone.
         config = self.config if backward else replace(self.config, anchor_weight=0.0, sft_weight=0.0, sdpo_mu=None)
         sums = empty_sums().float().to(self.state.device)
-        for part in self._micro_batches(len(draws)):
+        passes = self._passes(len(draws))
+        for number, (part, counts) in enumerate(passes, 1):
             batch, prediction, target = self.forward(data.loader, draws[part])
             anchored = None
             if backward and self.live_reference is not None:
@@ -160,9 +159,14 @@ class AlignRun:
             gradients = None
             if backward:
                 # A micro-batch counts by its share of the global batch, whatever the split.
-                (output.loss * (count / len(draws))).backward()
-                gradients = prediction.grad.float().flatten(1).norm(dim=1).reshape(2, -1).norm(dim=0) * len(draws)
-            sums += draw_sums(output, timesteps, beta, gradients)
+                share = count / len(draws) if counts else 0.0
+                self.sharing.backward(output.loss * share, last=number == len(passes))
+                scale = len(draws) / self.sharing.scale
+                gradients = prediction.grad.float().flatten(1).norm(dim=1).reshape(2, -1).norm(dim=0) * scale
+            if counts:
+                sums += draw_sums(output, timesteps, beta, gradients)
+        if backward and not passes:
+            self.sharing.sum_gradients()
         return reduce(sums, "sum")
 
     @torch.no_grad()
@@ -208,9 +212,7 @@ class AlignRun:
                         "Check the latents, or lower learning_rate or beta."
                     )
                 if self.progress.step % config.checkpoint_steps == 0 and self.progress.step < len(self.data.steps):
-                    if self.state.is_main_process:
-                        self.training.save(checkpoints)
-                    self.state.wait_for_everyone()
+                    self.training.save(checkpoints)
                 if on_step is not None:
                     on_step(metrics)
         if self.training.ema is not None:
@@ -231,51 +233,35 @@ class AlignRun:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self.lr_factor(index + 1)
         sums = self.accumulate(index).double().cpu()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.config.max_grad_norm).item()
         values = means(sums)
-        healthy = math.isfinite(norm) and all(map(math.isfinite, values.values()))
+        finite_values = all(map(math.isfinite, values.values()))
+        norm = self.sharing.update(finite_values)
+        healthy = finite_values and math.isfinite(norm)
         if healthy:
-            self.optimizer.step()
             if self.training.ema is not None:
                 self.training.ema.step(self.parameters.values())
             self.progress.sums += sums
             if 3 * index >= 2 * len(self.data.steps):
                 self.progress.late += sums
-        self.optimizer.zero_grad(set_to_none=True)
         self.progress.step = index + 1
         self.progress.skipped += not healthy
         return {"step": self.progress.step, **finite({**values, "grad_norm": norm}), "skipped": not healthy}
 
-    def _micro_batches(self, size: int) -> list[slice]:
-        """This process's slices of a step of ``size`` draws: its contiguous share, in micro-batches. May be empty."""
-        share = math.ceil(size / self.state.num_processes)
-        start = min(size, self.state.process_index * share)
-        stop, micro = min(size, start + share), self.config.micro_batch
-        return [slice(at, min(at + micro, stop)) for at in range(start, stop, micro)]
+    def _passes(self, size: int) -> list[tuple[slice, bool]]:
+        """This process's slices of a step of ``size`` draws: its contiguous share, in micro-batches. May be empty.
 
-    def _sum_gradients(self) -> None:
-        """Sums over processes, some parameters at a time. A process without a share adds zeros."""
-        if self.state.num_processes == 1:
-            return
-        group: list[Tensor] = []
-        for parameter in self.parameters.values():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            group.append(parameter.grad)
-            if sum(gradient.numel() for gradient in group) >= SUMMED_AT_ONCE:
-                _sum_over_processes(group)
-                group = []
-        _sum_over_processes(group)
+        Where processes must go through the model in step, those with a smaller share go through a draw again that does
+        not count (False).
+        """
+        share, micro = math.ceil(size / self.state.num_processes), self.config.micro_batch
+        start = min(size, self.state.process_index * share)
+        stop = min(size, start + share)
+        passes = [(slice(at, min(at + micro, stop)), True) for at in range(start, stop, micro)]
+        idle = math.ceil(share / micro) - len(passes) if self.sharing.in_step else 0
+        return passes + [(slice(0, 1), False)] * idle
 
     def _track(self, steps: range) -> Iterable[int]:
         return track(steps, "align", done=steps.start) if self.state.is_main_process else steps
-
-
-def _sum_over_processes(gradients: list[Tensor]) -> None:
-    if gradients:
-        flat = reduce(torch.cat([gradient.flatten() for gradient in gradients]), "sum")
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
 
 
 def _step_log(path: Path, done: int, write: bool) -> AbstractContextManager:

@@ -89,8 +89,9 @@ def align(
     tracker.finish()
 
     summary = {"key": key, "left_out": problems, "last_step": last_step, **_summary(run)}
+    policy = run.sharing.whole_policy()
     if state.is_main_process:
-        save_policy(run.policy, output_dir / ("denoiser" if config.parameters == "all" else "adapter"))
+        save_policy(policy, output_dir / ("denoiser" if config.parameters == "all" else "adapter"))
         write_json(summary_path, summary)
         _clean(output_dir)
     state.wait_for_everyone()

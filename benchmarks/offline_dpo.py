@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
 from jsonargparse import CLI
 from rich.table import Table
 
@@ -22,8 +23,9 @@ from pipelines.train_generator import TrainConfig, train
 from shapes_world.oracle import oracle_score, overall
 from videoduet.progress import console, track
 from videoduet.records import PreferencePair, Prompt, Sample
+from videoduet.run_directory import to_dict
 from videoduet.seeding import seed_for
-from videoduet.store import read_json, write_json, write_records
+from videoduet.store import read_json, write_bytes, write_json, write_records
 from videoduet.video import read_video
 
 VIDEOS_PER_PROMPT, TOP = 8, 3
@@ -117,6 +119,8 @@ def main(output: Path = Path("runs/offline_dpo")) -> None:
         for name in (config.prompts.train, config.prompts.held_out)
     )
     root = output.absolute()
+    # What pipelines.train_generator reads of a run: whose latents these are, and the prompts.
+    write_bytes(root / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False).encode())
     write_records(root / "prompts.parquet", train_prompts, Prompt)
     scores = draw(train_prompts, VIDEOS_PER_PROMPT, root / "round_00" / "sample", None, "training videos")
     pairs = oracle_pairs(scores)

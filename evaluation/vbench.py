@@ -1,9 +1,13 @@
 """VBench's official aggregation: 16 dimensions to a quality, a semantic and a total score.
 
-Constants: Vchitect/VBench, ``scripts/constant.py`` (Huang et al., CVPR 2024). Every score is in [0, 1].
+Constants and rules: Vchitect/VBench, ``scripts/constant.py`` and ``scripts/cal_final_score.py`` (Huang et al., CVPR
+2024). Raw scores are in [0, 1].
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from videoduet.errors import InputError
 
@@ -39,9 +43,20 @@ SEMANTIC = {
 }
 
 
-def _weighted_mean(scores: dict[str, float], dimensions: dict[str, Dimension]) -> float:
-    weighted = [d.weight * (scores[name] - d.low) / (d.high - d.low) for name, d in dimensions.items()]
-    return sum(weighted) / sum(d.weight for d in dimensions.values())
+DIMENSIONS = {**QUALITY, **SEMANTIC}
+"""All 16, in the order of the official tables."""
+
+
+def normalise(name: str, raw: Any) -> Any:
+    """``(raw - low) / (high - low)``, for a number or an array: mostly in [0, 1], but never clipped."""
+    dimension = DIMENSIONS[name]
+    return (raw - dimension.low) / (dimension.high - dimension.low)
+
+
+def weighted_mean(scores: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> Any:
+    """Weighted mean of normalised ``dimensions``; ``scores`` are raw, numbers or arrays alike."""
+    weighted = [dimension.weight * normalise(name, scores[name]) for name, dimension in dimensions.items()]
+    return sum(weighted) / sum(dimension.weight for dimension in dimensions.values())
 
 
 def total(quality: float, semantic: float) -> float:
@@ -49,16 +64,34 @@ def total(quality: float, semantic: float) -> float:
     return (4 * quality + semantic) / 5
 
 
-def aggregate(dimensions: dict[str, float]) -> dict[str, float]:
-    """``quality``, ``semantic`` and ``total`` from all 16 raw dimensions (keys as ``subject_consistency``).
+def aggregate(dimensions: Mapping[str, float]) -> dict[str, float]:
+    """``quality``, ``semantic`` and ``total`` from all 16 raw dimensions in [0, 1] (keys as ``subject_consistency``).
 
-    Raises InputError where a dimension is missing or unknown: the official script would count a missing one as 0.
+    Quality is the weighted mean of seven normalised dimensions, in which dynamic degree counts half; semantic is the
+    mean of nine. Raises InputError where a dimension is missing (the official script would count it as 0), unknown, not
+    a finite number, or above 1.
     """
-    known = {**QUALITY, **SEMANTIC}
-    missing, unknown = known.keys() - dimensions.keys(), dimensions.keys() - known.keys()
+    missing, unknown = DIMENSIONS.keys() - dimensions.keys(), dimensions.keys() - DIMENSIONS.keys()
     if missing or unknown:
         kinds = {"missing": missing, "unknown": unknown}
         parts = [f"{kind} {', '.join(sorted(names))}" for kind, names in kinds.items() if names]
         raise InputError(f"VBench totals need exactly its 16 dimensions: {'; '.join(parts)}.")
-    quality, semantic = _weighted_mean(dimensions, QUALITY), _weighted_mean(dimensions, SEMANTIC)
+    _check(dimensions)
+    quality, semantic = weighted_mean(dimensions, QUALITY), weighted_mean(dimensions, SEMANTIC)
     return {"quality": quality, "semantic": semantic, "total": total(quality, semantic)}
+
+
+def aggregate_known(dimensions: Mapping[str, float]) -> dict[str, float | None]:
+    """Like :func:`aggregate` for some of the dimensions: None for what the missing ones belong to, never a guess."""
+    _check(dimensions)
+    quality, semantic = (
+        weighted_mean(dimensions, group) if group.keys() <= dimensions.keys() else None for group in (QUALITY, SEMANTIC)
+    )
+    both = quality is not None and semantic is not None
+    return {"quality": quality, "semantic": semantic, "total": total(quality, semantic) if both else None}
+
+
+def _check(dimensions: Mapping[str, float]) -> None:
+    for name, raw in dimensions.items():
+        if not math.isfinite(raw) or raw > 1 + 1e-9:
+            raise InputError(f"VBench's {name} is {raw}, which is no raw score in [0, 1]; divide percentages by 100.")

@@ -11,6 +11,8 @@ from jsonargparse import ArgumentParser
 
 from alignment.config import AlignConfig
 from alignment.pairs import PairConfig
+from evaluation.vbench import DIMENSIONS
+from evaluation.vbench_suite import NEEDS_LABELS
 from reward_model.training import GRPOTraining
 from videoduet.errors import InputError
 
@@ -148,14 +150,45 @@ class RefreshConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VBenchConfig:
+    """VBench dimensions of the held-out videos, by the real package (python -m pipelines.evaluate_vbench setup).
+
+    Attributes:
+        dimensions: Those to score for the base and each round; none turns it off. temporal_flickering needs no weights.
+        dynamic_degree_tolerance: Fall of dynamic degree below the base's beyond which the alarm is raised: still videos
+            win comparisons that they should not.
+        when_still: On that alarm warn, or stop before anything is exported.
+        processes: Dimensions scored at once.
+    """
+
+    dimensions: list[str] = field(default_factory=lambda: ["temporal_flickering"], metadata={"role": "identity"})
+    dynamic_degree_tolerance: float = execution(0.1, "tolerance")
+    when_still: Literal["warn", "stop"] = execution("warn", "on the alarm")
+    processes: int = execution(1, "processes")
+
+    def __post_init__(self) -> None:
+        at_least(1, **{"score.vbench.processes": self.processes})
+        at_least(0, **{"score.vbench.dynamic_degree_tolerance": self.dynamic_degree_tolerance})
+        possible = [name for name in DIMENSIONS if name not in NEEDS_LABELS]
+        if wrong := [name for name in self.dimensions if name not in possible]:
+            raise InputError(
+                f"score.vbench.dimensions has {wrong[0]}, which cannot be scored on prompts of your own; choose among "
+                f"{', '.join(possible)}.",
+                exit_code=2,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreConfig:
     """What is measured after the last round.
 
     Attributes:
         videos_per_prompt: Videos of each held-out prompt, drawn from the same noise by every generator version.
+        vbench: VBench dimensions of these videos.
     """
 
     videos_per_prompt: int = identity(2, "videos")
+    vbench: VBenchConfig = VBenchConfig()
 
     def __post_init__(self) -> None:
         at_least(1, **{"score.videos_per_prompt": self.videos_per_prompt})

@@ -10,7 +10,7 @@ from transformers import AutoProcessor
 from generators.loading import load_generator, with_adapter
 from pipelines.config import resolve
 from pipelines.run import Run
-from reward_model.judge import base_directory, load_model
+from reward_model.loading import base_directory, load_model
 from reward_model.prompts import JudgePrompt
 from videoduet.store import atomic_path
 

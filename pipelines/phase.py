@@ -1,15 +1,34 @@
 """How a phase is a command over a run directory."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from jsonargparse import CLI
+from jsonargparse import CLI, ArgumentParser
 from rich.markup import escape
 
 from pipelines.run import Run
 from videoduet.errors import InputError
 from videoduet.progress import console
+
+Config = TypeVar("Config")
+
+
+def parse_command(kind: type[Config], name: str, description: str, arguments: Sequence[str]) -> Config:
+    """Read the command line of ``python -m pipelines.NAME`` into a dataclass; ``--config`` gives a YAML file of it.
+
+    Wrong usage ends the program with exit code 2 and a message that names it.
+    """
+    parser = ArgumentParser(prog=f"python -m pipelines.{name}", description=description)
+    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    parser.add_class_arguments(kind, None, fail_untyped=False)
+    options = parser.parse_args(arguments)
+    options.pop("config")
+    try:
+        return kind(**parser.instantiate_classes(options))
+    except InputError as error:
+        parser.error(str(error))
 
 
 def guarded(command: Callable[[], None], resume: str) -> None:

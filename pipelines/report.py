@@ -193,6 +193,18 @@ def _pick(rows: Iterable[dict[str, Any]], key: str) -> list[Any]:
     return [row.get(key) for row in rows]
 
 
+def _stilled(run: Run, shelf: Shelf) -> list[dict[str, Any]]:
+    """Videos that VBench calls moving in the base and still in the last version, both side by side."""
+    cases = []
+    for row in map(mapping, mapping(run.score.get("vbench")).get("stilled") or []):
+        clips = {
+            side: shelf.show(str(row.get(side)), str(row.get("prompt_id")), label, f"{label}: {row.get('prompt')}")
+            for side, label in (("base", "base"), ("now", str(row.get("version"))))
+        }
+        cases.append({"prompt": row.get("prompt"), **clips})
+    return cases
+
+
 def _context(run: Run) -> dict[str, Any]:
     shelf = Shelf(run.directory)
     cases = _cases(run, shelf)
@@ -216,6 +228,7 @@ def _context(run: Run) -> dict[str, Any]:
         # Last: reading videos and comparisons may have found more that is damaged.
         "notes": notes(run),
         "vbench": mapping(run.score.get("vbench")),
+        "stilled": _stilled(run, shelf),
         "generator": _adapter(run, "generator", "UNet3DConditionModel"),
         "judge": _adapter(run, "judge", "Qwen2_5_VLForConditionalGeneration"),
         "config_text": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",

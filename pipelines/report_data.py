@@ -278,6 +278,8 @@ def notes(run: Run) -> list[tuple[str, str]]:
         if low is not None and high is not None and low > high:
             text = f"The loop's own judge likes {version} far better than the second judge does"
             found.append(("warning", f"{text}: the generator may have learnt that judge's taste."))
+    if alarm := mapping(run.score.get("vbench")).get("alarm"):
+        found.append(("warning", str(alarm)))
     for row in run.quarantined[:20]:
         found.append(("warning", f"Left out as unreadable: {row.get('path')} ({row.get('reason')})"))
     if len(run.quarantined) > 20:

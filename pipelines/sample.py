@@ -14,13 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 import yaml
-from jsonargparse import ArgumentParser
 
 from generators.base import Generator
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from pipelines.config import Precision, at_least, execution, identity, resolve
-from pipelines.phase import guarded, phase_main
+from pipelines.phase import guarded, parse_command, phase_main
 from pipelines.run import Run, processes
 from videoduet.errors import InputError
 from videoduet.progress import console, track
@@ -168,16 +167,7 @@ def sample(run: Run, round: int) -> None:
 
 
 def parse(arguments: Sequence[str]) -> SamplingConfig:
-    """Read the command line; wrong usage ends the program with exit code 2 and a message that names it."""
-    parser = ArgumentParser(prog="python -m pipelines.sample", description=__doc__)
-    parser.add_argument("--config", action="config", help="YAML file with any of these options")
-    parser.add_class_arguments(SamplingConfig, None, fail_untyped=False)
-    options = parser.parse_args(arguments)
-    options.pop("config")
-    try:
-        return SamplingConfig(**options)
-    except InputError as error:
-        parser.error(str(error))
+    return parse_command(SamplingConfig, "sample", __doc__, arguments)
 
 
 def main() -> None:

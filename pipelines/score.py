@@ -5,6 +5,7 @@ import math
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from pipelines.phase import phase_main
 from pipelines.run import Run
+from pipelines.score_vbench import score_vbench, stop_if_still
 from reward_model.judge import PairwiseJudge
 from videoduet.progress import track
 from videoduet.records import Comparison, VideoPair
@@ -42,12 +43,10 @@ def score(run: Run, round: int = 0) -> None:
     if state.is_main_process:
         run.readable(sample.video for sample in read_samples(output))
         win_rate = {name: _win_rates(run, name, judge) for name, judge in _judges(run)}
-        vbench = {
-            "available": False,
-            "reason": "VBench needs its own environment, which this version does not set up yet.",
-        }
         names = [f"G_{version}" for version in range(versions)]
+        vbench = score_vbench(run, names)
         write_json(output / "summary.json", {"versions": names, "win_rate": win_rate, "vbench": vbench})
+        stop_if_still(run, vbench)
         run.directory.finish(output, samples=len(items) * versions)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from diffusers import DiffusionPipeline
-from jsonargparse import ArgumentParser
 
 from alignment.config import AlignConfig
 from alignment.latent_cache import Encoded, Frames, LatentCache
@@ -24,7 +23,7 @@ from generators.base import Generator
 from generators.loading import load_generator
 from generators.sampling import read_samples
 from pipelines.config import Precision, execution, identity, resolve
-from pipelines.phase import guarded
+from pipelines.phase import guarded, parse_command
 from pipelines.run import processes
 from videoduet.errors import InputError
 from videoduet.progress import console, track
@@ -236,16 +235,7 @@ def _told(metrics: Mapping[str, Any]) -> str:
 
 
 def parse(arguments: Sequence[str]) -> TrainConfig:
-    """Read the command line; wrong usage ends the program with exit code 2 and a message that names it."""
-    parser = ArgumentParser(prog="python -m pipelines.train_generator", description=__doc__)
-    parser.add_argument("--config", action="config", help="YAML file with any of these options")
-    parser.add_class_arguments(TrainConfig, None, fail_untyped=False)
-    options = parser.parse_args(arguments)
-    try:
-        options = parser.instantiate_classes(options)
-        return TrainConfig(**{name: value for name, value in options.items() if name != "config"})
-    except InputError as error:
-        parser.error(str(error))
+    return parse_command(TrainConfig, "train_generator", __doc__, arguments)
 
 
 def main() -> None:

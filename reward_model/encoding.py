@@ -4,28 +4,30 @@ Videos are decoded where pixels are needed and once each: paths, not frames, tra
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers import ProcessorMixin
 
+from reward_model.prompts import JudgePrompt, VideoPrompt
 from videoduet.errors import InputError
-from videoduet.video import read_video
+from videoduet.video import Clip, Sampling, read_video, sample_clip
 
 VIDEO_TOKEN = "<|video_pad|>"
 
 
 @dataclass(frozen=True)
 class VideoInputs:
-    """One video as the vision tower takes it: patches (n, d) float32, grid (3,) = (t, h, w) and seconds per temporal
-    patch.
+    """One video as the vision tower takes it: patches (n, d) float32, grid (3,) = (t, h, w), seconds per temporal
+    patch, and the moment of each temporal patch in seconds.
     """
 
     patches: Tensor
     grid: Tensor
     seconds_per_grid: float
+    moments: tuple[float, ...] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -38,33 +40,53 @@ class Showing:
 
 
 class ShowingEncoder:
-    """Turns messages into :class:`Showing` with a Qwen2.5-VL processor; keeps the last ``keep`` videos decoded."""
+    """Turns messages into :class:`Showing` with a Qwen2.5-VL processor; keeps the last ``keep`` videos decoded.
 
-    def __init__(self, processor: ProcessorMixin, num_frames: int, keep: int = 256):
+    ``num_frames`` are shown of each video, or what a :class:`videoduet.video.FrameSampling` says, with at most
+    ``max_pixels`` pixels each (None: what the processor says).
+    """
+
+    def __init__(self, processor: ProcessorMixin, num_frames: Sampling, keep: int = 256, max_pixels: int | None = None):
         self.processor, self.num_frames, self.keep = processor, num_frames, keep
         self.video_token_id = processor.tokenizer.convert_tokens_to_ids(VIDEO_TOKEN)
+        self.size = {}
+        if max_pixels is not None:
+            least = min(max_pixels, processor.video_processor.size["shortest_edge"])
+            self.size = {"size": {"shortest_edge": least, "longest_edge": max_pixels}}
         self._videos: OrderedDict[str, VideoInputs] = OrderedDict()
 
-    def video(self, path: str) -> VideoInputs:
-        """Decode and patchify one video. Raises InputError where the file cannot be read."""
+    @classmethod
+    def for_prompt(cls, processor: ProcessorMixin, prompt: JudgePrompt | VideoPrompt) -> "ShowingEncoder":
+        """The encoder that shows what ``prompt`` says, in the way of the processor's family."""
+        family = Qwen3ShowingEncoder if "Qwen3VL" in type(processor).__name__ else ShowingEncoder
+        return family(processor, prompt.sampling, max_pixels=prompt.max_pixels)
+
+    def video(self, path: str, clip: Clip | None = None) -> VideoInputs:
+        """Decode and patchify one video, or ``clip``. Raises InputError where the file cannot be read or shown."""
         if path not in self._videos:
-            clip = read_video(path, self.num_frames)
+            clip = read_video(path, self.num_frames) if clip is None else sample_clip(clip, self.num_frames)
             # The duration in equal parts, as the processor counts it; two frames may lie nearer, where sampling rounds.
             spacing = float(clip.seconds[-1] - clip.seconds[0] + 1 / clip.fps) / len(clip.frames)
-            values = self.processor.video_processor(
-                [torch.from_numpy(clip.frames).permute(0, 3, 1, 2)], return_tensors="pt", return_metadata=False
-            )
+            processor = self.processor.video_processor
+            frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+            try:
+                values = processor([frames], return_tensors="pt", return_metadata=False, **self.size)
+            except ValueError as error:
+                raise InputError(f"Video {path} cannot be shown ({error}); crop it or scale it.") from error
             # The processor would take 24 frames per second for granted, whatever the file says.
-            seconds = self.processor.video_processor.temporal_patch_size * spacing
-            self._videos[path] = VideoInputs(values["pixel_values_videos"], values["video_grid_thw"][0], seconds)
+            seconds, step = processor.temporal_patch_size * spacing, processor.temporal_patch_size
+            times = [*(clip.seconds - clip.seconds[0]), *[clip.seconds[-1] - clip.seconds[0]] * (-len(frames) % step)]
+            moments = tuple((times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step))
+            grid = values["video_grid_thw"][0]
+            self._videos[path] = VideoInputs(values["pixel_values_videos"], grid, seconds, moments)
         self._videos.move_to_end(path)
         while len(self._videos) > self.keep:
             self._videos.popitem(last=False)
         return self._videos[path]
 
-    def showing(self, messages: Sequence[dict]) -> Showing:
+    def showing(self, messages: Sequence[dict], clips: Mapping[str, Clip] | None = None) -> Showing:
         """Tokenise ``messages`` with the generation prompt; every video placeholder becomes as many tokens as it
-        needs.
+        needs. ``clips`` are videos that lie in no file, by path.
         """
         paths = [
             part["video"]
@@ -77,12 +99,15 @@ class ShowingEncoder:
         pieces = text.split(VIDEO_TOKEN)
         if len(pieces) != len(paths) + 1:
             raise InputError(f"The prompt {text[:80]!r}… holds {VIDEO_TOKEN}; take it out: it stands for a video.")
-        videos = [self.video(path) for path in paths]
-        merge = self.processor.video_processor.merge_size**2
+        videos = [self.video(path, (clips or {}).get(path)) for path in paths]
         expanded = pieces[0]
         for video, piece in zip(videos, pieces[1:], strict=True):
-            expanded += VIDEO_TOKEN * (int(video.grid.prod()) // merge) + piece
+            expanded += self.placeholder(video) + piece
         return Showing(self.processor.tokenizer(expanded).input_ids, videos, paths)
+
+    def placeholder(self, video: VideoInputs) -> str:
+        """The text that stands for a video: one token for each of its vision tokens."""
+        return VIDEO_TOKEN * (int(video.grid.prod()) // self.processor.video_processor.merge_size**2)
 
     def collate(self, showings: Sequence[Showing], *, pixels: bool) -> dict[str, Tensor]:
         """Left-padded model inputs for a batch; ``pixels=False`` leaves the patches out (features are at hand)."""
@@ -97,6 +122,20 @@ class ShowingEncoder:
         }
         if not pixels:
             del inputs["pixel_values_videos"]
+        return inputs
+
+
+class Qwen3ShowingEncoder(ShowingEncoder):
+    """The same for Qwen3-VL, which writes the time of every temporal patch into the text."""
+
+    def placeholder(self, video: VideoInputs) -> str:
+        frames, tokens = int(video.grid[0]), int(video.grid[1:].prod()) // self.processor.video_processor.merge_size**2
+        shown = f"<|vision_start|>{VIDEO_TOKEN * tokens}<|vision_end|>"
+        return "".join(f"<{moment:.1f} seconds>{shown}" for moment in video.moments[:frames])
+
+    def collate(self, showings: Sequence[Showing], *, pixels: bool) -> dict[str, Tensor]:
+        inputs = super().collate(showings, pixels=pixels)
+        del inputs["second_per_grid_ts"]
         return inputs
 
 

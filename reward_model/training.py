@@ -17,7 +17,7 @@ from trl import GRPOConfig
 
 from reward_model.encoding import ShowingEncoder
 from reward_model.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
-from reward_model.judge import base_directory, load_model
+from reward_model.loading import base_directory, load_model
 from reward_model.parsing import parse_choice
 from reward_model.prompts import JudgePrompt
 from reward_model.rewards import comparison_reward, format_reward
@@ -246,7 +246,7 @@ def run_grpo(
         train_dataset=Dataset.from_list(rows),
         peft_config=lora,
         callbacks=[_Marks(on_step)],
-        encoder=ShowingEncoder(processor, prompt.num_frames),
+        encoder=ShowingEncoder.for_prompt(processor, prompt),
     )
     # Metrics are kept in the log; the terminal belongs to the progress bar.
     trainer.remove_callback(PrinterCallback)

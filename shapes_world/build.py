@@ -24,10 +24,10 @@ from diffusers import AutoencoderKL
 from jsonargparse import CLI
 from transformers import Qwen2_5_VLProcessor
 
-from reward_model.judge import load_model
+from reward_model.loading import load_model
 from reward_model.training import GRPOTraining, train_judge
 from shapes_world.build_generator import GeneratorBuild, build_autoencoder, build_generator, load_autoencoder
-from shapes_world.build_judge import PROMPT, JudgeBuild, teach_comparison, teach_description
+from shapes_world.build_judge import DESCRIBE, PROMPT, JudgeBuild, teach_comparison, teach_description
 from shapes_world.judge_data import ClipPair, clip_pairs
 from shapes_world.world import FPS, all_scenes
 from videoduet.errors import InputError
@@ -83,6 +83,7 @@ def reinforce(taught: Path, output: Path, work: Path, build: Build, vae: Autoenc
         load_model(taught, work / f"grpo_{seed}" / "adapter").half().save_pretrained(temporary)
         Qwen2_5_VLProcessor.from_pretrained(taught).save_pretrained(temporary)
         PROMPT.save(temporary)
+        DESCRIBE.save(temporary, "describe")
 
 
 def write_prompts(output: Path) -> None:

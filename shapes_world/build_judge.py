@@ -20,7 +20,7 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from reward_model.prompts import JudgePrompt
+from reward_model.prompts import JudgePrompt, VideoPrompt
 from shapes_world.judge_data import ClipPair, DamagedClip, clip_pairs, reasoning
 from shapes_world.tokenizers import CHAT_TEMPLATE, judge_tokenizer
 from shapes_world.world import FPS, NUM_FRAMES, SIZE
@@ -31,7 +31,7 @@ PATCH, MERGE = 4, 2
 PROMPT = JudgePrompt(
     system=None, before_first="1", before_second="2", question="{prompt}", num_frames=NUM_FRAMES, max_new_tokens=72
 )
-DESCRIBE = "describe"
+DESCRIBE = VideoPrompt(system=None, before="", question="describe", num_frames=NUM_FRAMES, max_new_tokens=24)
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,7 @@ class Lessons:
         self.answer_ids = {self.tokenizer.convert_tokens_to_ids(label) for label in PROMPT.labels}
 
     def description(self, index: int) -> tuple[list[dict], str, list[int]]:
-        content = [{"type": "video"}, {"type": "text", "text": DESCRIBE}]
-        return [{"role": "user", "content": content}], self.clips[index].description, [index]
+        return DESCRIBE.messages("", ""), self.clips[index].description, [index]
 
     def comparison(self, index: int, swap: bool) -> tuple[list[dict], str, list[int]]:
         pair, rows = self.pairs[index], [2 * index, 2 * index + 1]
@@ -203,3 +202,4 @@ def teach_comparison(build: JudgeBuild, vae: AutoencoderKL, output: Path, descri
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
         PROMPT.save(temporary)
+        DESCRIBE.save(temporary, "describe")

@@ -181,6 +181,42 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dimension:
+    """One dimension of a score."""
+
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoScore:
+    """A judge's score of one video.
+
+    ``score`` is a number on the judge's own scale, the mean of ``dimensions`` where it scores several; None where
+    ``text`` holds no score that can be read, or one outside the scale. ``judge_id`` hashes weights, prompt and
+    decoding.
+    """
+
+    video_id: str
+    prompt_id: str
+    judge_id: str
+    text: str
+    score: float | None
+    dimensions: tuple[Dimension, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoDescription:
+    """A judge's words about one video: ``text`` as it was answered, ``description`` without thought and tags."""
+
+    video_id: str
+    prompt_id: str
+    judge_id: str
+    text: str
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ranking:
     """The videos of one prompt in the light of all comparisons between them; every tuple is aligned with ``video_ids``.
 

@@ -14,6 +14,7 @@ from alignment.checkpoint import Progress, TrainingState, latest_checkpoint
 from alignment.draws import split_held_out
 from alignment.objective import preference_loss
 from alignment.policy import LiveReference
+from alignment.sharing import Replicated
 from alignment.steps import AlignRun
 from videoduet.errors import InputError
 
@@ -253,15 +254,15 @@ def test_a_missing_8_bit_optimizer_is_named(data):
 
 def test_a_checkpoint_holds_state_that_parameters_share_and_plain_numbers(tmp_path):
     """As an optimizer in 8 bits has them: one table for all parameters, steps as integers."""
-    parameters = {name: torch.nn.Parameter(torch.randn(3)) for name in "ab"}
-    table, optimizers = torch.arange(4.0), [torch.optim.SGD(parameters.values(), lr=1.0) for _ in range(2)]
-    for parameter in parameters.values():
-        optimizers[0].state[parameter] = {"step": 7, "qmap1": table, "state1": torch.randn(3)}
-    saved, loaded = (TrainingState("key", parameters, optimizer, None, Progress(step=2)) for optimizer in optimizers)
+    module = torch.nn.ParameterDict({name: torch.randn(3) for name in "ab"})
+    shared, table = [Replicated(module, CONFIG) for _ in range(2)], torch.arange(4.0)
+    for parameter in module.values():
+        shared[0].optimizer.state[parameter] = {"step": 7, "qmap1": table, "state1": torch.randn(3)}
+    saved, loaded = (TrainingState("key", part, None, Progress(step=2)) for part in shared)
     saved.save(tmp_path)
     loaded.load(latest_checkpoint(tmp_path))
-    for parameter in parameters.values():
-        before, after = (optimizer.state[parameter] for optimizer in optimizers)
+    for parameter in module.values():
+        before, after = (part.optimizer.state[parameter] for part in shared)
         assert after["step"] == 7 and torch.equal(after["qmap1"], table)
         assert torch.equal(after["state1"], before["state1"])
 

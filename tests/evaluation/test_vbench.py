@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.vbench import QUALITY, SEMANTIC, aggregate, total
+from evaluation.vbench import DIMENSIONS, QUALITY, SEMANTIC, aggregate, aggregate_known, normalise, total
 from videoduet.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -22,12 +22,16 @@ def test_golden_aggregation(name):
     result = aggregate(underscored(CASES[name]["per_dimension"]))
     for key in ("quality", "semantic", "total"):
         assert result[key] == pytest.approx(CASES[name][key], abs=1e-9)
+    weighted = underscored(CASES[name]["normalised_weighted"])
+    for key, raw in underscored(CASES[name]["per_dimension"]).items():
+        assert DIMENSIONS[key].weight * normalise(key, raw) == pytest.approx(weighted[key], abs=1e-9)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["model"])
 def test_published_rows(row):
     result = aggregate({name: value / 100 for name, value in row["dimensions"].items()})
-    assert 100 * result["total"] == pytest.approx(row["total"], abs=0.0101)
+    for key in ("quality", "semantic", "total"):
+        assert 100 * result[key] == pytest.approx(row[key], abs=0.0101)
 
 
 @pytest.mark.parametrize(("quality", "semantic", "expected"), [(0.8271, 0.7393, 0.8095), (0.8367, 0.7365, 0.8167)])
@@ -42,3 +46,20 @@ def test_a_missing_or_unknown_dimension_is_named():
         aggregate(scores)
     with pytest.raises(InputError, match="unknown sceen"):
         aggregate({**scores, "scene": 0.5, "sceen": 0.5})
+
+
+@pytest.mark.parametrize("raw", [float("nan"), float("inf"), 96.28])
+def test_what_is_no_score_is_refused(raw):
+    scores = {**dict.fromkeys(DIMENSIONS, 0.5), "scene": raw}
+    for function in (aggregate, aggregate_known):
+        with pytest.raises(InputError, match="scene is .* divide percentages by 100"):
+            function(scores)
+
+
+def test_what_cannot_be_known_is_none():
+    scores = {name: 0.5 + index / 40 for index, name in enumerate(DIMENSIONS)}
+    assert aggregate_known(scores) == aggregate(scores)
+    without_scene = {name: score for name, score in scores.items() if name != "scene"}
+    known = aggregate_known(without_scene)
+    assert known == {"quality": aggregate(scores)["quality"], "semantic": None, "total": None}
+    assert aggregate_known({}) == {"quality": None, "semantic": None, "total": None}

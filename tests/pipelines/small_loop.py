@@ -38,7 +38,7 @@ def recipe(root: Path, name: str = "recipe.yaml", **changes) -> Path:
             "beta": 300.0, "learning_rate": 1.0e-3, "batch_size": 4, "micro_batch": 4, "draws_per_pair": 2, "epochs": 2,
             "lora_rank": 2, "lora_alpha": 2, "max_steps": 2, "warmup_steps": 0, "checkpoint_steps": 1,
         },
-        "score": {"videos_per_prompt": 1},
+        "score": {"videos_per_prompt": 1, "vbench": {"dimensions": []}},
     }  # fmt: skip
     for section, change in changes.items():
         sections[section] = {**sections.get(section, {}), **change} if isinstance(change, dict) else change

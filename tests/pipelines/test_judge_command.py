@@ -1,0 +1,224 @@
+"""The judge's command, in process, on real videos with the tiny judge that ships."""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+import pipelines.judge
+from pipelines.judge import JudgingConfig, main
+from reward_model.prompts import DEFAULT_PROMPT
+from reward_model.video_judge import Answer, Prompts, Question, VideoJudge
+from shapes_world.world import Scene, render
+from videoduet.video import write_video
+
+PROMPT = Scene("red", "circle", "left", "fast", "black").prompt
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """a.mp4 shows the prompt; b.mp4 and c.mp4 show something else."""
+    folder = tmp_path_factory.mktemp("videos")
+    for name, colour in (("a", "red"), ("b", "green"), ("c", "blue")):
+        write_video(folder / f"{name}.mp4", render(Scene(colour, "circle", "left", "fast", "black").prompt, 0), 8)
+    return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs the command: its exit code, standard output and standard error (with its line breaks taken out)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["judge", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as exit:
+            code = exit.code
+        found = capsys.readouterr()
+        return code, found.out, " ".join(found.err.split())
+
+    return run
+
+
+class Fixed(VideoJudge):
+    """Gives the same answer to everything."""
+
+    def __init__(self, text: str):
+        super().__init__(Prompts(compare=DEFAULT_PROMPT), judge_id="fixed")
+        self.text = text
+
+    def _ask(self, questions: Iterator[Question]) -> Iterator[Answer]:
+        for _ in questions:
+            yield Answer(self.text)
+
+
+@pytest.fixture
+def fixed(monkeypatch):
+    return lambda text: monkeypatch.setattr(JudgingConfig, "load", lambda config: Fixed(text))
+
+
+def test_compare_explains_itself(command, videos, tmp_path):
+    page = tmp_path / "page.html"
+    code, out, err = command("compare", videos / "a.mp4", videos / "b.mp4", "--prompt", PROMPT, "--report", page)
+    assert code == 0
+    assert "a.mp4" in out and "decided" in out and "<think>" in out and "1 comparisons: 1 decided" in out
+    assert "The tiny judge knows nothing but shapes world" in err
+    text = page.read_text()
+    assert text.count("data:image/webp;base64,") == 2 and "Better: a.mp4" in text and PROMPT in text
+
+
+def test_forms_for_programs(command, videos, fixed):
+    fixed("<answer>1</answer>")
+    pair = (videos / "a.mp4", videos / "b.mp4")
+    found = json.loads(command("compare", *pair, "--json")[1])
+    (row,) = found["comparisons"]
+    assert (row["first"], row["status"], row["preferred"]) == (str(pair[0]), "disagreement", None)
+    assert found["statistics"]["comparisons"] == 1 and found["failures"] == []
+    assert json.loads(command("compare", *pair, "--jsonl")[1]) == row
+    (flat,) = csv.DictReader(io.StringIO(command("compare", *pair, "--csv")[1]))
+    assert flat["forward_verdict"] == "first" and flat["status"] == "disagreement"
+
+
+def test_a_folder_is_ranked(command, videos, tmp_path):
+    code, out, _ = command("rank", videos, "--prompt", PROMPT, "--json", "--output", tmp_path / "out")
+    found = json.loads(out)
+    assert code == 0 and len(found["comparisons"]) == 3
+    best = found["rankings"][0]
+    assert (best["video"], best["rank"], best["wins"]) == (str(videos / "a.mp4"), 1, 2.0)
+    code, out, err = command("rank", videos, "--prompt", PROMPT, "--output", tmp_path / "out")
+    assert code == 0 and "Ranking" in out and "tiny judge" not in err, "nothing is judged again"
+    code, _, err = command("rank", videos, "--prompt", "a cat", "--output", tmp_path / "out")
+    assert code == 1 and "was judged with another items_id; give another --output" in err
+    code, out, _ = command("rank", videos, "--prompt", PROMPT, "--csv", "--adaptive")
+    assert code == 0 and next(csv.DictReader(io.StringIO(out)))["video"] == str(videos / "a.mp4")
+
+
+def test_descriptions(command, videos):
+    code, out, _ = command("describe", videos / "a.mp4", "--jsonl")
+    words = [json.loads(line)["description"] for line in out.splitlines()]
+    assert code == 0 and len(words) == 1 and "red circle" in words[0]
+
+
+def test_scores_that_cannot_be_read_are_told(command, videos):
+    """The tiny judge was never taught to score."""
+    code, out, _ = command("score", videos / "a.mp4", "--json", "--batch_size", 2)
+    (row,) = json.loads(out)["videos"]
+    assert code == 0 and row["score"] is None and row["text"]
+
+
+def write_batch(folder, videos, count):
+    rows = [{"first": str(videos / "a.mp4"), "second": str(videos / f"{name}.mp4")} for name in "bcbc"][:count]
+    (folder / "pairs.jsonl").write_text("\n".join(json.dumps({**row, "prompt": f"p{i}"}) for i, row in enumerate(rows)))
+    return folder / "pairs.jsonl"
+
+
+def test_a_batch_goes_on_where_it_was_stopped(command, videos, tmp_path, fixed, monkeypatch):
+    monkeypatch.setattr(pipelines.judge, "ITEMS_PER_SHARD", 1)
+    fixed("<answer>1</answer>")
+    batch = write_batch(tmp_path, videos, 4)
+    whole = json.loads(command("compare", "--batch", batch, "--json", "--output", tmp_path / "whole")[1])
+    asked = []
+
+    def stopping(self, questions):
+        for question in questions:
+            if len(asked) == 4:
+                raise KeyboardInterrupt
+            asked.append(question)
+            yield Answer("<answer>1</answer>")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Fixed, "_ask", stopping)
+        code, _, err = command("compare", "--batch", batch, "--output", tmp_path / "out")
+        assert code == 130 and "Nothing is lost" in err
+    assert len(list((tmp_path / "out").glob("compare_*.json"))) == 2
+    code, out, _ = command("compare", "--batch", batch, "--json", "--output", tmp_path / "out")
+    assert code == 0 and json.loads(out) == whole
+    assert [row["prompt"] for row in whole["comparisons"]] == ["p0", "p1", "p2", "p3"]
+
+
+def test_one_bad_video_is_listed_and_the_rest_is_judged(command, videos, fixed):
+    fixed("tie")
+    rows = [("a.mp4", "b.mp4"), ("a.mp4", "c.mp4"), ("gone.mp4", "a.mp4"), ("b.mp4", "c.mp4")]
+    (videos / "list.csv").write_text("first,second\n" + "\n".join(",".join(row) for row in rows))
+    code, out, err = command("compare", "--batch", videos / "list.csv", "--json")
+    (videos / "list.csv").unlink()
+    found = json.loads(out)
+    assert code == 0 and len(found["comparisons"]) == 3 and len(found["failures"]) == 1
+    assert "gone.mp4 does not exist" in err
+
+
+def test_nothing_but_bad_videos(command, tmp_path):
+    (tmp_path / "broken.mp4").write_text("this is no video")
+    code, out, err = command("describe", tmp_path / "broken.mp4", "--judge", "shapes_world/models/second_judge")
+    assert code == 1 and out == "" and "broken.mp4 cannot be read" in err and "Nothing could be judged" in err
+
+
+@pytest.mark.parametrize("answer", ["1", "2"])
+def test_a_judge_that_follows_position_is_recognised(command, videos, tmp_path, fixed, answer):
+    fixed(f"<answer>{answer}</answer>")
+    code, out, err = command("rank", videos)
+    assert code == 0 and "This judge follows position" in err and "0 decided" in out
+
+
+def test_prompts_are_no_html(command, videos, tmp_path, fixed):
+    fixed("<answer>1</answer><script>alert(1)</script>")
+    hostile = "<script>alert(2)</script> [bold]"
+    page = tmp_path / "page.html"
+    command("compare", videos / "a.mp4", videos / "b.mp4", "--prompt", hostile, "--report", page)
+    assert "<script>" not in page.read_text() and "&lt;script&gt;" in page.read_text()
+
+
+def test_lists_rank_each_prompt_apart(command, videos, fixed):
+    fixed("1")
+    rows = ["a.mp4,one", "b.mp4,one", "b.mp4,two", "c.mp4,two"]
+    (videos / "list.csv").write_text("video,prompt\n" + "\n".join(rows))
+    code, out, _ = command("rank", videos / "list.csv", "--json")
+    (videos / "list.csv").unlink()
+    found = json.loads(out)
+    assert code == 0 and [row["prompt"] for row in found["comparisons"]] == ["one", "two"]
+    assert [row["prompt"] for row in found["rankings"]] == ["one", "one", "two", "two"]
+
+
+BAD = {
+    ("compare", "{v}/a.mp4"): (2, "compare takes two videos, not 1"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--batch", "x.csv"): (2, "not both"),
+    ("compare", "--batch", "x.csv"): (2, "x.csv is no CSV"),
+    ("compare", "{v}/a.mp4", "{v}/gone.mp4"): (1, "gone.mp4 does not exist"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--json", "--csv"): (2, "Give one of"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--preset", "vq"): (2, "no preset vq"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--judge", "./no_judge"): (1, "no_judge cannot be loaded"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--samples", "0"): (2, "samples is 0"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--samples", "two"): (2, "samples"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--backend", "server"): (2, "belong together"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--backend", "server", "--server", "here"): (2, "Server here is no URL"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--backend", "vllm"): (1, "vLLM is not installed"),
+    ("rank", "{v}/a.mp4"): (1, "a ranking takes two or more"),
+    ("score",): (2, "No videos are named"),
+    ("wrong",): (2, "wrong"),
+}
+
+
+@pytest.mark.parametrize("arguments", BAD, ids=" ".join)
+def test_bad_input_is_told_in_one_sentence(command, videos, arguments):
+    code, sentence = BAD[arguments]
+    found, out, err = command(*(argument.format(v=videos) for argument in arguments))
+    assert found == code and sentence in err and "Traceback" not in err and out == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"), [("", "is empty"), ("video\n", "is empty"), ("name\nx.mp4\n", "row 1: has no video")]
+)
+def test_bad_lists(command, tmp_path, text, problem):
+    (tmp_path / "list.csv").write_text(text)
+    code, _, err = command("score", tmp_path / "list.csv")
+    assert code == 1 and problem in err
+
+
+def test_help_teaches(command):
+    code, out, _ = command("rank", "--help")
+    assert code == 0 and "--adaptive" in out and "--report" in out and "list" in out

@@ -1,0 +1,122 @@
+"""VBench in the loop: off, unavailable, scored, the alarm of still videos, what the report shows of it."""
+
+from dataclasses import replace
+
+import pytest
+from report_fixtures import write_round, write_score
+from test_report import text_of
+
+from evaluation.vbench_environment import installed
+from evaluation.vbench_scoring import DimensionResult
+from evaluation.vbench_statistics import ScoredVideo
+from pipelines.config import VBenchConfig
+from pipelines.report import write_report
+from pipelines.run import Run
+from pipelines.score_vbench import alarm_of, score_vbench, stilled, stop_if_still
+from videoduet.errors import InputError
+from videoduet.records import Prompt
+from videoduet.store import read_json, write_json
+
+
+def run_with(root, **settings) -> Run:
+    run = Run.open(root)
+    return Run(run.directory, replace(run.config, score=replace(run.config.score, vbench=VBenchConfig(**settings))))
+
+
+def scored(name: str, *results: float) -> DimensionResult:
+    videos = [ScoredVideo(f"prompt {number}", 0, result, 1) for number, result in enumerate(results)]
+    return DimensionResult(name, sum(results) / len(results), videos)
+
+
+MOVING = {
+    "G_0": {"dynamic_degree": scored("dynamic_degree", 1, 1, 1, 0),
+            "temporal_flickering": scored("temporal_flickering", 0.9, 0.8, 0.9, 0.9)},
+    "G_1": {"dynamic_degree": scored("dynamic_degree", 1, 1, 0, 1)},
+    "G_2": {"dynamic_degree": scored("dynamic_degree", 0, 0, 1, 0),
+            "temporal_flickering": scored("temporal_flickering", 0.95, 0.99, 0.9, 0.9)},
+}  # fmt: skip
+
+
+def test_off_and_unavailable_are_told_and_change_nothing(finished, monkeypatch, tmp_path):
+    kept = read_json(finished.root / "score" / "summary.json")["vbench"]
+    assert kept == {"available": False, "reason": "it is turned off (score.vbench.dimensions is empty)."}
+    monkeypatch.setenv("VIDEODUET_VBENCH", str(tmp_path))
+    before = sorted(finished.root.rglob("*"))
+    found = score_vbench(run_with(finished.root), ["G_0", "G_1", "G_2"])
+    assert found["available"] is False and found["reason"].startswith(
+        "temporal_flickering: VBench's environment is not"
+    )
+    assert "run: python -m pipelines.evaluate_vbench setup" in found["reason"]
+    assert sorted(finished.root.rglob("*")) == before
+
+
+def test_the_alarm_names_the_worst_version_and_its_fall():
+    alarm = alarm_of(MOVING, "G_0", ["G_1", "G_2"], 0.1)
+    assert "fell from 75 % of videos in G_0 to 25 % in G_2" in alarm
+    assert alarm_of(MOVING, "G_0", ["G_1", "G_2"], 0.5) is None, "not more than the tolerance"
+    assert alarm_of(MOVING, "G_0", ["G_1"], 0.0) is None, "as many videos move"
+    assert alarm_of({side: {} for side in MOVING}, "G_0", ["G_1"], 0.0) is None, "dynamic degree was not scored"
+    failed = {**MOVING, "G_2": {"dynamic_degree": DimensionResult("dynamic_degree", not_scored="no weights")}}
+    assert alarm_of(failed, "G_0", ["G_2"], 0.0) is None
+
+
+def test_videos_that_lost_most_motion_come_first():
+    assert stilled(MOVING, "G_0", "G_2") == [("prompt 1", 0), ("prompt 0", 0)]
+    assert stilled(MOVING, "G_0", "G_1") == [("prompt 2", 0)]
+    assert stilled({side: {} for side in MOVING}, "G_0", "G_1") == []
+
+
+def test_stop_or_warn(finished):
+    found = {"alarm": "It stands still."}
+    stop_if_still(run_with(finished.root), found)
+    with pytest.raises(InputError, match=r"Stopped before the export: It stands still.*when_still warn"):
+        stop_if_still(run_with(finished.root, when_still="stop"), found)
+    stop_if_still(run_with(finished.root, when_still="stop"), {"alarm": None})
+
+
+@pytest.mark.parametrize("name", ["scene", "sceen"])
+def test_dimensions_of_the_official_suite_alone_are_refused(name):
+    with pytest.raises(
+        InputError, match=f"{name}, which cannot be scored on prompts of your own; choose among subject"
+    ):
+        VBenchConfig(dimensions=["temporal_flickering", name])
+
+
+def test_the_report_shows_the_alarm_and_what_stands_still(tmp_path):
+    prompt = Prompt.of("a <b>still</b> life")
+    write_round(tmp_path, 0, [prompt])
+    write_score(tmp_path, [prompt], ("G_0", "G_1"))
+    summary = read_json(tmp_path / "score" / "summary.json")
+    video = next((tmp_path / "score").rglob("*.mp4")).relative_to(tmp_path)
+    case = {"prompt": prompt.text, "prompt_id": prompt.id, "index": 0}
+    case |= {"version": "G_1", "base": str(video), "now": "../x"}
+    summary["vbench"] = {
+        "available": True,
+        "G_0": {"dynamic_degree": 0.75},
+        "G_1": {"dynamic_degree": 0.25},
+        "against_base": ["G_1, dynamic degree: -50.00 points against the base"],
+        "not_scored": ["motion_smoothness: its weights are not here"],
+        "alarm": "VBench's dynamic degree fell from 75 % to 25 %.",
+        "stilled": [case],
+    }
+    write_json(tmp_path / "score" / "summary.json", summary)
+    page = write_report(tmp_path).read_text("utf-8")
+    text = text_of(page)
+    assert "dimension G_0 G_1 dynamic_degree 0.75 0.25" in text
+    for said in ("Warning. VBench's dynamic degree fell", "-50.00 points against the base", "its weights are not here",
+                 "Videos that moved in the base and stand still now", "a <b>still</b> life",
+                 "the path leads out of the run directory"):  # fmt: skip
+        assert said in text, said
+    assert "<b>still" not in page
+
+
+@pytest.mark.skipif(installed("standard") is None, reason="no VBench environment (pipelines.evaluate_vbench setup)")
+@pytest.mark.slow
+def test_the_loops_videos_are_scored_by_the_real_package(finished, monkeypatch, tmp_path):
+    monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "weights"))
+    versions = ["G_0", "G_1", "G_2"]
+    found = score_vbench(run_with(finished.root, dimensions=["temporal_flickering", "dynamic_degree"]), versions)
+    assert found["available"] and found["alarm"] is None and found["stilled"] == []
+    assert all(0.5 < found[version]["temporal_flickering"] <= 1 for version in versions)
+    assert [text.split(":")[0] for text in found["against_base"]] == [f"{v}, temporal flickering" for v in versions[1:]]
+    assert "raft-things.pth" in found["not_scored"][0]

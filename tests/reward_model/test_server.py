@@ -1,0 +1,223 @@
+"""The server backend against a real server on this machine that answers from the pixels, and has bad days."""
+
+import base64
+import io
+import itertools
+import json
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from reward_model.server import ServerJudge, ServerSettings
+from reward_model.video_judge import Decoding, label_probability
+from videoduet.errors import InputError
+from videoduet.video import write_video
+
+TROUBLE = ("500", "drop", "not json", "no choices", "cut", "429", "slow")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """OpenAI's chat completions: prefers the brighter of two videos. ``server.moods`` says what goes wrong next."""
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.bodies.append(body)
+            self.server.under_way += 1
+            self.server.most = max(self.server.most, self.server.under_way)
+            mood = next(self.server.moods)
+        try:
+            self.answer(body, mood)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        finally:
+            with self.server.lock:
+                self.server.under_way -= 1
+
+    def answer(self, body: dict, mood: str):
+        if mood == "slow":
+            time.sleep(1.0)
+        if mood == "drop":
+            self.connection.close()
+            return
+        if mood in ("500", "429", "400"):
+            self.send_response(int(mood))
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        data = json.dumps({"choices": []} if mood == "no choices" else self.server.reply(body)).encode()
+        data = b"<html>" if mood == "not json" else data
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2] if mood == "cut" else data)
+
+    def log_message(self, *_):
+        pass
+
+
+def brighter(body: dict) -> dict:
+    """The reply of a model that thinks and then names the brighter video, with probabilities."""
+    assert body["messages"][0]["role"] == "system" and body["temperature"] == 0.0 and body["max_tokens"] == 512
+    parts = body["messages"][1]["content"]
+    second = next(i for i, part in enumerate(parts) if part.get("text") == "Video 2:")
+    light = [
+        np.mean([np.asarray(image(part)).mean() for part in half if part["type"] == "image_url"])
+        for half in (parts[:second], parts[second:])
+    ]
+    label = "1" if light[0] > light[1] else "2"
+    tokens = ["<think>", f"{light[0]:.0f} {light[1]:.0f} 1", "</think>", "<answer>", label, "</answer>"]
+    tops = [[{"token": token, "logprob": -0.1}] for token in tokens]
+    tops[4] = [{"token": label, "logprob": np.log(0.6)}, {"token": "12"[label == "1"], "logprob": np.log(0.2)}]
+    steps = [{"token": token, "logprob": -0.1, "top_logprobs": top} for token, top in zip(tokens, tops, strict=True)]
+    return {"choices": [{"message": {"content": "".join(tokens)}, "logprobs": {"content": steps}}]}
+
+
+def image(part: dict) -> Image.Image:
+    kind, _, data = part["image_url"]["url"].partition(",")
+    assert kind == "data:image/jpeg;base64"
+    return Image.open(io.BytesIO(base64.b64decode(data)))
+
+
+@contextmanager
+def serving(moods=(), reply=brighter):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.lock, server.bodies, server.under_way, server.most = threading.Lock(), [], 0, 0
+    server.moods, server.reply = itertools.chain(moods, itertools.repeat("well")), reply
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def judge_at(server, **settings) -> ServerJudge:
+    url = f"http://127.0.0.1:{server.server_port}/v1/"
+    return ServerJudge(ServerSettings(url, "stub", **{"backoff": 0.001, "timeout": 20.0, **settings}))
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """All pairs of five videos, from dark to light."""
+    folder = tmp_path_factory.mktemp("shades")
+    for index in range(5):
+        write_video(folder / f"{index}.mp4", np.full((4, 32, 32, 3), 40 + 40 * index, np.uint8), 8)
+    return [(folder / f"{a}.mp4", folder / f"{b}.mp4", "x") for a, b in itertools.combinations(range(5), 2)]
+
+
+def test_answers_with_probabilities(pairs):
+    with serving() as server:
+        comparisons = list(judge_at(server, api_key="secret").compare(pairs))
+    assert [c.status for c in comparisons] == ["decided"] * 10
+    assert all(c.preferred_id == c.second_id for c in comparisons)
+    assert all(c.forward.p == pytest.approx(0.25) and c.backward.p == pytest.approx(0.75) for c in comparisons)
+    assert all(c.p_first == pytest.approx(0.25) for c in comparisons)
+    assert len(server.bodies) == 20
+    texts = [part["text"] for part in server.bodies[0]["messages"][1]["content"] if part["type"] == "text"]
+    assert "(frames at 0.00, 0.12, 0.25, 0.38 seconds)" in texts
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_on_a_bad_day_every_comparison_is_answered(pairs, concurrency):
+    with serving() as server:
+        calm = list(judge_at(server).compare(pairs))
+    moods = [mood for trouble in TROUBLE for mood in (trouble, "well")] * 2
+    with serving(moods) as server:
+        failures = []
+        judge = judge_at(server, concurrency=concurrency, retries=20, timeout=0.7)
+        assert list(judge.compare(pairs, failures=failures)) == calm
+    assert failures == []
+    assert server.most <= concurrency + 2  # a request that was given up may still be under way at the server
+
+
+def test_what_is_not_answered_is_listed_and_nothing_is_lost_or_doubled(pairs):
+    """Without another try each trouble costs the comparison that met it, and no other."""
+    moods = [
+        "well",
+        "500",
+        "well",
+        "well",
+        "drop",
+        "well",
+        *["well"] * 4,
+        "not json",
+        "cut",
+        "well",
+        "400",
+        "no choices",
+    ]
+    with serving(moods) as server:
+        failures = []
+        comparisons = list(judge_at(server, concurrency=1, retries=0).compare(pairs, failures=failures))
+    lost = [0, 2, 5, 6, 7]
+    assert [pairs.index(failure.given) for failure in failures] == lost
+    assert len(comparisons) == 10 - len(lost)
+    assert len(server.bodies) == 20
+    reasons = [failure.reason for failure in failures]
+    assert "HTTP 500" in reasons[0] and "refused the question (HTTP 400" in reasons[3] and "1 tries" in reasons[4]
+    with serving(["400"] * 2) as server, pytest.raises(InputError, match="refused"):
+        list(judge_at(server).compare(pairs[:1]))
+
+
+def test_a_server_that_is_not_there(pairs):
+    with serving() as server:
+        judge = judge_at(server, retries=1)
+    failures = []
+    assert list(judge.compare(pairs, failures=failures)) == [] and len(failures) == 10
+
+
+def test_answers_are_kept_by_content(pairs, tmp_path):
+    with serving(["500"]) as server:
+        judge = judge_at(server, cache=tmp_path, retries=0, concurrency=1)
+        failures = []
+        first = list(judge.compare(pairs, failures=failures))
+        assert len(failures) == 1 and len(server.bodies) == 20
+        again = list(judge.compare(pairs, failures=failures))
+        assert len(server.bodies) == 21, "only what had failed is asked again"
+        assert again[1:] == first and len(again) == 10
+        list(judge_at(server, cache=tmp_path).compare([(a, b, "another prompt") for a, b, _ in pairs]))
+        assert len(server.bodies) == 41
+
+
+def test_an_unreadable_video_costs_its_own_pairs(pairs, not_a_video):
+    with serving() as server:
+        failures = []
+        given = [pairs[0], (pairs[0][0], not_a_video, "x"), pairs[1]]
+        assert len(list(judge_at(server).compare(given, failures=failures))) == 2
+        assert len(server.bodies) == 4 and "broken_clip.mp4" in failures[0].reason
+
+
+def test_the_thought_may_come_beside_the_answer_and_samples_have_seeds(pairs):
+    def reply(body):
+        label = "1" if body["seed"] == 0 else "2"
+        return {"choices": [{"message": {"content": label, "reasoning_content": "2 is dark"}}]}
+
+    with serving(reply=reply) as server:
+        judge = judge_at(server, logprobs=False)
+        judge.decoding = Decoding(samples=3)
+        (comparison,) = judge.compare(pairs[:1])
+    assert comparison.forward.verdict == comparison.backward.verdict == "second"
+    assert comparison.forward.text.count("<think>2 is dark</think>") == 3 and comparison.forward.p is None
+    assert sorted(body["seed"] for body in server.bodies) == [0, 0, 1, 1, 2, 2]
+    assert "logprobs" not in server.bodies[0]
+
+
+@pytest.mark.parametrize("wrong", [{"url": "localhost"}, {"concurrency": 0}, {"timeout": 0}, {"retries": -1}])
+def test_wrong_settings(wrong):
+    with pytest.raises(InputError):
+        ServerSettings(**{"url": "http://localhost:1/v1", "model": "m", **wrong})
+
+
+def test_label_probability_is_read_at_the_answer():
+    tokens = ["<think>", "1", "</think>", "<answer>", "Video", " B", "</answer>"]
+    tops = [{}, {"1": 0.0}, {}, {}, {}, {" B": np.log(0.3), " A": np.log(0.1), "B": np.log(0.3)}, {}]
+    assert label_probability(tokens, tops, ("A", "B")) == pytest.approx(1 / 7)
+    assert label_probability(["I", " refuse"], [{}, {}], ("1", "2")) is None
+    assert label_probability(["<answer>", "1"], [{}, {}], ("1", "2")) is None
