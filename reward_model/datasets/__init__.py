@@ -33,6 +33,7 @@ DATASETS: dict[str, Published] = {
     "lsvq": Published("score", filmed.read_lsvq, ("train", "test", "test_1080p")),
     **{name: Published("score", partial(filmed.read_filmed, spec)) for name, spec in filmed.FILMED.items()},
     "waterloo_ivc_4k": Published("score", filmed.read_waterloo),
+    "finevd_scores": Published("score", filmed.read_finevd_scores, ("train", "test")),
     "lgvq": Published("dimensions", generated.read_lgvq),
     "video_feedback": Published("dimensions", generated.read_video_feedback, ("train", "test")),
     "t2vqa_db": Published("score", generated.read_t2vqa_db),

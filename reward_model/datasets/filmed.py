@@ -161,3 +161,13 @@ def read_waterloo(folder: Path, split: Split) -> Reading:
     ]
     labels = Labels("scores.txt", "video", "mos", PERCENT)
     return _reading(spec, split, labels, found, path, MediaFolder(folder))
+
+
+def read_finevd_scores(folder: Path, split: Split) -> Reading:
+    """FineVD (Duan et al. 2025): overall scores, 0-100, in the JSON Lines that FineVQ trains on.
+
+    A file named after its split, such as ``finevd_train_mos1.jsonl``, with rows of video, mos and a conversation.
+    """
+    (path, *_) = required("FineVD", folder, f"*{split}*mos*.jsonl")
+    labels, spec = Labels(path.name, "video", "mos", PERCENT), Filmed("FineVD", (), PERCENT)
+    return _reading(spec, split, labels, rows_of(labels, path), path, MediaFolder(folder))

@@ -202,6 +202,19 @@ def finevd(folder: Path, clips: Sequence[Path]) -> None:
         ])  # fmt: skip
 
 
+def finevd_scores(folder: Path, clips: Sequence[Path]) -> None:
+    """The form of FineVQ's training lists."""
+    names = [f"0_00_0{index}_152098.mp4" for index in range(VIDEOS)]
+    place(folder, clips, names)
+    question = {"from": "human", "value": "<|video|> How would you rate the overall quality of this video?"}
+    answer = {"from": "ai", "value": "The overall quality of the video is fair."}
+    rows = [
+        {"video": name, "mos": PERCENT[index], "conversations": [question, answer]} for index, name in enumerate(names)
+    ]
+    write_jsonl(folder / "finevd_train_mos1.jsonl", rows[:8])
+    write_jsonl(folder / "finevd_test_mos1.jsonl", rows[8:])
+
+
 def q_bench(folder: Path, clips: Sequence[Path]) -> None:
     place(folder, clips, [f"video/{index}.mp4" for index in range(VIDEOS)])
     rows = [
@@ -222,7 +235,7 @@ MINIATURES: dict[str, Callable[[Path, Sequence[Path]], None]] = {
     "waterloo_ivc_4k": waterloo, "lgvq": lgvq, "video_feedback": video_feedback, "t2vqa_db": t2vqa,
     "aigvqa_db": aigvqa, "vision_reward_pairs": vision_reward, "vision_reward_questions": vision_reward,
     "monetbench": vision_reward, "genai_bench": genai, "videogen_reward_bench": reward_bench, "finevd": finevd,
-    "q_bench_video": q_bench,
+    "finevd_scores": finevd_scores, "q_bench_video": q_bench,
 }  # fmt: skip
 """A writer of each data set that can be read."""
 

@@ -102,6 +102,8 @@ def test_scores_are_the_published_ones(folders):
     assert read_dataset("live_vqc", folders["live_vqc"]).items[3].scores == {"overall": PERCENT[3]}
     waterloo = read_dataset("waterloo_ivc_4k", folders["waterloo_ivc_4k"]).items
     assert (Path(waterloo[4].path).name, waterloo[4].scores) == ("HEVC_2_540p_1.mp4", {"overall": PERCENT[4]})
+    finevd = read_dataset("finevd_scores", folders["finevd_scores"], "test").items
+    assert [item.scores["overall"] for item in finevd] == list(PERCENT[8:])
     aigvqa = read_dataset("aigvqa_db", folders["aigvqa_db"])
     assert aigvqa.items[1].scores["alignment"] == PERCENT[1] + 3
     assert (len(aigvqa.items), sum(aigvqa.left_out.values())) == (VIDEOS - 1, 1)
