@@ -152,7 +152,7 @@ def run_seed(seed: int, arms: Sequence[str], root: Path, lessons: Callable[[], l
     data, home = root / "data", root / f"seed_{seed}"
     start = home / "start"
     if not start.exists():
-        cold_start(lessons(), start, steps=150, seed=seed)
+        cold_start(lessons(), start, steps=100, seed=seed)
     first = stage(start, home / "stage 1", _data(data, "pictures"), STAGE1, RewardConfig(), seed)
     judges = {"start": start, "stage 1": first}
     for name in arms:

@@ -147,7 +147,7 @@ def _write_pairs(root: Path, train: list[PreferenceItem], test: list[PreferenceI
 
 
 def cold_start(
-    lessons: Sequence[Labelled], output: Path, *, steps: int, seed: int, batch_size: int = 24, peak: float = 1e-3
+    lessons: Sequence[Labelled], output: Path, *, steps: int, seed: int, batch_size: int = 24, peak: float = 6e-4
 ) -> None:
     """The shipped judge after a short supervised lesson in the form of the answers; written to ``output`` once."""
     if output.exists():

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentParser
 from rich.table import Table
 
 from pipelines.config import Precision, at_least, execution, identity, resolve
-from pipelines.phase import guarded
+from pipelines.phase import guarded, parse_command
 from reward_model.answering import Answerer
 from reward_model.datasets import DATASETS, Item, PreferenceItem, QuestionItem, Reading, ScoredClip, Split, read_dataset
 from reward_model.judge import Judge
@@ -216,16 +215,7 @@ def show(results: dict[str, Any]) -> None:
 
 
 def parse(arguments: Sequence[str]) -> EvaluationConfig:
-    """Read the command line; wrong usage ends the program with exit code 2 and a message that names it."""
-    parser = ArgumentParser(prog="python -m pipelines.evaluate_judge", description=__doc__)
-    parser.add_argument("--config", action="config", help="YAML file with any of these options")
-    parser.add_class_arguments(EvaluationConfig, None, fail_untyped=False)
-    options = parser.parse_args(arguments)
-    try:
-        options = parser.instantiate_classes(options)
-        return EvaluationConfig(**{name: value for name, value in options.items() if name != "config"})
-    except InputError as error:
-        parser.error(str(error))
+    return parse_command(EvaluationConfig, "evaluate_judge", __doc__, arguments)
 
 
 def main() -> None:

@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentParser
 from transformers import AutoProcessor
 
 from pipelines.config import Precision, at_least, execution, identity, resolve
-from pipelines.phase import guarded
+from pipelines.phase import guarded, parse_command
 from pipelines.run import processes
 from reward_model.datasets import PreferenceItem, Reading, Split, read_dataset
 from reward_model.group_rewards import RewardConfig
@@ -240,16 +239,7 @@ def _merged(adapter: Path, prompt: JudgePrompt, target: Path) -> None:
 
 
 def parse(arguments: Sequence[str]) -> TrainConfig:
-    """Read the command line; wrong usage ends the program with exit code 2 and a message that names it."""
-    parser = ArgumentParser(prog="python -m pipelines.train_reward_model", description=__doc__)
-    parser.add_argument("--config", action="config", help="YAML recipe with any of these options")
-    parser.add_class_arguments(TrainConfig, None, fail_untyped=False)
-    options = parser.parse_args(arguments)
-    try:
-        options = parser.instantiate_classes(options)
-        return TrainConfig(**{name: value for name, value in options.items() if name != "config"})
-    except InputError as error:
-        parser.error(str(error))
+    return parse_command(TrainConfig, "train_reward_model", __doc__, arguments)
 
 
 def main() -> None:

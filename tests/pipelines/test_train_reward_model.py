@@ -1,21 +1,25 @@
 """The command through the stages on miniature data sets: it trains, resumes, merges, and refuses what it should."""
 
-import os
+import json
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
+import torch
+from peft import PeftModel
 
 sys.path.append(str(Path(__file__).parents[1] / "reward_model"))
 
 from miniature import write_miniature
 from small_judge import write_clips
-from transformers import AutoModelForImageTextToText
+from small_loop import labelled_data
+from small_loop import recipe as recipe_of_a_loop
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import shapes_world
 from pipelines.train_reward_model import DataConfig, TrainConfig, cost, gather, parse, train
@@ -135,38 +139,75 @@ def test_wrong_usage_names_the_key(capsys):
     assert error.value.code == 2 and "temporel" in capsys.readouterr().err
 
 
-def _write(path: Path, asked: TrainConfig) -> Path:
-    from videoduet.run_directory import to_dict
+def _stage(recipe: str, model: Path, output: Path, data: list[dict]) -> list[str]:
+    """The command line of a stage's recipe, on miniature data and with few and short answers."""
+    training = {"steps": 4, "pairs_per_step": 2, "num_generations": 2, "lora_rank": 2, "micro_batch": 4,
+                "checkpoint_steps": 1}  # fmt: skip
+    return [
+        f"--config={ROOT / 'configs' / 'reward_model' / recipe}.yaml", f"--model={model}", f"--output={output}",
+        f"--data={json.dumps(data)}", "--max_new_tokens=72",
+        *(f"--training.{name}={value}" for name, value in training.items()),
+    ]  # fmt: skip
 
-    values = to_dict(asked)
-    path.write_text(yaml.safe_dump({item.name: values[item.name] for item in fields(TrainConfig)}))
-    return path
+
+def _killed_and_resumed(module: str, arguments: list[str], marks: Callable[[], Sequence[Path]]) -> None:
+    """Run a command, kill it when ``marks`` finds its first checkpoint, and run it again to its end."""
+    command = [sys.executable, "-m", f"pipelines.{module}", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not marks() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def _loads_without_this_project(model: Path, base: Path, adapter: Path) -> None:
+    """Plain transformers load the whole model, and plain peft the adapter on its base: the same weights."""
+    merged = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32)
+    plain = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
+    tuned = PeftModel.from_pretrained(plain, adapter).merge_and_unload()
+    whole, expected = dict(merged.named_parameters()), dict(tuned.named_parameters())
+    assert whole.keys() == expected.keys()
+    assert all(torch.allclose(whole[name], weight, atol=1e-6) for name, weight in expected.items())
+    AutoProcessor.from_pretrained(model)
 
 
 @pytest.mark.slow
-def test_stages_one_to_two_and_vqathinker_survive_a_kill(folders, tmp_path):
-    """Each stage on from the one before, killed at its first checkpoint, ends with the bytes of an undisturbed one."""
-    long = replace(SMALL, steps=4)
+def test_the_stages_through_their_recipes_survive_a_kill(folders, tmp_path):
+    """Each goes on from the one before; killed at its first checkpoint, it ends with the bytes of an undisturbed one.
+    Stage 3 is the loop, with the judge of stage 2.
+    """
+    koniq, lsvq, rewards = (str(folders[name]) for name in ("koniq_10k", "lsvq", "vision_reward_pairs"))
+    preference = [{"name": f"vision_reward_{kind}", "folder": rewards, "split": "all", "share": 0.5}
+                  for kind in ("pairs", "questions")]  # fmt: skip
     stages = {
-        "stage1": ("koniq_10k", RewardConfig(), (0.0, 100.0)),
-        "stage2": ("lsvq", RewardConfig(temporal="modeling", length=True), (0.0, 100.0)),
-        "vqathinker": ("lsvq", RewardConfig(score="bell", ranking=True, temporal="consistency"), (1.0, 5.0)),
+        "stage1_image_warmup": [{"name": "koniq_10k", "folder": koniq}],
+        "stage2_natural_video": [{"name": "lsvq", "folder": lsvq}],
+        "stage2_preference": preference,
+        "vqathinker": [{"name": "lsvq", "folder": lsvq}],
     }
-    model = str(JUDGE)
-    for stage, (name, rewards, scale) in stages.items():
-        asked = config(folders, tmp_path / stage, name, rewards=rewards, scale=scale, training=long, merge=True,
-                       model=model)  # fmt: skip
-        train(replace(asked, output=str(tmp_path / f"{stage}_undisturbed"), merge=False))
-        command = [sys.executable, "-m", "pipelines.train_reward_model", "--config",
-                   str(_write(tmp_path / f"{stage}.yaml", asked))]  # fmt: skip
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-        while not list((tmp_path / stage).glob("checkpoints/checkpoint-*/complete")) and process.poll() is None:
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not (tmp_path / stage / "adapter").exists()
-        subprocess.run(command, cwd=ROOT, check=True)
+    models = {}
+    for recipe, data in stages.items():
+        start = models.get("stage1_image_warmup", JUDGE)
+        output, undisturbed = tmp_path / recipe, tmp_path / f"{recipe}_undisturbed"
+        train(parse([*_stage(recipe, start, undisturbed, data), "--merge=false"]))
+        _killed_and_resumed("train_reward_model", _stage(recipe, start, output, data),
+                            lambda: list(output.glob("checkpoints/checkpoint-*/complete")))  # fmt: skip
         weights = "adapter/adapter_model.safetensors"
-        undisturbed = tmp_path / f"{stage}_undisturbed" / weights
-        assert (tmp_path / stage / weights).read_bytes() == undisturbed.read_bytes()
-        model = str(tmp_path / stage / "model")
+        assert (output / weights).read_bytes() == (undisturbed / weights).read_bytes()
+        _loads_without_this_project(output / "model", start, output / "adapter")
+        models[recipe] = output / "model"
+    training = {"steps": 3, "pairs_per_step": 2, "num_generations": 2, "lora_rank": 2, "checkpoint_steps": 1}
+    file = recipe_of_a_loop(
+        tmp_path,
+        generator={"sampler": {"steps": 4, "num_frames": 8}},
+        judge={"factory": None, "path": str(models["stage2_preference"])},
+        refresh={**labelled_data(tmp_path, 4), "training": training, "tolerance_generated": 1.0,
+                 "tolerance_original": 1.0},
+    )  # fmt: skip
+    refreshed = tmp_path / "run" / "round_01" / "refresh"
+    _killed_and_resumed("united_finetune", ["--config", str(file)], lambda: list(refreshed.rglob("*/complete")))
+    assert read_json(refreshed / "summary.json")["status"] == "accepted"
+    base = AutoModelForImageTextToText.from_pretrained(models["stage2_preference"])
+    tuned = PeftModel.from_pretrained(base, tmp_path / "run" / "final" / "judge")
+    assert any(weight.abs().max() > 0 for name, weight in tuned.named_parameters() if "lora_B" in name)
