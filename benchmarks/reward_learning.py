@@ -1,14 +1,14 @@
 """Does GRPO teach a judge? ``python -m benchmarks.reward_learning [--output DIR] [--seeds 3]``.
 
-For each seed the judge that ships learns the form of three answers in a short supervised lesson, and is then trained
-from rewards alone, by the trainer of the recipes: stage 1 on pictures, stage 2 on clips (temporal modelling and length
-rewards) and pairs. Every *arm* leaves one piece out. All are measured on held-out items that nothing else looks at.
+The judge that ships learns the form of three answers in a short supervised lesson. From there it is trained from
+rewards alone, by the trainer of the recipes, once for each seed: stage 1 on pictures, stage 2 on clips (temporal
+modelling and length rewards) and pairs. Every *arm* leaves one piece out. All are measured on held-out items that
+nothing else looks at.
 Interrupted, the same command goes on.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import torch
 from jsonargparse import CLI
 from rich.table import Table
 
-from benchmarks.reward_learning_data import SCALE, WORDING, Labelled, cold_start, labelled, write_datasets
+from benchmarks.reward_learning_data import SCALE, WORDING, cold_start, labelled, write_datasets
 from pipelines.evaluate_judge import EvaluationConfig, answered, compared, items_of
 from pipelines.train_reward_model import DataConfig, TrainConfig, train
 from reward_model.group_rewards import RewardConfig
@@ -147,18 +147,26 @@ def gap(outcomes: dict) -> float:
     return reward(*outcomes["clips"]) - reward(*outcomes["shuffled"])
 
 
-def run_seed(seed: int, arms: Sequence[str], root: Path, lessons: Callable[[], list[Labelled]]) -> dict[str, dict]:
+def gap_change(before: dict, after: dict) -> tuple[float, float, float]:
+    """By how much the gap is wider, with the 95 % interval over the clips."""
+    truth, *scores = before["clips"][0], *(o[kind][1] for o in (before, after) for kind in ("clips", "shuffled"))
+
+    def change(t: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> float:
+        return (reward(t, c) - reward(t, d)) - (reward(t, a) - reward(t, b))
+
+    return change(truth, *scores), *bootstrap_interval(change, truth, *scores)
+
+
+def run_seed(seed: int, arms: Sequence[str], root: Path) -> dict[str, dict]:
     """Train and measure everything of a seed that is missing; what is found, by judge."""
-    data, home = root / "data", root / f"seed_{seed}"
-    start = home / "start"
-    if not start.exists():
-        cold_start(lessons(), start, steps=100, seed=seed)
+    data, home, start = root / "data", root / f"seed_{seed}", root / "start"
     first = stage(start, home / "stage 1", _data(data, "pictures"), STAGE1, RewardConfig(), seed)
-    judges = {"start": start, "stage 1": first}
+    judges = {"stage 1": first}
     for name in arms:
         before = first if ARMS[name].warm_up else start
         judges[name] = stage(before, home / name, _data(data, "clips", "pairs"), STAGE2, ARMS[name].rewards, seed)
-    return {name: measure(judge, data, home / "measured" / name) for name, judge in judges.items()}
+    measured = {name: measure(judge, data, home / "measured" / name) for name, judge in judges.items()}
+    return {"start": measure(start, data, root / "measured_start"), **measured}
 
 
 def show(found: Sequence[dict[str, dict]]) -> None:
@@ -177,8 +185,14 @@ def show(found: Sequence[dict[str, dict]]) -> None:
     for what, before, after in steps:
         for kind in STATISTICS:
             gains = [gain(kind, seed[before], seed[after]) for seed in found]
-            table.add_row(what, kind, *(f"{value:+.3f} [{low:+.3f}, {high:+.3f}]" for value, low, high in gains))
+            table.add_row(what, kind, *map(_interval, gains))
+        table.add_row(what, "ordered - shuffled", *(_interval(gap_change(seed[before], seed[after])) for seed in found))
     console.print(table)
+
+
+def _interval(values: tuple[float, float, float]) -> str:
+    value, low, high = values
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def main(output: str = "runs/reward_learning", seeds: int = 3, arms: Sequence[str] = tuple(ARMS)) -> None:
@@ -191,14 +205,11 @@ def main(output: str = "runs/reward_learning", seeds: int = 3, arms: Sequence[st
     """
     root = Path(output)
     write_datasets(root / "data", train=160, held_out=160)
-
-    @cache
-    def lessons() -> list[Labelled]:
-        return [one for kind in STATISTICS for one in labelled(kind, 80, 3, root / "lessons")]
-
-    for count in range(1, len(arms) + 1):  # an arm of all seeds, then the next
-        found = [run_seed(seed, arms[:count], root, lessons) for seed in range(seeds)]
-        show(found)
+    if not (root / "start").exists():
+        lessons = [one for kind in STATISTICS for one in labelled(kind, 80, 3, root / "lessons")]
+        cold_start(lessons, root / "start", steps=100, seed=0)
+    for count in range(1, len(arms) + 1):  # one arm of all seeds, then the next
+        show([run_seed(seed, arms[:count], root) for seed in range(seeds)])
 
 
 if __name__ == "__main__":

@@ -149,16 +149,14 @@ def _write_pairs(root: Path, train: list[PreferenceItem], test: list[PreferenceI
 def cold_start(
     lessons: Sequence[Labelled], output: Path, *, steps: int, seed: int, batch_size: int = 24, peak: float = 6e-4
 ) -> None:
-    """The shipped judge after a short supervised lesson in the form of the answers; written to ``output`` once."""
-    if output.exists():
-        return
+    """The shipped judge after a short supervised lesson in the form of the answers, written to ``output``."""
     torch.manual_seed(seed)
     processor = AutoProcessor.from_pretrained(resolve(SHIPPED))
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(resolve(SHIPPED), dtype=torch.float32).train()
     encoder, rng = ShowingEncoder(processor, PROMPT.num_frames, keep=2 * len(lessons)), np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps, pct_start=0.1)
-    for _ in track(range(steps), f"cold start {seed}"):
+    for _ in track(range(steps), "learning the form of the answers"):
         rows, answers = [], []
         for index in rng.integers(len(lessons), size=batch_size):
             showing = encoder.showing(task_messages(lessons[index].item, SCALE, WORDING, PROMPT))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.reward_learning import HELD_OUT, STATISTICS, accuracy, correlation, gain, gap
+from benchmarks.reward_learning import HELD_OUT, STATISTICS, accuracy, correlation, gain, gap, gap_change
 from benchmarks.reward_learning_data import labelled, write_datasets
 from reward_model.datasets import PreferenceItem, read_dataset
 from reward_model.parsing import parse_choice, parse_score
@@ -31,6 +31,17 @@ def test_a_gain_is_of_the_same_items():
 
 def test_the_gap_is_of_rewards():
     assert gap({"clips": [[10.0, 90.0], [10.0, 90.0]], "shuffled": [[10.0, 90.0], [30.0, 60.0]]}) == pytest.approx(0.25)
+
+
+def test_a_gap_that_widens():
+    truth, near, far = [10.0, 90.0, 50.0], [12.0, 88.0, 50.0], [60.0, 40.0, 50.0]
+    blind, sighted = (
+        {"clips": [truth, near], "shuffled": [truth, near]},
+        {"clips": [truth, near], "shuffled": [truth, far]},
+    )
+    value, low, high = gap_change(blind, sighted)
+    assert value == pytest.approx(gap(sighted) - gap(blind)) and 0 <= low < value < high
+    assert gap_change(sighted, sighted) == (0, 0, 0)
 
 
 def test_data_are_in_the_published_formats(tmp_path):
