@@ -25,13 +25,14 @@ from reward_model.judge_evaluation import margin_of
 from reward_model.metrics import bootstrap_interval, srcc
 from reward_model.parsing import parse_score
 from reward_model.rewards import score_reward
+from reward_model.tasks import rescaled
 from reward_model.training import GRPOTraining
 from videoduet.progress import console
 from videoduet.store import read_json, write_json
 
 STAGE1 = GRPOTraining(steps=40, learning_rate=2e-4, format_weight=0.2)
 STAGE2 = replace(STAGE1, steps=60)
-REWARDS = RewardConfig(temporal="modeling", length=True, l_min=8, l_max=32)
+REWARDS = RewardConfig(temporal="modeling", length=True, l_min=8, l_max=40)
 """Stage 2's; the bounds are those of a good answer about one clip or two, in tokens."""
 
 
@@ -74,14 +75,15 @@ def measure(judge: Path, data: Path, output: Path) -> dict[str, list[list[float]
             judge=str(judge), benchmark=benchmark, data=str(data / folder), output=str(output / kind), split="test",
             scale=SCALE, prompts=WORDING, batch_size=32,
         )  # fmt: skip
-        items = items_of(config).items
+        reading = items_of(config)
+        items = reading.items
         if kind == "pairs":
             found = compared(config, items, loaded, output / kind)
             truth = [1.0 if item.preferred["overall"] == "first" else -1.0 for item in items]
             outcomes[kind] = [truth, [margin_of(comparison) for comparison in found]]
         else:
             scores = [parse_score(text) for text in answered(config, items, loaded, output / kind)]
-            truth = [item.scores["overall"] for item in items]
+            truth = [rescaled(item.scores["overall"], reading.scale, SCALE) for item in items]
             outcomes[kind] = [truth, [sum(SCALE) / 2 if score is None else score for score in scores]]
     write_json(file, outcomes)
     return outcomes

@@ -31,11 +31,12 @@ from videoduet.store import atomic_path
 from videoduet.video import read_video, write_video
 
 SHIPPED, VAE = "shapes_world/models/judge", "shapes_world/models/generator/vae"
-SCALE = (0.0, 100.0)
+SCALE = (0.0, 10.0)
+"""Scores are asked for in the levels that the shipped judge knows; the data sets' own scale is 0 to 100."""
 PROMPT = JudgePrompt(
-    system=None, before_first="1", before_second="2", question="compare {prompt}", num_frames=8, max_new_tokens=32
+    system=None, before_first="1", before_second="2", question="compare {prompt}", num_frames=8, max_new_tokens=40
 )
-"""A shorter answer than the shipped judge's own: two qualities and a match for each clip, no list of attributes."""
+"""A shorter answer than the shipped judge's own: what each clip shows and how well, without checking each word."""
 WORDING = TaskPrompts(system="", score="score")
 
 
@@ -54,20 +55,21 @@ def _said(thought: str, answer: object) -> str:
 def _picture(clip: DamagedClip, path: Path) -> Labelled:
     Image.fromarray(clip.frames[len(clip.frames) // 2]).save(path)
     item = ScoredClip(path=str(path), scores={"overall": 100 * clip.spatial}, image=True)
-    return Labelled(item, _said(clip.quality.partition(" steady")[0], round(100 * clip.spatial)))
+    seen = f"{clip.scene.colour} {clip.scene.shape} {clip.scene.background} {clip.quality.partition(' steady')[0]}"
+    return Labelled(item, _said(seen, round(10 * clip.spatial)))
 
 
 def _clip(clip: DamagedClip, path: Path) -> Labelled:
     write_video(path, clip.frames, FPS)
     score = 50 * (clip.spatial + clip.temporal)
-    return Labelled(ScoredClip(path=str(path), scores={"overall": score}), _said(clip.quality, round(score)))
+    return Labelled(ScoredClip(path=str(path), scores={"overall": score}), _said(clip.description, round(score / 10)))
 
 
 def _pair(pair: ClipPair, paths: tuple[Path, Path]) -> Labelled:
     thoughts = []
     for place, clip, path in zip("12", (pair.first, pair.second), paths, strict=True):
         write_video(path, clip.frames, FPS)
-        thoughts.append(f"{place} {clip.quality} match {round(10 * clip.alignment(pair.prompt))}")
+        thoughts.append(f"{place} {clip.description}")
     preferred = "first" if pair.gap > 0 else "second"
     item = PreferenceItem(
         first=str(paths[0]), second=str(paths[1]), prompt=pair.prompt.prompt, preferred={"overall": preferred}

@@ -30,11 +30,11 @@ def test_a_gain_is_of_the_same_items():
 
 
 def test_the_gap_is_of_rewards():
-    assert gap({"clips": [[10.0, 90.0], [10.0, 90.0]], "shuffled": [[10.0, 90.0], [30.0, 60.0]]}) == pytest.approx(0.25)
+    assert gap({"clips": [[1.0, 9.0], [1.0, 9.0]], "shuffled": [[1.0, 9.0], [3.0, 6.0]]}) == pytest.approx(0.25)
 
 
 def test_a_gap_that_widens():
-    truth, near, far = [10.0, 90.0, 50.0], [12.0, 88.0, 50.0], [60.0, 40.0, 50.0]
+    truth, near, far = [1.0, 9.0, 5.0], [1.2, 8.8, 5.0], [6.0, 4.0, 5.0]
     blind, sighted = (
         {"clips": [truth, near], "shuffled": [truth, near]},
         {"clips": [truth, near], "shuffled": [truth, far]},
@@ -67,4 +67,4 @@ def test_a_lesson_says_the_truth(kind, tmp_path):
         if isinstance(one.item, PreferenceItem):
             assert parse_choice(one.answer) == one.item.preferred["overall"]
         else:
-            assert parse_score(one.answer) == pytest.approx(one.item.scores["overall"], abs=0.51)
+            assert parse_score(one.answer) == pytest.approx(one.item.scores["overall"] / 10, abs=0.51)
