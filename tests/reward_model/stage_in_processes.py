@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from small_judge import SMALL_PROMPT
 
@@ -70,6 +71,7 @@ class Given(StageTrainer):
 
 
 def main(judge: str, clips: str, output: str) -> None:
+    PartialState(cpu=True)  # as every command does first; all that follow are this one
     for name, rewards in REWARDS.items():
         items = [ScoredClip(path=f"{clips}/{clip}.mp4", scores={"overall": score}) for clip, score in SCORES.items()]
         rows = stage_rows(

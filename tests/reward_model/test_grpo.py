@@ -186,7 +186,7 @@ def test_pixels_change_log_probabilities(small, rows, trained, tmp_path):
 @torch.no_grad()
 @pytest.mark.parametrize("shared", [False, True])
 def test_one_video_and_two_in_one_batch(small, rows, tmp_path, shared):
-    """Also where each video is encoded once, and each video reaches the answer that is about it, and no other."""
+    """Also where each video and each prompt is there once; each video reaches the answers about it, and no other."""
     trainer = trainer_on(small, rows, tmp_path, letters)
     if shared:
         trainer.model.model.visual.requires_grad_(False)
@@ -202,20 +202,24 @@ def test_one_video_and_two_in_one_batch(small, rows, tmp_path, shared):
         return [{"role": "user", "content": content}]
 
     one, wide, other = small.videos["three_frames"].path, small.videos["wide"].path, str(tmp_path / "other.mp4")
-    prompts = [asked(one), asked(one, wide), asked(wide), rows[2]["prompt"]]
-    completion = torch.tensor(tokenizer("<think>red</think>").input_ids)
+    prompts = [asked(one), asked(one, wide), asked(wide), rows[2]["prompt"], asked(one, wide), asked(one)]
+    said = ("<think>red</think>", "<think>blue</think><answer>1", "a", "<think>", "<answer>2</answer>", "red circle")
+    completions = [torch.tensor(tokenizer(text).input_ids) for text in said]
+    longest = max(map(len, completions))
 
     def logps(prompts: list) -> torch.Tensor:
         ids, _, _ = trainer._tokenize_prompts(prompts)
         width = max(map(len, ids))
-        whole = torch.stack([torch.cat([torch.tensor([0] * (width - len(row)) + row), completion]) for row in ids])
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * (len(row) + len(completion)) for row in ids])
-        return trainer._get_per_token_logps_and_entropies(trainer.model, whole, mask, len(completion), batch_size=3)[0]
+        whole, mask = torch.zeros(2, len(ids), width + longest, dtype=torch.long)
+        for row, (prompt, completion) in enumerate(zip(ids, completions, strict=True)):
+            place = slice(width - len(prompt), width + len(completion))
+            whole[row, place], mask[row, place] = torch.cat([torch.tensor(prompt), completion]), 1
+        return trainer._get_per_token_logps_and_entropies(trainer.model, whole, mask, longest, batch_size=5)[0]
 
     batch = logps(prompts)
-    for prompt, row in zip(prompts, batch, strict=True):
+    for prompt, row, completion in zip(prompts, batch, completions, strict=True):
         expected = direct_logps(model.eval(), trainer.processing_class, {"prompt": prompt}, completion)
-        assert torch.allclose(row, expected, atol=1e-5, rtol=0)
+        assert torch.allclose(row[: len(completion)], expected, atol=1e-5, rtol=0)
     changed = (logps([asked(other), asked(other, wide), *prompts[2:]]) - batch).abs().amax(1)
     assert (changed[:2] > 1e-3).all() and (changed[2:] < 1e-5).all()
 
