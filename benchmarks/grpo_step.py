@@ -1,8 +1,9 @@
 """One GRPO step of a video judge: ``python -m benchmarks.grpo_step`` (``--size 7b`` on a GPU).
 
 *Released*: as the papers' code trains, each rollout encodes its videos anew and a batch holds one prompt. *Here*: all
-prompts of a step in one batch, and each video encoded once for all its rollouts and forwards. Both train a LoRA on the
-same pairs of videos; weights are random at 7b. The loss of one batch of rollouts is compared both ways.
+prompts of a step in one batch, each video encoded once for all its rollouts and forwards, and each prompt once in a
+forward for log-probabilities. Both train a LoRA on the same pairs of videos; weights are random at 7b. The loss of one
+batch of rollouts is compared both ways.
 """
 
 import tempfile
@@ -110,13 +111,16 @@ def make_trainer(name: str, size: Size, folder: Path, share: bool) -> tuple[Stag
     torch.manual_seed(0)
     trainer = StageTrainer(
         model=model, processing_class=processor, args=arguments, train_dataset=Dataset.from_list(rows),
-        # Random from the start: an adapter that does nothing yet has no KL, and the loss would compare nothing.
+        # Not nothing from the start: without a KL the loss would compare nothing.
         peft_config=LoraConfig(
             r=16, lora_alpha=16, target_modules=r".*language_model.*(q|k|v|o)_proj", init_lora_weights=False
         ),
         encoder=ShowingEncoder(processor, size.frames), rewards=RewardConfig(), perturbation_seed=0,
         share_videos=share,
     )  # fmt: skip
+    for name, weight in trainer.model.named_parameters():
+        if "lora_B" in name:
+            weight.data *= 0.1  # an adapter as random as its start would make much of the last bits
     trainer.current_gradient_accumulation_steps = 1
     return trainer, [row for row in rows for _ in range(size.group)]
 

@@ -30,8 +30,8 @@ from reward_model.training import GRPOTraining
 from videoduet.progress import console
 from videoduet.store import read_json, write_json
 
-STAGE1 = GRPOTraining(steps=40, learning_rate=2e-4, format_weight=0.2)
-STAGE2 = replace(STAGE1, steps=60)
+STAGE1 = GRPOTraining(steps=40, pairs_per_step=32, learning_rate=5e-4, kl_weight=0.01, micro_batch=128)
+STAGE2 = replace(STAGE1, steps=50, pairs_per_step=16)
 REWARDS = RewardConfig(temporal="modeling", length=True, l_min=8, l_max=40)
 """Stage 2's; the bounds are those of a good answer about one clip or two, in tokens."""
 
@@ -209,7 +209,7 @@ def main(output: str = "runs/reward_learning", seeds: int = 3, arms: Sequence[st
     write_datasets(root / "data", train=160, held_out=160)
     if not (root / "start").exists():
         lessons = [one for kind in STATISTICS for one in labelled(kind, 80, 3, root / "lessons")]
-        cold_start(lessons, root / "start", steps=100, seed=0)
+        cold_start(lessons, root / "start", steps=200, seed=0)
     for count in range(1, len(arms) + 1):  # one arm of all seeds, then the next
         show([run_seed(seed, arms[:count], root) for seed in range(seeds)])
 
