@@ -1,10 +1,10 @@
 """The six temporal perturbations of VQAThinker (Cao et al. 2025, supplement "Details of Temporal Degradation").
 
 Each keeps every picture it shows intact and spoils only the order: ``perturbation(frames, rng, strength=1.0)`` takes
-frames (T, ...) of any kind and returns a new array of the same shape. ``strength`` in (0, 1] scales how many frames are
-affected; 1 is the paper's perturbation. The order always changes, so that "the perturbed clip is worse" is never asked
-of two equal orders; fewer than two frames have no order to spoil and come back as a copy. Raises ValueError for a
-strength outside (0, 1].
+frames (T, ...) of any kind and returns a new array of the same shape (a shortening drop: of fewer frames).
+``strength`` in (0, 1] scales how many frames are affected; 1 is the paper's perturbation. The order always changes, so
+that "the perturbed clip is worse" is never asked of two equal orders; fewer than two frames have no order to spoil and
+come back as a copy. Raises ValueError for a strength outside (0, 1].
 
 The paper fixes the window (w = 4) and jitter's reach (one frame), but not how many frames are duplicated or dropped:
 here half of them, which is plain to see in 6 to 16 frames.
@@ -109,16 +109,21 @@ def duplicate(frames: np.ndarray, rng: np.random.Generator, strength: float = 1.
     return _apply(frames, strength, draw)
 
 
-def random_drop(frames: np.ndarray, rng: np.random.Generator, strength: float = 1.0) -> np.ndarray:
+def random_drop(
+    frames: np.ndarray, rng: np.random.Generator, strength: float = 1.0, *, shorten: bool = False
+) -> np.ndarray:
     """n random frames lost: half of them, times ``strength``, at least 1.
 
-    The paper's clip gets shorter. Here a lost frame is shown as the last one that arrived (the first that arrives, at
-    the beginning), as a player would: length and timing are kept, so length alone cannot give the perturbation away.
+    ``shorten=True`` is the paper's: the clip is n frames shorter. By default a lost frame is shown as the last one that
+    arrived (the first that arrives, at the beginning), as a player would: length and timing are kept, so length alone
+    cannot give the perturbation away.
     """
 
     def draw(count: int) -> np.ndarray:
         lost = rng.choice(count, _scaled(strength, max(count // 2, 1), 1), replace=False)
         arrived = np.setdiff1d(np.arange(count), lost)
+        if shorten:
+            return arrived
         return arrived[(np.searchsorted(arrived, np.arange(count), side="right") - 1).clip(0)]
 
     return _apply(frames, strength, draw)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def _whole_checkpoint(directory: Path) -> str | None:
 
 
 def _arguments(
-    config: GRPOTraining, output_dir: Path, max_new_tokens: int, suppressed: list[int], seed: int
+    config: GRPOTraining, output_dir: Path, max_new_tokens: int, suppressed: list[int], seed: int, weights: list[float]
 ) -> GRPOConfig:
     rollouts, processes = config.pairs_per_step * config.num_generations, PartialState().num_processes
     if rollouts % processes:
@@ -156,7 +157,7 @@ def _arguments(
         beta=config.kl_weight,
         use_bias_correction_kl=False,
         loss_type="grpo",
-        reward_weights=[1.0, config.format_weight],
+        reward_weights=weights,
         generation_kwargs={"suppress_tokens": suppressed},
         save_strategy="steps",
         save_steps=config.checkpoint_steps,
@@ -189,10 +190,44 @@ def train_judge(
     ``steps``, ``pairs``, ``reward_first`` and ``reward_last`` (means over the first and last tenth of the steps, at
     least one).
     """
+    prompt = JudgePrompt.load(base_directory(path))
+    return run_grpo(
+        path,
+        showings(pairs, prompt, seed, config.steps * config.pairs_per_step),
+        output_dir,
+        config,
+        seed=seed,
+        prompt=prompt,
+        trainer_class=partial(VideoGRPOTrainer, reward_funcs=[accuracy_reward, tags_reward]),
+        reward_weights=[1.0, config.format_weight],
+        counts={"pairs": len(pairs)},
+        adapter=adapter,
+        on_step=on_step,
+    )
+
+
+def run_grpo(
+    path: str | Path,
+    rows: list[dict],
+    output_dir: Path,
+    config: GRPOTraining,
+    *,
+    seed: int,
+    prompt: JudgePrompt,
+    trainer_class: Callable[..., VideoGRPOTrainer],
+    reward_weights: list[float],
+    counts: dict[str, int],
+    adapter: Path | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> dict:
+    """GRPO of the judge at ``path`` on ``rows``, in their order, as :func:`train_judge` does on pairs.
+
+    ``prompt`` says how many frames are shown and how long an answer may be; ``trainer_class`` brings the rewards,
+    ``reward_weights`` their weights. The summary holds ``counts`` too.
+    """
     if (output_dir / "training.json").exists():
         return {name: value for name, value in read_json(output_dir / "training.json").items() if name != "log"}
-    base = base_directory(path)
-    model, processor, prompt = load_model(path), AutoProcessor.from_pretrained(base), JudgePrompt.load(base)
+    model, processor = load_model(path), AutoProcessor.from_pretrained(base_directory(path))
     tokens = processor.tokenizer.convert_tokens_to_ids
     lora = LoraConfig(
         r=config.lora_rank,
@@ -203,14 +238,12 @@ def train_judge(
     checkpoints = output_dir / "checkpoints"
     # The trainer makes the LoRA before it seeds anything.
     torch.manual_seed(seed_for(seed, "lora"))
-    trainer = VideoGRPOTrainer(
+    suppressed = [tokens(name) for name in SPECIAL_VISION_TOKENS]
+    trainer = trainer_class(
         model=model,
         processing_class=processor,
-        reward_funcs=[accuracy_reward, tags_reward],
-        args=_arguments(
-            config, checkpoints, prompt.max_new_tokens, [tokens(name) for name in SPECIAL_VISION_TOKENS], seed
-        ),
-        train_dataset=Dataset.from_list(showings(pairs, prompt, seed, config.steps * config.pairs_per_step)),
+        args=_arguments(config, checkpoints, prompt.max_new_tokens, suppressed, seed, reward_weights),
+        train_dataset=Dataset.from_list(rows),
         peft_config=lora,
         callbacks=[_Marks(on_step)],
         encoder=ShowingEncoder.for_prompt(processor, prompt),
@@ -226,7 +259,7 @@ def train_judge(
     tenth = max(1, len(rewards) // 10)
     summary = {
         "steps": trainer.state.global_step,
-        "pairs": len(pairs),
+        **counts,
         "reward_first": float(np.mean(rewards[:tenth])),
         "reward_last": float(np.mean(rewards[-tenth:])),
     }

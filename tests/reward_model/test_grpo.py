@@ -12,6 +12,7 @@ from trl import GRPOConfig
 
 from reward_model.encoding import ShowingEncoder
 from reward_model.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
+from reward_model.shared_vision import SharedVision
 from videoduet.video import read_video, write_video
 
 QUESTIONS = [
@@ -180,6 +181,47 @@ def test_pixels_change_log_probabilities(small, rows, trained, tmp_path):
         assert result[1].shape == result[0].shape
         assert (result[1] > 0).all()
     assert (logps[0] - logps[1]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shared", [False, True])
+def test_one_video_and_two_in_one_batch(small, rows, tmp_path, shared):
+    """Also where each video and each prompt is there once; each video reaches the answers about it, and no other."""
+    trainer = trainer_on(small, rows, tmp_path, letters)
+    if shared:
+        trainer.model.model.visual.requires_grad_(False)
+        trainer.shared = SharedVision(trainer.model.model.visual)
+    tokenizer, model = (
+        trainer.processing_class.tokenizer,
+        Qwen2_5_VLForConditionalGeneration.from_pretrained(small.path),
+    )
+    write_video(tmp_path / "other.mp4", 255 - read_video(small.videos["three_frames"].path).frames, fps=8)
+
+    def asked(*paths: str) -> list[dict]:
+        content = [*({"type": "video", "video": path} for path in paths), {"type": "text", "text": "red circle"}]
+        return [{"role": "user", "content": content}]
+
+    one, wide, other = small.videos["three_frames"].path, small.videos["wide"].path, str(tmp_path / "other.mp4")
+    prompts = [asked(one), asked(one, wide), asked(wide), rows[2]["prompt"], asked(one, wide), asked(one)]
+    said = ("<think>red</think>", "<think>blue</think><answer>1", "a", "<think>", "<answer>2</answer>", "red circle")
+    completions = [torch.tensor(tokenizer(text).input_ids) for text in said]
+    longest = max(map(len, completions))
+
+    def logps(prompts: list) -> torch.Tensor:
+        ids, _, _ = trainer._tokenize_prompts(prompts)
+        width = max(map(len, ids))
+        whole, mask = torch.zeros(2, len(ids), width + longest, dtype=torch.long)
+        for row, (prompt, completion) in enumerate(zip(ids, completions, strict=True)):
+            place = slice(width - len(prompt), width + len(completion))
+            whole[row, place], mask[row, place] = torch.cat([torch.tensor(prompt), completion]), 1
+        return trainer._get_per_token_logps_and_entropies(trainer.model, whole, mask, longest, batch_size=5)[0]
+
+    batch = logps(prompts)
+    for prompt, row, completion in zip(prompts, batch, completions, strict=True):
+        expected = direct_logps(model.eval(), trainer.processing_class, {"prompt": prompt}, completion)
+        assert torch.allclose(row[: len(completion)], expected, atol=1e-5, rtol=0)
+    changed = (logps([asked(other), asked(other, wide), *prompts[2:]]) - batch).abs().amax(1)
+    assert (changed[:2] > 1e-3).all() and (changed[2:] < 1e-5).all()
 
 
 def test_batches_of_log_probabilities_do_not_matter(rows, trained):

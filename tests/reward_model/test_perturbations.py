@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reward_model.perturbations import PERTURBATIONS, WINDOW
+from reward_model.perturbations import PERTURBATIONS, WINDOW, random_drop
 
 SEEDS = range(60)
 
@@ -96,3 +96,13 @@ def test_random_drop_shows_the_last_frame_that_arrived():
             assert len(set(order)) == 8 - lost
             assert (np.diff(order) >= 0).all()
             assert all(order[frame] == frame for frame in set(order))
+
+
+def test_random_drop_shortens_as_the_paper_has_it():
+    for strength, lost in ((0.25, 2), (0.5, 4), (1.0, 8)):
+        for seed in SEEDS:
+            order = random_drop(np.arange(16), np.random.default_rng(seed), strength, shorten=True)
+            assert len(order) == 16 - lost
+            assert (np.diff(order) > 0).all()
+    for count in (0, 1):
+        assert len(random_drop(np.arange(count), np.random.default_rng(0), shorten=True)) == count

@@ -1,0 +1,185 @@
+"""One GRPO step of a video judge: ``python -m benchmarks.grpo_step`` (``--size 7b`` on a GPU).
+
+*Released*: as the papers' code trains, each rollout encodes its videos anew and a batch holds one prompt. *Here*: all
+prompts of a step in one batch, each video encoded once for all its rollouts and forwards, and each prompt once in a
+forward for log-probabilities. Both train a LoRA on the same pairs of videos; weights are random at 7b. The loss of one
+batch of rollouts is compared both ways.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+from jsonargparse import CLI
+from peft import LoraConfig
+from rich.table import Table
+from transformers import (
+    AutoProcessor,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLVideoProcessor,
+)
+from trl import GRPOConfig
+
+from pipelines.config import resolve
+from reward_model.datasets import PreferenceItem, Reading
+from reward_model.encoding import ShowingEncoder
+from reward_model.group_rewards import RewardConfig
+from reward_model.grpo import SPECIAL_VISION_TOKENS
+from reward_model.mixture import Ingredient, stage_rows
+from reward_model.prompts import JudgePrompt
+from reward_model.stage_trainer import StageTrainer
+from reward_model.tasks import TaskPrompts
+from videoduet.progress import console
+from videoduet.video import write_video
+
+SHIPPED = "shapes_world/models/judge"
+PARTS = ("generate, reference and rewards", "loss and gradient")
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a step is: prompts, rollouts of each, frames of a video, their side in pixels, tokens of an answer."""
+
+    prompts: int
+    group: int
+    frames: int
+    side: int
+    tokens: int
+
+
+SIZES = {"toy": Size(4, 8, 8, 32, 32), "7b": Size(2, 8, 8, 252, 512)}
+
+
+def write_pairs(folder: Path, size: Size) -> Reading:
+    """Pairs of noise videos: what is shown does not matter to the time it takes."""
+    rng, items = np.random.default_rng(0), []
+    for index in range(size.prompts):
+        paths = [str(folder / f"{index}{side}.mp4") for side in "ab"]
+        for path in paths:
+            write_video(path, rng.integers(0, 256, (size.frames, size.side, size.side, 3), dtype=np.uint8), 8)
+        items.append(PreferenceItem(first=paths[0], second=paths[1], prompt="a clip", preferred={"overall": "first"}))
+    return Reading("noise", "all", items)
+
+
+def load(name: str) -> tuple[torch.nn.Module, object, JudgePrompt]:
+    """Model, processor and prompt: the shipped judge, or random weights in the shape of Qwen2.5-VL-7B in bfloat16."""
+    path = resolve(SHIPPED)
+    processor, prompt = AutoProcessor.from_pretrained(path), JudgePrompt.load(path)
+    if name == "toy":
+        return Qwen2_5_VLForConditionalGeneration.from_pretrained(path), processor, prompt
+    shipped = Qwen2_5_VLConfig.from_pretrained(path)
+    special = {key: getattr(shipped, key) for key in ("image_token_id", "video_token_id", "vision_start_token_id",
+                                                      "vision_end_token_id")}  # fmt: skip
+    text = dict(
+        vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28,
+        num_key_value_heads=4, max_position_embeddings=32768, bos_token_id=shipped.text_config.bos_token_id,
+        eos_token_id=shipped.text_config.eos_token_id, pad_token_id=shipped.text_config.pad_token_id,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
+    )  # fmt: skip
+    config = Qwen2_5_VLConfig(text_config=text, vision_config={"out_hidden_size": 3584}, **special)
+    torch.set_default_dtype(torch.bfloat16)
+    with torch.device("cuda"):
+        model = Qwen2_5_VLForConditionalGeneration(config)
+    torch.set_default_dtype(torch.float32)
+    model.generation_config.eos_token_id = shipped.text_config.eos_token_id
+    model.generation_config.pad_token_id = shipped.text_config.pad_token_id
+    processor.video_processor = Qwen2VLVideoProcessor()
+    return model, processor, prompt
+
+
+def make_trainer(name: str, size: Size, folder: Path, share: bool) -> tuple[StageTrainer, list[dict]]:
+    """A trainer, and the rows of one step, each prompt once for each of its rollouts."""
+    model, processor, prompt = load(name)
+    reading = write_pairs(folder, size)
+    rows = stage_rows(
+        [Ingredient(reading)], steps=1, per_step=size.prompts, scale=(0, 100), prompts=TaskPrompts(),
+        judge_prompt=replace(prompt, num_frames=size.frames), seed=0,
+    )  # fmt: skip
+    suppressed = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_VISION_TOKENS))
+    cuda = torch.cuda.is_available()
+    arguments = GRPOConfig(
+        output_dir=str(folder / "out"), per_device_train_batch_size=size.prompts * size.group,
+        num_generations=size.group, max_completion_length=size.tokens, beta=0.04, loss_type="grpo", max_steps=1,
+        generation_kwargs={"suppress_tokens": suppressed, "min_new_tokens": size.tokens}, report_to=[], seed=0,
+        gradient_checkpointing=cuda, bf16=cuda, use_cpu=not cuda, log_level="error", disable_tqdm=True,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    trainer = StageTrainer(
+        model=model, processing_class=processor, args=arguments, train_dataset=Dataset.from_list(rows),
+        # Not nothing from the start: without a KL the loss would compare nothing.
+        peft_config=LoraConfig(
+            r=16, lora_alpha=16, target_modules=r".*language_model.*(q|k|v|o)_proj", init_lora_weights=False
+        ),
+        encoder=ShowingEncoder(processor, size.frames), rewards=RewardConfig(), perturbation_seed=0,
+        share_videos=share,
+    )  # fmt: skip
+    for name, weight in trainer.model.named_parameters():
+        if "lora_B" in name:
+            weight.data *= 0.1  # an adapter as random as its start would make much of the last bits
+    trainer.current_gradient_accumulation_steps = 1
+    return trainer, [row for row in rows for _ in range(size.group)]
+
+
+def timed_step(trainer: StageTrainer, rows: list[dict], batch: int) -> tuple[dict[str, float], int]:
+    """Seconds of each part of a step in batches of ``batch`` rollouts, and the tokens generated."""
+    seconds, tokens = dict.fromkeys(PARTS, 0.0), 0
+    trainer.model.train()
+    for start in range(0, len(rows), batch):
+        began = _now()
+        scored = trainer._generate_and_score_completions(rows[start : start + batch])
+        middle = _now()
+        trainer.compute_loss(trainer.model, scored).backward()
+        seconds[PARTS[0]] += middle - began
+        seconds[PARTS[1]] += _now() - middle
+        tokens += int(scored["completion_mask"].sum())
+    trainer.model.zero_grad()
+    return seconds, tokens
+
+
+def _now() -> float:
+    """Seconds; of CPU time where there is no GPU, so that other work on the machine does not count."""
+    if not torch.cuda.is_available():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def main(size: str = "toy", repeats: int = 3) -> None:
+    """Time a GRPO step.
+
+    Args:
+        size: toy (the shipped judge), or 7b (random weights, on a GPU).
+        repeats: Steps timed; the fastest counts.
+    """
+    shape, table = SIZES[size], Table("way", *PARTS, "tokens/s", "peak memory", title=f"{size}: {SIZES[size]}")
+    losses, rates = {}, {}
+    with tempfile.TemporaryDirectory() as name:
+        scored = None
+        for way, share, batch in (("here", True, shape.prompts * shape.group), ("released", False, shape.group)):
+            trainer, rows = make_trainer(size, shape, Path(name), share)
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+            timed_step(trainer, rows[: shape.group], shape.group)
+            runs = [timed_step(trainer, rows, batch) for _ in range(repeats)]
+            seconds, tokens = min(runs, key=lambda run: sum(run[0].values()))
+            rates[way] = tokens / sum(seconds.values())
+            memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if torch.cuda.is_available() else "–"
+            table.add_row(way, *(f"{seconds[part]:.2f} s" for part in PARTS), f"{rates[way]:.0f}", memory)
+            scored = trainer._generate_and_score_completions(rows) if scored is None else scored
+            with torch.no_grad():
+                losses[way] = float(trainer.compute_loss(trainer.model, scored))
+            del trainer
+    console.print(table)
+    console.print(
+        f"{rates['here'] / rates['released']:.2f} times the tokens per second; the loss of the same rollouts is "
+        f"{losses['here']:.6f} and {losses['released']:.6f}."
+    )
+
+
+if __name__ == "__main__":
+    CLI(main, as_positional=False)

@@ -1,0 +1,218 @@
+"""Does GRPO teach a judge? ``python -m benchmarks.reward_learning [--output DIR] [--seeds 3]``.
+
+The judge that ships learns the form of three answers in a short supervised lesson. From there it is trained from
+rewards alone, by the trainer of the recipes, once for each seed: stage 1 on pictures, stage 2 on clips (temporal
+modelling and length rewards) and pairs. Every *arm* leaves one piece out. All are measured on held-out items that
+nothing else looks at.
+Interrupted, the same command goes on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import CLI
+from rich.table import Table
+
+from benchmarks.reward_learning_data import SCALE, WORDING, cold_start, labelled, write_datasets
+from pipelines.evaluate_judge import EvaluationConfig, answered, compared, items_of
+from pipelines.train_reward_model import DataConfig, TrainConfig, train
+from reward_model.group_rewards import RewardConfig
+from reward_model.judge import Judge
+from reward_model.judge_evaluation import margin_of
+from reward_model.metrics import bootstrap_interval, srcc
+from reward_model.parsing import parse_score
+from reward_model.rewards import score_reward
+from reward_model.tasks import rescaled
+from reward_model.training import GRPOTraining
+from videoduet.progress import console
+from videoduet.store import read_json, write_json
+
+STAGE1 = GRPOTraining(steps=40, pairs_per_step=32, learning_rate=5e-4, kl_weight=0.01, micro_batch=128)
+STAGE2 = replace(STAGE1, steps=50, pairs_per_step=16)
+REWARDS = RewardConfig(temporal="modeling", length=True, l_min=8, l_max=40)
+"""Stage 2's; the bounds are those of a good answer about one clip or two, in tokens."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How stage 2 differs from the whole."""
+
+    rewards: RewardConfig = REWARDS
+    warm_up: bool = True
+
+
+ARMS = {
+    "stages 1 and 2": Arm(),
+    "no temporal reward": Arm(replace(REWARDS, temporal="none")),
+    "no length reward": Arm(replace(REWARDS, length=False)),
+    "no warm-up": Arm(warm_up=False),
+}
+WHOLE = "stages 1 and 2"
+HELD_OUT = {
+    "pictures": ("koniq_10k", "pictures"),
+    "clips": ("lsvq", "clips"),
+    "shuffled": ("lsvq", "shuffled"),
+    "pairs": ("monetbench", "pairs"),
+}
+"""What is measured: the reader and the folder of its data."""
+
+
+def measure(judge: Path, data: Path, output: Path) -> dict[str, list[list[float]]]:
+    """For each held-out set the truth and what the judge says, item by item; kept in ``output``.
+
+    A pair's truth is 1 or -1, and what the judge says its margin. An answer that cannot be read is the middle of the
+    scale.
+    """
+    if (file := output / "outcomes.json").exists():
+        return read_json(file)
+    torch.manual_seed(0)
+    loaded, outcomes = Judge.from_pretrained(judge, batch_size=64, device="cpu"), {}
+    for kind, (benchmark, folder) in HELD_OUT.items():
+        config = EvaluationConfig(
+            judge=str(judge), benchmark=benchmark, data=str(data / folder), output=str(output / kind), split="test",
+            scale=SCALE, prompts=WORDING, batch_size=32,
+        )  # fmt: skip
+        reading = items_of(config)
+        items = reading.items
+        if kind == "pairs":
+            found = compared(config, items, loaded, output / kind)
+            truth = [1.0 if item.preferred["overall"] == "first" else -1.0 for item in items]
+            outcomes[kind] = [truth, [margin_of(comparison) for comparison in found]]
+        else:
+            scores = [parse_score(text) for text in answered(config, items, loaded, output / kind)]
+            truth = [rescaled(item.scores["overall"], reading.scale, SCALE) for item in items]
+            outcomes[kind] = [truth, [sum(SCALE) / 2 if score is None else score for score in scores]]
+    write_json(file, outcomes)
+    return outcomes
+
+
+def _data(folder: Path, *names: str) -> list[DataConfig]:
+    known = {
+        "pictures": DataConfig(name="koniq_10k", folder=str(folder / "pictures")),
+        "clips": DataConfig(name="lsvq", folder=str(folder / "clips"), share=0.5),
+        "pairs": DataConfig(name="vision_reward_pairs", folder=str(folder / "pairs"), split="all", share=0.5),
+    }
+    return [known[name] for name in names]
+
+
+def stage(start: Path, output: Path, data: list[DataConfig], training: GRPOTraining, rewards: RewardConfig,
+          seed: int) -> Path:  # fmt: skip
+    """Train, or go on; returns the whole model."""
+    if not (output / "model").exists():
+        train(
+            TrainConfig(
+                model=str(start),
+                data=data,
+                output=str(output),
+                scale=SCALE,
+                rewards=rewards,
+                training=training,
+                prompts=WORDING,
+                merge=True,
+                seed=seed,
+            )
+        )
+    return output / "model"
+
+
+def accuracy(truth: Sequence[float], margin: Sequence[float]) -> float:
+    """Share of the pairs that are decided right; no decision is wrong."""
+    return float((np.multiply(truth, margin) > 0).mean())
+
+
+def correlation(truth: Sequence[float], scores: Sequence[float]) -> float:
+    """SRCC; 0 for a judge that says the same of everything."""
+    return srcc(scores, truth) if np.ptp(scores) > 0 else 0.0
+
+
+def reward(truth: Sequence[float], scores: Sequence[float]) -> float:
+    """Mean ℓ1 reward, the accuracy that the temporal reward compares."""
+    return float(np.mean([score_reward(s, t, scale=SCALE) for s, t in zip(scores, truth, strict=True)]))
+
+
+STATISTICS: dict[str, Callable[..., float]] = {"pictures": correlation, "clips": correlation, "pairs": accuracy}
+
+
+def gain(kind: str, before: dict, after: dict) -> tuple[float, float, float]:
+    """By how much a statistic rose on the same items, with the 95 % interval over the items."""
+    statistic = STATISTICS[kind]
+    (truth, old), (_, new) = before[kind], after[kind]
+    low, high = bootstrap_interval(lambda t, a, b: statistic(t, b) - statistic(t, a), truth, old, new)
+    return statistic(truth, new) - statistic(truth, old), low, high
+
+
+def gap(outcomes: dict) -> float:
+    """By how much the ℓ1 reward of ordered clips lies above that of their shuffled versions."""
+    return reward(*outcomes["clips"]) - reward(*outcomes["shuffled"])
+
+
+def gap_change(before: dict, after: dict) -> tuple[float, float, float]:
+    """By how much the gap is wider, with the 95 % interval over the clips."""
+    truth, *scores = before["clips"][0], *(o[kind][1] for o in (before, after) for kind in ("clips", "shuffled"))
+
+    def change(t: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> float:
+        return (reward(t, c) - reward(t, d)) - (reward(t, a) - reward(t, b))
+
+    return change(truth, *scores), *bootstrap_interval(change, truth, *scores)
+
+
+def run_seed(seed: int, arms: Sequence[str], root: Path) -> dict[str, dict]:
+    """Train and measure everything of a seed that is missing; what is found, by judge."""
+    data, home, start = root / "data", root / f"seed_{seed}", root / "start"
+    first = stage(start, home / "stage 1", _data(data, "pictures"), STAGE1, RewardConfig(), seed)
+    judges = {"stage 1": first}
+    for name in arms:
+        before = first if ARMS[name].warm_up else start
+        judges[name] = stage(before, home / name, _data(data, "clips", "pairs"), STAGE2, ARMS[name].rewards, seed)
+    measured = {name: measure(judge, data, home / "measured" / name) for name, judge in judges.items()}
+    return {"start": measure(start, data, root / "measured_start"), **measured}
+
+
+def show(found: Sequence[dict[str, dict]]) -> None:
+    """Print what each judge can do, what each stage gained, and what the temporal reward did."""
+    table = Table(
+        "judge", "SRCC pictures", "SRCC clips", "pair accuracy", "ordered - shuffled", title="mean of the seeds"
+    )
+    for name in found[0]:
+        cells = [np.mean([STATISTICS[kind](*seed[name][kind]) for seed in found]) for kind in STATISTICS]
+        table.add_row(name, *(f"{cell:.3f}" for cell in (*cells, np.mean([gap(seed[name]) for seed in found]))))
+    console.print(table)
+    table = Table("gain", "on", *(f"seed {index}" for index in range(len(found))))
+    steps = [("stage 1 over start", "start", "stage 1"), ("stage 2 over stage 1", "stage 1", WHOLE)]
+    steps += [("stages 1 and 2 over start", "start", WHOLE)]
+    steps += [(f"whole over {name}", name, WHOLE) for name in found[0] if name in ARMS and name != WHOLE]
+    for what, before, after in steps:
+        for kind in STATISTICS:
+            gains = [gain(kind, seed[before], seed[after]) for seed in found]
+            table.add_row(what, kind, *map(_interval, gains))
+        table.add_row(what, "ordered - shuffled", *(_interval(gap_change(seed[before], seed[after])) for seed in found))
+    console.print(table)
+
+
+def _interval(values: tuple[float, float, float]) -> str:
+    value, low, high = values
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def main(output: str = "runs/reward_learning", seeds: int = 3, arms: Sequence[str] = tuple(ARMS)) -> None:
+    """Train and measure.
+
+    Args:
+        output: Where everything is kept.
+        seeds: How many seeds.
+        arms: Which arms, the whole first.
+    """
+    root = Path(output)
+    write_datasets(root / "data", train=160, held_out=160)
+    if not (root / "start").exists():
+        lessons = [one for kind in STATISTICS for one in labelled(kind, 80, 3, root / "lessons")]
+        cold_start(lessons, root / "start", steps=200, seed=0)
+    for count in range(1, len(arms) + 1):  # one arm of all seeds, then the next
+        show([run_seed(seed, arms[:count], root) for seed in range(seeds)])
+
+
+if __name__ == "__main__":
+    CLI(main, as_positional=False, description=__doc__)

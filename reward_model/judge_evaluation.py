@@ -1,0 +1,130 @@
+"""From a judge's answers on a benchmark to metrics with intervals. An answer that cannot be read is never a guess."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reward_model.datasets import PreferenceItem, QuestionItem, ScoredClip
+from reward_model.metrics import (
+    bootstrap_interval,
+    correlations,
+    krcc,
+    plcc,
+    position_consistency,
+    preference_accuracy,
+    srcc,
+)
+from reward_model.parsing import parse_score, parse_scores
+from reward_model.score_parsing import parse_option
+from videoduet.records import Comparison
+
+PLAIN = {"SRCC": srcc, "PLCC": plcc, "KRCC": krcc}
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How intervals are made: ``resamples`` of the items, 95 %, from ``seed``."""
+
+    resamples: int = 1000
+    seed: int = 0
+
+    def estimate(self, value: float, statistic: Callable[..., float], *samples: Sequence) -> dict[str, float]:
+        """``value`` and its percentile interval."""
+        low, high = bootstrap_interval(statistic, *samples, resamples=self.resamples, seed=self.seed)
+        return {"value": value, "low": low, "high": high}
+
+
+def read_scores(item: ScoredClip, text: str) -> dict[str, float | None]:
+    """The score an answer gives in each dimension; all None where one cannot be read."""
+    if len(item.scores) == 1:
+        return {name: parse_score(text) for name in item.scores}
+    return parse_scores(text, list(item.scores)) or dict.fromkeys(item.scores)
+
+
+def evaluate_scores(
+    items: Sequence[ScoredClip], answers: Sequence[str], bootstrap: Bootstrap = Bootstrap()
+) -> dict[str, Any]:
+    """SRCC, PLCC and KRCC by dimension, plain and PLCC after the logistic fits, on the answers that could be read.
+
+    ``unreadable`` counts the others; where they are many the correlations flatter the judge.
+    """
+    predicted = [read_scores(item, text) for item, text in zip(items, answers, strict=True)]
+    dimensions = {}
+    for name in items[0].scores:
+        pairs = [(p[name], i.scores[name]) for p, i in zip(predicted, items, strict=True) if p[name] is not None]
+        pred, mos = np.array(pairs).reshape(-1, 2).T
+        if len(pairs) < 2:
+            dimensions[name] = {"n": len(pairs)}
+            continue
+        result = correlations(pred, mos)
+        dimensions[name] = {
+            **{label: bootstrap.estimate(result[label.lower()], f, pred, mos) for label, f in PLAIN.items()},
+            "PLCC after logistic4": result["logistic4"]["plcc"],
+            "PLCC after logistic5": result["logistic5"]["plcc"],
+            "n": result["n"],
+        }
+    unreadable = sum(None in p.values() for p in predicted)
+    return {"dimensions": dimensions, "n": len(items), "unreadable": unreadable}
+
+
+def margin_of(comparison: Comparison) -> float:
+    """How much a judge prefers the first video, in [-½, ½]: p(first) - ½, or by its verdict where it gives no p.
+
+    0 where it cannot be read: a tie, and wrong wherever people see a difference.
+    """
+    if comparison.p_first is not None:
+        return comparison.p_first - 0.5
+    if comparison.preferred_id is None:
+        return 0.0
+    return 0.5 if comparison.preferred_id == comparison.first_id else -0.5
+
+
+def evaluate_preferences(
+    items: Sequence[PreferenceItem], comparisons: Sequence[Comparison], bootstrap: Bootstrap = Bootstrap()
+) -> dict[str, Any]:
+    """tau (tie-calibrated on these pairs) and diff against the overall preference, and consistency of position.
+
+    Where the data set labels further dimensions, the same overall judgment is measured against each.
+    """
+    numbers = {"first": 1, "second": -1, "tie": 0}
+    margins = np.array([margin_of(comparison) for comparison in comparisons])
+    dimensions = {}
+    for name in dict.fromkeys(name for item in items for name in item.preferred):
+        labelled = np.array([name in item.preferred for item in items])
+        human = np.array([numbers[item.preferred[name]] for item in items if name in item.preferred])
+        result = preference_accuracy(human, margins[labelled])
+        dimensions[name] = {
+            label: bootstrap.estimate(
+                result[label], lambda h, m, label=label: preference_accuracy(h, m)[label], human, margins[labelled]
+            )
+            for label in ("tau", "diff")
+        } | {key: result[key] for key in ("threshold", "accuracy", "human_ties", "n")}
+    verdicts = [(c.forward.verdict, c.backward.verdict if c.backward else None) for c in comparisons]
+    position = position_consistency(*zip(*verdicts, strict=True))
+    return {"dimensions": dimensions, "position": position, "n": len(items), "unreadable": position["unreadable"]}
+
+
+def evaluate_questions(
+    items: Sequence[QuestionItem], answers: Sequence[str], bootstrap: Bootstrap = Bootstrap()
+) -> dict[str, Any]:
+    """Accuracy by kind of question and over all; an answer that cannot be read is wrong, and counted.
+
+    ``chance`` is what guessing among the options would give.
+    """
+    said = [parse_option(text, item.options) for item, text in zip(items, answers, strict=True)]
+    right = np.array([float(s == item.answer) for s, item in zip(said, items, strict=True)])
+    kinds = np.array([item.kind for item in items])
+    groups: Mapping[str, np.ndarray] = {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist())}
+    groups = {**groups, "overall": np.ones(len(items), dtype=bool)}
+    chance = np.array([1 / len(item.options) for item in items])
+    dimensions = {
+        kind: {
+            "accuracy": bootstrap.estimate(float(right[chosen].mean()), np.mean, right[chosen]),
+            "chance": float(chance[chosen].mean()),
+            "n": int(chosen.sum()),
+        }
+        for kind, chosen in groups.items()
+    }
+    return {"dimensions": dimensions, "n": len(items), "unreadable": said.count(None)}

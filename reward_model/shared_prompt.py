@@ -1,0 +1,66 @@
+"""Each prompt once in a forward, however many completions follow it.
+
+The G completions of a group stand side by side after their prompt. Each sees the prompt and itself and has the position
+that it would have alone, so nothing but the order of additions differs from G separate rows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from reward_model.encoding import VideoInputs
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Model ``inputs`` of B groups, the ``videos`` of each, and where the log-probability of each completion's tokens
+    is found: ``group`` (N, 1) and ``place`` (N, K) index what the model gives, (B, length - 1).
+    """
+
+    inputs: dict[str, Tensor]
+    videos: list[list[VideoInputs]]
+    group: Tensor
+    place: Tensor
+
+
+def pack(
+    prompts: Sequence[list[int]],
+    completions: Sequence[list[int]],
+    videos: Sequence[list[VideoInputs]],
+    positions_of: Callable[[list[int], list[VideoInputs]], Tensor],
+    width: int,
+) -> Packed:
+    """Pack N prompts, completions of at most ``width`` = K tokens and videos; rows of one prompt and the same videos
+    make a group. ``positions_of`` gives the positions (3, tokens) of a prompt.
+
+    The last token of a prompt is repeated before each completion, as it is what foretells the first token.
+    """
+    groups: dict[tuple, list[int]] = {}
+    for row, (prompt, shown) in enumerate(zip(prompts, videos, strict=True)):
+        groups.setdefault((tuple(prompt), *map(id, shown)), []).append(row)
+    lengths = [len(prompts[rows[0]]) - 1 + sum(1 + len(completions[row]) for row in rows) for rows in groups.values()]
+    count, length = len(groups), max(lengths)
+    ids, labels = torch.zeros(count, length, dtype=torch.long), torch.full((count, length), -100)
+    positions = torch.zeros(3, count, length, dtype=torch.long)
+    sees = torch.eye(length, dtype=torch.bool).repeat(count, 1, 1)
+    group, place = torch.zeros(len(prompts), 1, dtype=torch.long), torch.zeros(len(prompts), width, dtype=torch.long)
+    for index, rows in enumerate(groups.values()):
+        prompt, at = prompts[rows[0]], positions_of(prompts[rows[0]], videos[rows[0]])
+        start = len(prompt) - 1
+        common = slice(0, start)
+        ids[index, common], positions[:, index, common] = torch.tensor(prompt[:-1]), at[:, :-1]
+        sees[index, common, common] = torch.ones(start, start, dtype=torch.bool).tril()
+        for row in rows:
+            own = [prompt[-1], *completions[row]]
+            part = slice(start, start + len(own))
+            ids[index, part] = torch.tensor(own)
+            labels[index, start + 1 : part.stop] = ids[index, start + 1 : part.stop]
+            positions[:, index, part] = at[:, -1:] + torch.arange(len(own))
+            sees[index, part, common] = True
+            sees[index, part, part] = torch.ones(len(own), len(own), dtype=torch.bool).tril()
+            group[row], place[row, : len(own) - 1] = index, torch.arange(start, part.stop - 1)
+            start = part.stop
+    inputs = {"input_ids": ids, "labels": labels, "position_ids": positions, "attention_mask": sees[:, None]}
+    return Packed(inputs, [videos[rows[0]] for rows in groups.values()], group, place)

@@ -1,0 +1,214 @@
+"""The command through the stages on miniature data sets: it trains, resumes, merges, and refuses what it should."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors.torch import load_file
+
+sys.path.append(str(Path(__file__).parents[1] / "reward_model"))
+
+from miniature import write_miniature
+from small_judge import write_clips
+from small_loop import labelled_data
+from small_loop import recipe as recipe_of_a_loop
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+import shapes_world
+from pipelines.train_reward_model import DataConfig, TrainConfig, cost, gather, parse, train
+from reward_model.group_rewards import RewardConfig
+from reward_model.judge import Judge
+from reward_model.training import GRPOTraining
+from videoduet.errors import InputError
+from videoduet.store import read_json
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "configs" / "reward_model").glob("*.yaml"))
+JUDGE = Path(shapes_world.__file__).parent / "models" / "judge"
+SMALL = GRPOTraining(steps=1, pairs_per_step=2, num_generations=2, lora_rank=2, micro_batch=4, checkpoint_steps=1)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> list[Path]:
+    directory = tmp_path_factory.mktemp("clips")
+    write_clips(directory)
+    return [directory / f"{name}.mp4" for name in ("red", "green", "blue")]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, clips) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("data")
+    names = ("koniq_10k", "lsvq", "lgvq", "vision_reward_pairs")
+    return {name: write_miniature(name, root / name, clips) for name in names}
+
+
+def config(folders, output: Path, *names: str, **options) -> TrainConfig:
+    where = {"vision_reward_questions": "vision_reward_pairs"}
+    splits = {"koniq_10k": "train", "lsvq": "train"}
+    data = [
+        DataConfig(name=name, folder=str(folders[where.get(name, name)]), split=splits.get(name, "all"))
+        for name in names
+    ]
+    defaults = {"model": str(JUDGE), "training": SMALL, "max_new_tokens": 8}
+    return TrainConfig(**{**defaults, "data": data, "output": str(output), **options})
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_can_be_read_and_say_what_the_papers_say(recipe):
+    read = parse(["--config", str(recipe)])
+    thinker = recipe.stem == "vqathinker"
+    assert read.training.num_generations == (4 if thinker else 8)
+    assert read.training.kl_weight == (0.04 if thinker else 0.001)
+    assert read.training.learning_rate == 1e-6 and read.training.format_weight == 1.0
+    assert read.rewards.variant == "paper"
+    if thinker:
+        assert read.rewards.columns == ("accuracy", "format", "ranking", "temporal") and read.scale == (1, 5)
+        assert read.training.pairs_per_step * read.training.num_generations == 64
+    elif recipe.stem.startswith("stage2"):
+        assert read.rewards.length and (read.rewards.l_min, read.rewards.l_max) == (320, 512)
+        assert read.rewards.temporal == ("none" if "preference" in recipe.stem else "modeling")
+    switched_off = parse(["--config", str(recipe), "--rewards.temporal", "none", "--rewards.length", "false"])
+    assert set(switched_off.rewards.columns) <= {"accuracy", "format", "ranking"}
+
+
+def test_a_recipe_of_all_kinds_of_items(folders, tmp_path, capsys):
+    """Images, several dimensions, pairs and questions, in one mixture."""
+    names = ("koniq_10k", "lgvq", "vision_reward_pairs", "vision_reward_questions")
+    rewards = RewardConfig(temporal="modeling", length=True)
+    asked = config(folders, tmp_path, *names, rewards=rewards, merge=True,
+                   training=replace(SMALL, pairs_per_step=4))  # fmt: skip
+    result = train(asked)
+    assert result == tmp_path / "model"
+    AutoModelForImageTextToText.from_pretrained(result)
+    assert Judge.from_pretrained(result, device="cpu").prompt.max_new_tokens == 8
+    assert [len(row["missing"]) for row in read_json(tmp_path / "data.json")] == [0] * 4
+    assert "3 pairs that people call a tie" in capsys.readouterr().err
+    assert train(asked) == result, "done is done"
+    with pytest.raises(InputError, match="another"):
+        train(replace(asked, seed=1))
+
+
+def test_hard_pairs_leave_what_the_judge_gets_right(folders, tmp_path):
+    from pipelines.train_reward_model import hard_pairs
+
+    asked = config(folders, tmp_path, "vision_reward_pairs", hard_pairs=True, max_new_tokens=None)
+    (ingredient,) = gather(asked)
+    kept = hard_pairs(asked, ingredient.reading, tmp_path)
+    hard = read_json(tmp_path / "hard_pairs" / "VisionRewardDB-Video.json")
+    assert [ingredient.reading.items[index] for index in hard] == list(kept.items)
+    assert len(kept.items) + kept.left_out["pairs that the judge gets right"] == len(ingredient.reading.items)
+
+
+def test_plan_counts_what_will_be_generated(folders, tmp_path, capsys):
+    asked = config(folders, tmp_path, "lsvq", rewards=RewardConfig(temporal="modeling"), plan=True,
+                   training=replace(SMALL, steps=10, num_generations=4))  # fmt: skip
+    assert train(asked) is None
+    assert not (tmp_path / "adapter").exists()
+    counted = cost(asked, gather(asked))
+    assert counted == {
+        "steps": 10, "items": 20, "rollouts": 120, "of_which_perturbed": 40, "tokens_at_most": 120 * 8,
+    }  # fmt: skip
+    assert "rollouts: 120" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"data": []}, "No data"),
+        ({"scale": (5.0, 1.0)}, "scale"),
+        ({"rewards": RewardConfig(ranking=True), "training": replace(SMALL, pairs_per_step=1)}, "pairs_per_step"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+    ],
+)
+def test_contradictory_configs_are_refused(folders, tmp_path, options, says):
+    with pytest.raises(InputError, match=says) as error:
+        config(folders, tmp_path, "lsvq", **options)
+    assert error.value.exit_code == 2
+
+
+def test_wrong_usage_names_the_key(capsys):
+    with pytest.raises(SystemExit) as error:
+        parse(["--model=m", "--rewards.temporel=none"])
+    assert error.value.code == 2 and "temporel" in capsys.readouterr().err
+
+
+def _stage(recipe: str, model: Path, output: Path, data: list[dict]) -> list[str]:
+    """The command line of a stage's recipe, on miniature data and with few and short answers."""
+    training = {"steps": 4, "pairs_per_step": 2, "num_generations": 2, "lora_rank": 2, "micro_batch": 4,
+                "checkpoint_steps": 1}  # fmt: skip
+    return [
+        f"--config={ROOT / 'configs' / 'reward_model' / recipe}.yaml", f"--model={model}", f"--output={output}",
+        f"--data={json.dumps(data)}", "--max_new_tokens=72",
+        *(f"--training.{name}={value}" for name, value in training.items()),
+    ]  # fmt: skip
+
+
+def _killed_and_resumed(module: str, arguments: list[str], marks: Callable[[], Sequence[Path]]) -> None:
+    """Run a command, kill it when ``marks`` finds its first checkpoint, and run it again to its end."""
+    command = [sys.executable, "-m", f"pipelines.{module}", *arguments]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not marks() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def _loads_without_this_project(model: Path, base: Path, adapter: Path) -> None:
+    """Plain transformers load the whole model, and plain peft the adapter on its base: the same weights."""
+    merged = AutoModelForImageTextToText.from_pretrained(model, dtype=torch.float32)
+    plain = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32)
+    tuned = PeftModel.from_pretrained(plain, adapter).merge_and_unload()
+    whole, expected = dict(merged.named_parameters()), dict(tuned.named_parameters())
+    assert whole.keys() == expected.keys()
+    assert all(torch.allclose(whole[name], weight, atol=1e-6) for name, weight in expected.items())
+    AutoProcessor.from_pretrained(model)
+
+
+@pytest.mark.slow
+def test_the_stages_through_their_recipes_survive_a_kill(folders, tmp_path):
+    """Each goes on from the one before; killed at its first checkpoint, it ends with the bytes of an undisturbed one.
+    Stage 3 is the loop, with the judge of stage 2.
+    """
+    koniq, lsvq, rewards = (str(folders[name]) for name in ("koniq_10k", "lsvq", "vision_reward_pairs"))
+    preference = [{"name": f"vision_reward_{kind}", "folder": rewards, "split": "all", "share": 0.5}
+                  for kind in ("pairs", "questions")]  # fmt: skip
+    stages = {
+        "stage1_image_warmup": [{"name": "koniq_10k", "folder": koniq}],
+        "stage2_natural_video": [{"name": "lsvq", "folder": lsvq}],
+        "stage2_preference": preference,
+        "vqathinker": [{"name": "lsvq", "folder": lsvq}],
+    }
+    models = {}
+    for recipe, data in stages.items():
+        start = models.get("stage1_image_warmup", JUDGE)
+        output, undisturbed = tmp_path / recipe, tmp_path / f"{recipe}_undisturbed"
+        train(parse([*_stage(recipe, start, undisturbed, data), "--merge=false"]))
+        _killed_and_resumed("train_reward_model", _stage(recipe, start, output, data),
+                            lambda: list(output.glob("checkpoints/checkpoint-*/complete")))  # fmt: skip
+        weights = "adapter/adapter_model.safetensors"
+        assert (output / weights).read_bytes() == (undisturbed / weights).read_bytes()
+        _loads_without_this_project(output / "model", start, output / "adapter")
+        models[recipe] = output / "model"
+    training = {"steps": 3, "pairs_per_step": 2, "num_generations": 2, "lora_rank": 2, "checkpoint_steps": 1}
+    file = recipe_of_a_loop(
+        tmp_path,
+        generator={"sampler": {"steps": 4, "num_frames": 8}},
+        judge={"factory": None, "path": str(models["stage2_preference"])},
+        refresh={**labelled_data(tmp_path, 4), "training": training, "tolerance_generated": 1.0,
+                 "tolerance_original": 1.0},
+    )  # fmt: skip
+    refreshed = tmp_path / "run" / "round_01" / "refresh"
+    _killed_and_resumed("united_finetune", ["--config", str(file)], lambda: list(refreshed.rglob("*/complete")))
+    assert read_json(refreshed / "summary.json")["status"] == "accepted"
+    base, final = AutoModelForImageTextToText.from_pretrained(models["stage2_preference"]), tmp_path / "run/final/judge"
+    kept, loaded = load_file(final / "adapter_model.safetensors"), PeftModel.from_pretrained(base, final)
+    assert all(torch.equal(weight, kept[name]) for name, weight in get_peft_model_state_dict(loaded).items())
