@@ -53,7 +53,12 @@ def run(
             (directory / f"{command}_{start // size:05d}.json", items[start : start + size])
             for start in range(0, len(items), size)
         ]
-        missing = [shard for shard in shards[state.process_index :: state.num_processes] if not shard[0].exists()]
+        # What failed may be mended since: a video, a server.
+        missing = [
+            (path, part)
+            for path, part in shards[state.process_index :: state.num_processes]
+            if not path.exists() or read_json(path)["failures"]
+        ]
         judge = config.load() if missing else None
         if judge is not None:
             _note_missing_prompts(judge, command, items)

@@ -13,7 +13,7 @@ from transformers import ProcessorMixin
 
 from reward_model.prompts import JudgePrompt, VideoPrompt
 from videoduet.errors import InputError
-from videoduet.video import Clip, Sampling, read_video, sample_clip
+from videoduet.video import Clip, Sampling, read_video, sample_clip, written
 
 VIDEO_TOKEN = "<|video_pad|>"
 
@@ -57,7 +57,7 @@ class ShowingEncoder:
         if max_pixels is not None:
             least = min(max_pixels, processor.video_processor.size["shortest_edge"])
             self.size = {"size": {"shortest_edge": least, "longest_edge": max_pixels}}
-        self._videos: OrderedDict[str, VideoInputs] = OrderedDict()
+        self._videos: OrderedDict[tuple, VideoInputs] = OrderedDict()
 
     @classmethod
     def for_prompt(cls, processor: ProcessorMixin, prompt: JudgePrompt | VideoPrompt) -> "ShowingEncoder":
@@ -67,7 +67,8 @@ class ShowingEncoder:
 
     def video(self, path: str, clip: Clip | None = None) -> VideoInputs:
         """Decode and patchify one video, or ``clip``. Raises InputError where the file cannot be read or shown."""
-        if path not in self._videos:
+        key = (path, written(path))
+        if key not in self._videos:
             clip = read_video(path, self.num_frames) if clip is None else sample_clip(clip, self.num_frames)
             # The duration in equal parts, as the processor counts it; two frames may lie nearer, where sampling rounds.
             spacing = float(clip.seconds[-1] - clip.seconds[0] + 1 / clip.fps) / len(clip.frames)
@@ -82,11 +83,11 @@ class ShowingEncoder:
             times = [*(clip.seconds - clip.seconds[0]), *[clip.seconds[-1] - clip.seconds[0]] * (-len(frames) % step)]
             moments = tuple((times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step))
             grid = values["video_grid_thw"][0]
-            self._videos[path] = VideoInputs(values["pixel_values_videos"], grid, seconds, moments)
-        self._videos.move_to_end(path)
+            self._videos[key] = VideoInputs(values["pixel_values_videos"], grid, seconds, moments)
+        self._videos.move_to_end(key)
         while len(self._videos) > self.keep:
             self._videos.popitem(last=False)
-        return self._videos[path]
+        return self._videos[key]
 
     def showing(self, messages: Sequence[dict], clips: Mapping[str, Clip] | None = None) -> Showing:
         """Tokenise ``messages`` with the generation prompt; every video placeholder becomes as many tokens as it

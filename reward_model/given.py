@@ -29,7 +29,10 @@ def as_video(given: GivenVideo) -> tuple[Video, Clips]:
     if isinstance(given, Video):
         return given, {}
     if isinstance(given, str | os.PathLike):
-        return Video(id=video_id(given), path=str(Path(given).absolute())), {}
+        try:
+            return Video(id=video_id(given), path=str(Path(given).absolute())), {}
+        except (OSError, ValueError) as error:
+            raise InputError(f"Video {str(given)[:80]!r} cannot be read ({error.args[-1]}).") from error
     clip = given if isinstance(given, Clip) else _clip(given)
     name = stable_id(hashlib.sha256(clip.frames.tobytes()).hexdigest(), clip.frames.shape, clip.seconds.tolist())
     return Video(id=name, path=f"memory:{name}"), {f"memory:{name}": clip}
@@ -43,7 +46,9 @@ def as_pair(given: GivenPair) -> tuple[VideoPair, Clips]:
         raise InputError(f"A pair is (first, second) or (first, second, prompt), not {str(given)[:80]!r}.")
     (first, held), (second, also_held) = as_video(given[0]), as_video(given[1])
     prompt = given[2] if len(given) == 3 else ""
-    prompt = prompt if isinstance(prompt, Prompt) else Prompt.of(prompt)
+    if not isinstance(prompt, Prompt | str | None):
+        raise InputError(f"A prompt is a text, not {str(prompt)[:80]!r}.")
+    prompt = prompt if isinstance(prompt, Prompt) else Prompt.of(prompt or "")
     return VideoPair(prompt=prompt, first=first, second=second), held | also_held
 
 

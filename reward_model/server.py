@@ -14,7 +14,6 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,7 +25,7 @@ from reward_model.video_judge import Answer, Decoding, Prompts, Question, VideoJ
 from videoduet.errors import InputError
 from videoduet.records import stable_id
 from videoduet.store import read_json, write_json
-from videoduet.video import Clip, read_video, sample_clip
+from videoduet.video import Clip, read_video, sample_clip, written
 
 WORTH_ANOTHER_TRY = {408, 409, 425, 429}
 """Besides all from 500 on."""
@@ -130,7 +129,7 @@ class ServerJudge(VideoJudge):
 
     def _frames(self, path: str, clip: Clip | None, prompt: JudgePrompt | VideoPrompt) -> list[dict]:
         """A video as parts of a message: when its frames are shown, and the frames."""
-        key = (path, prompt.sampling, prompt.max_pixels)
+        key = (path, written(path), prompt.sampling, prompt.max_pixels)
         with self._lock:
             if key in self._shown:
                 self._shown.move_to_end(key)
@@ -171,7 +170,7 @@ class ServerJudge(VideoJudge):
                     wait = _told(error.headers.get("Retry-After"), wait)
                 if error.code < 500 and error.code not in WORTH_ANOTHER_TRY:
                     return Answer(error=f"{url} refused the question ({reason}: {error.reason}).")
-            except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
+            except Exception as error:  # a reply may hold anything, and no other answer may be lost with it
                 reason = f"{type(error).__name__}: {error}"
             if attempt < settings.retries:
                 time.sleep(wait)
@@ -184,20 +183,29 @@ def _told(header: str | None, wait: float) -> float:
 
 
 def _read(reply: Mapping, labels: tuple[str, str] | None) -> Answer:
-    """The answer in a reply. Raises ValueError, KeyError, IndexError or TypeError where it is none."""
+    """The answer in a reply. Raises any error where it holds none."""
     choice = reply["choices"][0]
     message = choice["message"]
     text = message["content"]
     if not isinstance(text, str):
         raise ValueError("the reply holds no text")
-    content = (choice.get("logprobs") or {}).get("content") or []
-    p = None
-    if labels is not None and content:
-        tops = [{each["token"]: float(each["logprob"]) for each in step["top_logprobs"]} for step in content]
-        p = label_probability([step["token"] for step in content], tops, labels)
     # Servers that take the thought out of the answer send it beside it.
     thought = message.get("reasoning_content") or message.get("reasoning")
-    return Answer(f"<think>{thought}</think>{text}" if thought else text, p)
+    text = f"<think>{thought}</think>{text}" if thought else text
+    # Half of a character, as where an answer was cut, cannot be written to a file.
+    return Answer(text.encode("utf-8", "replace").decode(), _probability(choice, labels))
+
+
+def _probability(choice: Mapping, labels: tuple[str, str] | None) -> float | None:
+    """That of the first label; None where the reply says nothing of it that can be read."""
+    if labels is None:
+        return None
+    try:
+        content = choice["logprobs"]["content"]
+        tops = [{each["token"]: float(each["logprob"]) for each in step["top_logprobs"]} for step in content]
+        return label_probability([step["token"] for step in content], tops, labels)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return None
 
 
 def api_key() -> str | None:

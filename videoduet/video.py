@@ -5,6 +5,7 @@ white where they are transparent.
 """
 
 import itertools
+import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -112,6 +113,15 @@ def video_id(path: str | Path) -> str:
     if not path.is_file():
         raise InputError(f"Video {path} does not exist; check the path.")
     return content_hash(path)
+
+
+def written(path: str | Path) -> tuple[int, int] | None:
+    """When a file was last written, and its size, which tell a new one at an old path; None where there is none."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size
 
 
 def _announced_times(path: Path) -> tuple[list[float | None], float | None]:

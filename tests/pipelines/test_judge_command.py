@@ -262,3 +262,23 @@ def test_bad_lists(command, tmp_path, text, problem):
 def test_help_teaches(command):
     code, out, _ = command("rank", "--help")
     assert code == 0 and "--adaptive" in out and "--report" in out and "list" in out
+
+
+def test_what_failed_is_asked_again_once_it_is_mended(command, videos, tmp_path):
+    a, b = tmp_path / "a.mp4", tmp_path / "b.mp4"
+    a.write_bytes((videos / "a.mp4").read_bytes())
+    b.write_text("this is no video")
+    asked = ("compare", a, b, "--prompt", PROMPT, "--output", tmp_path / "judged")
+    code, _, err = command(*asked)
+    assert code == 1 and "b.mp4 cannot be read" in err
+    b.write_bytes((videos / "b.mp4").read_bytes())
+    code, out, _ = command(*asked)
+    assert code == 0 and "1 comparison: 1 decided" in out
+
+
+def test_a_path_too_long_costs_its_own_row(command, videos, tmp_path):
+    rows = [["first", "second", "prompt"], [videos / "a.mp4", videos / "b.mp4", PROMPT], [PROMPT * 20, "b", "c"]]
+    with open(tmp_path / "pairs.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    code, out, err = command("compare", "--batch", tmp_path / "pairs.csv")
+    assert code == 0 and "1 comparison: 1 decided" in out and "cannot be read (File name too long)" in err

@@ -25,7 +25,7 @@ from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt, VideoPrompt
 from reward_model.video_judge import Answer, Prompts, Question
 from videoduet.errors import InputError
 from videoduet.records import Dimension, Prompt, Video, VideoPair
-from videoduet.video import FrameSampling, read_video
+from videoduet.video import FrameSampling, read_video, write_video
 
 TWO_A_SECOND = FrameSampling(fps=2, min_frames=4, max_frames=16)
 SCORE = VideoPrompt(system=None, before="", question="{prompt}", max_new_tokens=6)
@@ -339,3 +339,14 @@ def test_qwen3_answers_as_generate_does(qwen3, small):
             assert verdict.text == judge.tokenizer.decode(completion, skip_special_tokens=True)
             seen.add(verdict.text)
     assert len(seen) > 1
+
+
+def test_a_file_that_was_written_anew_is_read_anew(small, tmp_path):
+    judge = Judge.from_pretrained(small.path, prompt=SMALL_PROMPT, device="cpu")
+    encoder, path = judge._encoder(SMALL_PROMPT), tmp_path / "out.mp4"
+    seen = []
+    for colour in (0, 255, 255):
+        write_video(path, np.full((8, 28, 28, 3), colour, np.uint8), 8)
+        seen.append(encoder.video(str(path)))
+        assert encoder.video(str(path)) is seen[-1]
+    assert not torch.equal(seen[0].patches, seen[1].patches) and torch.equal(seen[1].patches, seen[2].patches)

@@ -15,12 +15,12 @@ import pytest
 from PIL import Image
 
 import reward_model.server
-from reward_model.server import ServerJudge, ServerSettings
+from reward_model.server import ServerJudge, ServerSettings, _read
 from reward_model.video_judge import Decoding, label_probability
 from videoduet.errors import InputError
 from videoduet.video import write_video
 
-TROUBLE = ("500", "drop", "not json", "no choices", "cut", "429", "slow")
+TROUBLE = ("500", "drop", "not json", "nested", "no choices", "cut", "429", "slow")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         data = json.dumps({"choices": []} if mood == "no choices" else self.server.reply(body)).encode()
-        data = b"<html>" if mood == "not json" else data
+        data = {"not json": b"<html>", "nested": b"[" * 100_000}.get(mood, data)
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -245,3 +245,19 @@ def test_label_probability_is_read_at_the_answer():
     )
     assert label_probability(["I", " refuse"], [{}, {}], ("1", "2")) is None
     assert label_probability(["<answer>", "1"], [{}, {}], ("1", "2")) is None
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [None, "x", [1], {"content": None}, {"content": [{"token": "1", "top_logprobs": None}]}, {"content": [3]},
+    {"content": [{"token": "1", "logprob": 0, "top_logprobs": [{"token": "1", "logprob": 1e9}]}]}],
+)  # fmt: skip
+def test_a_text_is_an_answer_whatever_is_said_of_its_probability(logprobs):
+    reply = {"choices": [{"message": {"content": "<answer>1</answer>"}, "logprobs": logprobs}]}
+    answer = _read(reply, ("1", "2"))
+    assert answer.text == "<answer>1</answer>" and (answer.p is None or 0 <= answer.p <= 1)
+
+
+def test_half_a_character_can_be_written():
+    answer = _read(json.loads('{"choices": [{"message": {"content": "1 \\ud83d", "reasoning": "\\udc00"}}]}'), None)
+    assert answer.text.encode() == b"<think>?</think>1 ?"
