@@ -7,13 +7,15 @@ white where they are transparent.
 import itertools
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from videoduet.errors import InputError
 from videoduet.records import stable_id
@@ -141,7 +143,7 @@ def _decode(
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_count = 1
-        for index, frame in enumerate(itertools.islice(container.decode(stream), first)):
+        for index, frame in enumerate(itertools.islice(_decoded(container, stream), first)):
             times.append(frame.time)
             size = size or (frame.width, frame.height)
             if keep is None or index in keep:
@@ -149,10 +151,21 @@ def _decode(
         return frames, times, stream.average_rate and float(stream.average_rate)
 
 
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """A stream's frames, with their transparency: of VP8 and VP9 only libvpx decodes that."""
+    library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
+    if library is None or stream.metadata.get("alpha_mode") != "1":
+        yield from container.decode(stream)
+        return
+    decoder = av.CodecContext.create(library, "r")
+    for packet in container.demux(stream):
+        yield from decoder.decode(packet)
+
+
 def _pixels(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
     if (frame.width, frame.height) != size:
         frame = frame.reformat(*size)
-    if any(component.is_alpha for component in frame.format.components):
+    if frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components):
         rgba = frame.to_ndarray(format="rgba")
         opacity = rgba[..., 3:].astype(np.float32) / 255
         array = (rgba[..., :3] * opacity + 255 * (1 - opacity)).round().astype(np.uint8)

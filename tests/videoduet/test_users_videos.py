@@ -127,15 +127,31 @@ def test_a_phone_held_upright(tmp_path, matrix, quarters):
     assert np.abs(clip.frames.astype(int) - expected).mean() < 6
 
 
-def test_what_is_transparent_is_white(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [("alpha.mov", "qtrle", "argb"), ("alpha.webm", "libvpx-vp9", "yuva420p"), ("alpha8.webm", "libvpx", "yuva420p")],
+)
+def test_what_is_transparent_is_white(tmp_path, name, codec, pixels):
     frames = np.concatenate([shades(3), np.full((3, 32, 48, 1), 255, np.uint8)], axis=-1)
     frames[:, :, 24:, 3] = 0
     frames[:, :, 12:24, 3] = 128
-    encode(tmp_path / "alpha.mov", frames, "qtrle", "argb")
-    shown = read_video(tmp_path / "alpha.mov").frames.astype(int)
-    assert (shown[:, :, 24:] == 255).all()
-    np.testing.assert_allclose(shown[:, 16:, 12:24], (frames[:, 16:, 12:24, :3] * 128.0 + 255 * 127) / 255, atol=1)
-    assert (shown[:, :, :12] == frames[:, :, :12, :3]).all()
+    encode(tmp_path / name, frames, codec, pixels, **({"auto-alt-ref": "0"} if codec == "libvpx" else {}))
+    clip = read_video(tmp_path / name)
+    shown, near = clip.frames.astype(int), 1 if codec == "qtrle" else 25
+    np.testing.assert_allclose(clip.seconds, np.arange(3) / 8, atol=1e-3)
+    assert (shown[:, :, 28:] >= 256 - near).all()
+    half = (frames[:, 16:, 14:22, :3] * 128.0 + 255 * 127) / 255
+    np.testing.assert_allclose(shown[:, 16:, 14:22], half, atol=near)
+    np.testing.assert_allclose(shown[:, 16:, :10], frames[:, 16:, :10, :3], atol=near - 1)
+
+
+def test_a_transparent_colour_of_a_palette_is_white(tmp_path):
+    picture = Image.new("P", (32, 32), 0)
+    picture.putpalette([0, 0, 0, 200, 30, 30])
+    picture.paste(1, (8, 8, 24, 24))
+    picture.save(tmp_path / "0.png", transparency=0)
+    (shown,) = read_video(tmp_path).frames
+    assert tuple(shown[0, 0]) == (255, 255, 255) and tuple(shown[16, 16]) == (200, 30, 30)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 33), (3, 200), (64, 2)])
