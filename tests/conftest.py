@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-_WORKERS = os.environ.get("PYTEST_XDIST_WORKER_COUNT")
-# Under pytest-xdist each worker has its share of the cores, and so has what it starts: threads that outnumber the cores
-# are slower by far than one thread.
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(_WORKERS or 1))))
+# Each of pytest-xdist's workers has its share of the cores, and so has what it starts: threads that outnumber the cores
+# are slower by far than one thread. Set in workers alone, as they inherit what their parent sets.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 # A console that was made with a width keeps it, whatever a test says later; xdist's workers are given one.
 os.environ.pop("COLUMNS", None), os.environ.pop("LINES", None)
 
