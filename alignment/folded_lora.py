@@ -73,7 +73,7 @@ class _FoldedLora(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor):
         x, weight, a, b = ctx.saved_tensors
         op, flat_a, flat_b = ctx.op, a.flatten(1), b.flatten(1)
-        dx = da = db = None
+        dx = None
         if ctx.needs_input_grad[0]:
             dx = op.input_gradient(x.shape, _folded(weight, a, b, ctx.scaling), dy)
         rank, taps = flat_a.shape

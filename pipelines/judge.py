@@ -61,6 +61,7 @@ def run(
         ]
         judge = config.load() if missing else None
         if judge is not None:
+            _keep_to(directory, judge)
             _note_missing_prompts(judge, command, items)
         done = len(items) - sum(len(part) for _, part in missing)
         steps = ((path, part) for path, part in missing)
@@ -100,6 +101,14 @@ def _adopt(directory: Path, config: JudgingConfig, command: str, items: Sequence
             raise InputError(f"{directory} was judged with another {changed[0]}; give another --output.")
     elif processes().is_main_process:
         write_json(file, asked)
+
+
+def _keep_to(directory: Path, judge: VideoJudge) -> None:
+    """Refuse to go on with a judge whose weights or wording are others, though it may lie where the first one lay."""
+    file = directory / "judge.json"
+    if file.exists() and read_json(file) != judge.judge_id:
+        raise InputError(f"{directory} was judged with other weights or another wording; give another --output.")
+    write_json(file, judge.judge_id)
 
 
 def compare(config: JudgingConfig, names: Sequence[str], output: Output) -> None:

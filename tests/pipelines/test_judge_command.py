@@ -282,3 +282,16 @@ def test_a_path_too_long_costs_its_own_row(command, videos, tmp_path):
         csv.writer(file).writerows(rows)
     code, out, err = command("compare", "--batch", tmp_path / "pairs.csv")
     assert code == 0 and "1 comparison: 1 decided" in out and "cannot be read (File name too long)" in err
+
+
+def test_a_judge_trained_anew_at_its_path_does_not_go_on(command, videos, tmp_path, monkeypatch):
+    judge = Fixed("1")
+    monkeypatch.setattr(JudgingConfig, "load", lambda config: judge)
+    asked = ("compare", videos / "a.mp4", videos / "b.mp4", "--output", tmp_path / "judged")
+    assert command(*asked)[0] == 0
+    (tmp_path / "judged" / "compare_00000.json").unlink()
+    assert command(*asked)[0] == 0
+    (tmp_path / "judged" / "compare_00000.json").unlink()
+    judge.judge_id = "trained further"
+    code, _, err = command(*asked)
+    assert code == 1 and "was judged with other weights or another wording" in err
