@@ -98,11 +98,25 @@ def task_reward(right: dict[str, Any], text: str, config: RewardConfig) -> float
         value, target = read_score(text, config), right["target"]
         if config.score == "bell":
             return bell_shaped_reward(value, target, variant=config.variant)
-        return score_reward(value, target, scale=scale, variant=config.variant)
+        return score_reward(_near(value, target, scale, config), target, scale=scale, variant=config.variant)
     targets = right["targets"]
     values = (strict_scores if config.variant == "released" else parse_scores)(text, list(targets))
+    if values is not None:
+        values = {name: _near(value, targets[name], scale, config) for name, value in values.items()}
     weights = None if config.dimension_weight is None else dict.fromkeys(targets, config.dimension_weight)
     return multi_dimension_reward(values, targets, weights=weights, scale=scale, variant=config.variant)
+
+
+def _near(value: float | None, target: float, scale: tuple[float, float], config: RewardConfig) -> float | None:
+    """``value``, moved to within a whole scale of ``target``, so that it earns no less than an unreadable answer.
+
+    The printed formula does not clip: one absurd number would cost any amount, and the spread of its group, by which
+    advantages are divided, would hide what sets the other answers apart. The released one clips by itself.
+    """
+    if value is None or config.variant == "released":
+        return value
+    span = scale[1] - scale[0]
+    return min(max(value, target - span), target + span)
 
 
 def reward_table(

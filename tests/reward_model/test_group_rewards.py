@@ -40,6 +40,25 @@ def rollouts(right: dict, answers: list, perturbed: list | None = None, length: 
     ]
 
 
+def accuracies(right: dict, answers: list) -> list[float]:
+    config = RewardConfig(score="l1", dimension_weight=1.0)
+    return reward_table(rollouts(right, answers), config, len(answers))[0]["accuracy"].tolist()
+
+
+def test_one_absurd_number_earns_what_an_unreadable_answer_does():
+    assert accuracies(score(80), [80, 90, 10**30, -7000, "much"]) == pytest.approx([1, 0.9, 0, 0, 0])
+    assert accuracies(score(8, scale=(0, 10)), [8, 13, 1000000]) == pytest.approx([1, 0.5, 0])
+    answers = ['{"a": 20, "b": 80}', '{"a": 20, "b": 90000}', '{"a": 1e300, "b": 70}', '{"a": 90, "b": 10}']
+    assert accuracies(SEVERAL, answers) == pytest.approx([1, 0, -0.1, -0.4])
+
+
+def test_an_absurd_number_does_not_hide_the_others():
+    rewards = np.array(accuracies(score(50), [50, 60, 50, 40, 10**12]))
+    advantages = (rewards - rewards.mean()) / rewards.std()
+    assert advantages[0] - advantages[1] > 0.2
+
+
+
 def test_every_task_has_its_accuracy():
     batch = [
         *rollouts(score(60), [60, 50, "what"]),
