@@ -3,6 +3,9 @@
 PEFT computes W·x + s·B(A·x), which for a denoiser as narrow as its LoRA's rank doubles the work, and keeps A·x for the
 gradients. Here nothing but x is kept, W + s·B·A is made again when gradients need it, and the factors' gradients come
 the cheaper way. In half precision the sum would round a small s·B·A away, so there PEFT's way stays.
+
+On a CPU linear layers are computed as convolutions over points: those go to oneDNN, which uses the whole vector width
+of any CPU, while the products of matrices go to MKL, which uses half of an AMD CPU's.
 """
 
 from types import MethodType
@@ -24,19 +27,33 @@ class _Linear:
     """y = x·Wᵀ and its gradients; x (..., in), W (out, in)."""
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        return F.linear(x, weight, bias)
+        if not _convolves(x):
+            return F.linear(x, weight, bias)
+        y = F.conv2d(_points(x), weight[:, :, None, None], bias)
+        return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
 
     def input_gradient(self, shape: torch.Size, weight: Tensor, dy: Tensor) -> Tensor:
-        return dy @ weight
+        return self.forward(dy, weight.t())
 
     def weight_gradient(self, x: Tensor, shape: torch.Size, dy: Tensor) -> Tensor:
-        return dy.flatten(0, -2).t() @ x.flatten(0, -2)
+        if not _convolves(x):
+            return dy.flatten(0, -2).t() @ x.flatten(0, -2)
+        return conv2d_weight(_points(x), (*shape, 1, 1), _points(dy)).flatten(1)
 
     def pointwise(self, dy: Tensor, weight: Tensor) -> Tensor:
-        return dy @ weight
+        return self.forward(dy, weight.t())
 
     def outer(self, dy: Tensor, z: Tensor) -> Tensor:
-        return dy.flatten(0, -2).t() @ z.flatten(0, -2)
+        return self.weight_gradient(z, torch.Size((dy.shape[-1], z.shape[-1])), dy)
+
+
+def _convolves(x: Tensor) -> bool:
+    return x.is_cpu and x.dtype == torch.float32 and x.numel() > 0 and torch.backends.mkldnn.is_available()
+
+
+def _points(x: Tensor) -> Tensor:
+    """x (..., C) as an image (1, C, N, 1), without a copy: its channels lie last in memory."""
+    return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
 
 
 class _Convolution:
@@ -45,6 +62,7 @@ class _Convolution:
     def __init__(self, layer: nn.Module):
         self._forward, self._input, self._weight = _CONVOLUTIONS[type(layer)]
         self.geometry = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+        self.point = (1,) * len(layer.kernel_size)
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return self._forward(x, weight, bias, **self.geometry)
@@ -56,10 +74,10 @@ class _Convolution:
         return self._weight(x, shape, dy, **self.geometry)
 
     def pointwise(self, dy: Tensor, weight: Tensor) -> Tensor:
-        return torch.einsum("no...,or->nr...", dy, weight)
+        return self._forward(dy, weight.t().reshape(*weight.t().shape, *self.point))
 
     def outer(self, dy: Tensor, z: Tensor) -> Tensor:
-        return torch.einsum("no...,nr...->or", dy, z)
+        return self._weight(z, (dy.shape[1], z.shape[1], *self.point), dy).flatten(1)
 
 
 class _FoldedLora(torch.autograd.Function):
@@ -77,7 +95,8 @@ class _FoldedLora(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             dx = op.input_gradient(x.shape, _folded(weight, a, b, ctx.scaling), dy)
         rank, taps = flat_a.shape
-        if len(weight) * taps < 2 * rank * (len(weight) + taps):
+        # At equal work through the gradient of W, which reads x and dy once.
+        if len(weight) * taps <= 2 * rank * (len(weight) + taps):
             dw = op.weight_gradient(x, weight.shape, dy).flatten(1)
             da, db = flat_b.t() @ dw, dw @ flat_a.t()
         else:
@@ -113,9 +132,9 @@ def _foldable(layer: LoraLayer) -> bool:
 
 def _forward(layer: LoraLayer, x: Tensor) -> Tensor:
     base = layer.get_base_layer()
-    if layer.disable_adapters:
-        return base(x)
-    (name,) = layer.active_adapters
     op = _Linear() if isinstance(base, nn.Linear) else _Convolution(base)
+    if layer.disable_adapters:
+        return op.forward(x, base.weight, base.bias)
+    (name,) = layer.active_adapters
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
     return _FoldedLora.apply(x, base.weight, base.bias, a, b, layer.scaling[name], op)

@@ -23,6 +23,7 @@ from alignment.steps import AlignRun
 from alignment.tracking import Tracker
 from generators.base import Generator
 from generators.checkpointing import checkpoint_feed_forwards
+from generators.short_attention import attend_together
 from videoduet.errors import InputError
 from videoduet.records import PreferencePair, Prompt, Sample, stable_id
 from videoduet.store import content_hash, read_json, write_json
@@ -84,6 +85,8 @@ def align(
     generator.denoiser = make_policy(generator, config, seed, adapter, base, revision)
     if config.mixed_precision == "no":
         fold_lora(generator.denoiser)
+    if state.device.type == "cpu":
+        attend_together(generator.denoiser)
     loaders = [
         PairLoader(generator, part, samples, embeds, rows, run_dir=run_dir, seed=seed, device=state.device,
                    guidance=config.guidance)
