@@ -1,9 +1,10 @@
 """Does GRPO teach a judge? ``python -m benchmarks.reward_learning [--output DIR] [--seeds 3]``.
 
-The judge that ships learns the form of three answers in a short supervised lesson. From there it is trained from
-rewards alone, by the trainer of the recipes, once for each seed: stage 1 on pictures, stage 2 on clips (temporal
-modelling and length rewards) and pairs. Every *arm* leaves one piece out. All are measured on held-out items that
-nothing else looks at.
+The judge that ships first learns to describe pictures, clips and pairs in a thought, and from eight examples of each
+what an answer after it looks like: like a general vision-language model, it sees much and knows little of what people
+would answer. From there it is trained from rewards alone, by the trainer of the recipes, once for each seed: stage 1 on
+pictures, stage 2 on clips (temporal modelling and length rewards) and pairs. Every *arm* leaves one piece out. All are
+measured, by greedy answers, on held-out items that nothing else looks at.
 Interrupted, the same command goes on.
 """
 
@@ -30,8 +31,8 @@ from reward_model.training import GRPOTraining
 from videoduet.progress import console
 from videoduet.store import read_json, write_json
 
-STAGE1 = GRPOTraining(steps=40, pairs_per_step=32, learning_rate=5e-4, kl_weight=0.01, micro_batch=128)
-STAGE2 = replace(STAGE1, steps=50, pairs_per_step=16)
+STAGE1 = GRPOTraining(steps=60, pairs_per_step=32, learning_rate=5e-4, kl_weight=0.01, micro_batch=128)
+STAGE2 = replace(STAGE1, steps=50)
 REWARDS = RewardConfig(temporal="modeling", length=True, l_min=8, l_max=40)
 """Stage 2's; the bounds are those of a good answer about one clip or two, in tokens."""
 
@@ -51,6 +52,9 @@ ARMS = {
     "no warm-up": Arm(warm_up=False),
 }
 WHOLE = "stages 1 and 2"
+TRAIN, HELD_OUT_ITEMS = 1000, 400
+DESCRIBED, ANSWERED, LESSON_STEPS = 2000, 8, 600
+"""Of each kind: items to train on and to measure on, lessons in describing, and in answering too."""
 HELD_OUT = {
     "pictures": ("koniq_10k", "pictures"),
     "clips": ("lsvq", "clips"),
@@ -206,10 +210,11 @@ def main(output: str = "runs/reward_learning", seeds: int = 3, arms: Sequence[st
         arms: Which arms, the whole first.
     """
     root = Path(output)
-    write_datasets(root / "data", train=160, held_out=160)
+    write_datasets(root / "data", train=TRAIN, held_out=HELD_OUT_ITEMS)
     if not (root / "start").exists():
-        lessons = [one for kind in STATISTICS for one in labelled(kind, 80, 3, root / "lessons")]
-        cold_start(lessons, root / "start", steps=200, seed=0)
+        lessons = [labelled(kind, DESCRIBED, 3, root / "lessons") for kind in STATISTICS]
+        described, answered = ([one for part in lessons for one in part[:n]] for n in (DESCRIBED, ANSWERED))
+        cold_start(described, answered, root / "start", steps=LESSON_STEPS, seed=0)
     for count in range(1, len(arms) + 1):  # one arm of all seeds, then the next
         show([run_seed(seed, arms[:count], root) for seed in range(seeds)])
 

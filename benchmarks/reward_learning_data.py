@@ -1,4 +1,4 @@
-"""Shapes world in the formats of the stages' public data sets, and the lesson in which its judge learns their answers.
+"""Shapes world in the formats of the stages' public data sets, and the lesson before GRPO.
 
 Truth comes from how a clip was made, never from the oracle.
 """
@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from PIL import Image
+from torch import Tensor, nn
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
 from pipelines.config import resolve
@@ -45,24 +46,25 @@ class Labelled:
     """An item, and the thought and answer that a good judge would give."""
 
     item: Item
+    thought: str
     answer: str
 
 
-def _said(thought: str, answer: object) -> str:
-    return f"<think>{thought}</think><answer>{answer}</answer>"
+def _said(thought: str, answer: object) -> tuple[str, str]:
+    return f"<think>{thought}</think>", f"<answer>{answer}</answer>"
 
 
 def _picture(clip: DamagedClip, path: Path) -> Labelled:
     Image.fromarray(clip.frames[len(clip.frames) // 2]).save(path)
     item = ScoredClip(path=str(path), scores={"overall": 100 * clip.spatial}, image=True)
     seen = f"{clip.scene.colour} {clip.scene.shape} {clip.scene.background} {clip.quality.partition(' steady')[0]}"
-    return Labelled(item, _said(seen, round(10 * clip.spatial)))
+    return Labelled(item, *_said(seen, round(10 * clip.spatial)))
 
 
 def _clip(clip: DamagedClip, path: Path) -> Labelled:
     write_video(path, clip.frames, FPS)
     score = 50 * (clip.spatial + clip.temporal)
-    return Labelled(ScoredClip(path=str(path), scores={"overall": score}), _said(clip.description, round(score / 10)))
+    return Labelled(ScoredClip(path=str(path), scores={"overall": score}), *_said(clip.description, round(score / 10)))
 
 
 def _pair(pair: ClipPair, paths: tuple[Path, Path]) -> Labelled:
@@ -74,7 +76,7 @@ def _pair(pair: ClipPair, paths: tuple[Path, Path]) -> Labelled:
     item = PreferenceItem(
         first=str(paths[0]), second=str(paths[1]), prompt=pair.prompt.prompt, preferred={"overall": preferred}
     )
-    return Labelled(item, _said(" ; ".join(thoughts), 1 if preferred == "first" else 2))
+    return Labelled(item, *_said(" ; ".join(thoughts), 1 if preferred == "first" else 2))
 
 
 def _damaged(kind: str, seed: int, vae: AutoencoderKL) -> Iterator[DamagedClip]:
@@ -149,27 +151,38 @@ def _write_pairs(root: Path, train: list[PreferenceItem], test: list[PreferenceI
 
 
 def cold_start(
-    lessons: Sequence[Labelled], output: Path, *, steps: int, seed: int, batch_size: int = 24, peak: float = 6e-4
+    described: Sequence[Labelled],
+    answered: Sequence[Labelled],
+    output: Path,
+    *,
+    steps: int,
+    seed: int,
+    answer_share: float = 0.06,
+    batch_size: int = 24,
+    peak: float = 6e-4,
 ) -> None:
-    """The shipped judge after a short supervised lesson in the form of the answers, written to ``output``."""
+    """The shipped judge after a supervised lesson before GRPO, written to ``output``.
+
+    It learns to say in a thought what ``described`` show, and from the few ``answered``, in ``answer_share`` of the
+    rows, what an answer after it looks like. What to answer is left to the rewards.
+    """
     torch.manual_seed(seed)
     processor = AutoProcessor.from_pretrained(resolve(SHIPPED))
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(resolve(SHIPPED), dtype=torch.float32).train()
-    encoder, rng = ShowingEncoder(processor, PROMPT.num_frames, keep=2 * len(lessons)), np.random.default_rng(seed)
+    videos = 2 * (len(described) + len(answered))
+    encoder, rng = ShowingEncoder(processor, PROMPT.num_frames, keep=videos), np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps, pct_start=0.1)
-    for _ in track(range(steps), "learning the form of the answers"):
-        rows, answers = [], []
-        for index in rng.integers(len(lessons), size=batch_size):
-            showing = encoder.showing(task_messages(lessons[index].item, SCALE, WORDING, PROMPT))
-            answers.append(processor.tokenizer(lessons[index].answer + "<|im_end|>").input_ids)
-            rows.append(replace(showing, ids=showing.ids + answers[-1]))
-        inputs = encoder.collate(rows, pixels=True)
-        logits = model(**inputs, use_cache=False).logits[:, :-1]
-        goals = inputs["input_ids"][:, 1:].clone()
-        for row, answer in enumerate(answers):
-            goals[row, : -len(answer)] = -100
-        loss = F.cross_entropy(logits.flatten(0, 1), goals.flatten(), ignore_index=-100)
+    for _ in track(range(steps), "learning to describe"):
+        rows, goals = [], []
+        for whole in rng.random(batch_size) < answer_share:
+            source = answered if whole else described
+            lesson = source[rng.integers(len(source))]
+            said = processor.tokenizer(lesson.thought + (f"{lesson.answer}<|im_end|>" if whole else "")).input_ids
+            showing = encoder.showing(task_messages(lesson.item, SCALE, WORDING, PROMPT))
+            rows.append(replace(showing, ids=showing.ids + said))
+            goals.append(said)
+        loss = _next_token_loss(model, encoder.collate(rows, pixels=True), goals)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -178,3 +191,11 @@ def cold_start(
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
         PROMPT.save(temporary)
+
+
+def _next_token_loss(model: nn.Module, inputs: dict[str, Tensor], goals: Sequence[list[int]]) -> Tensor:
+    """Cross entropy of the last tokens of every row, which are ``goals``."""
+    logits, labels = model(**inputs, use_cache=False).logits[:, :-1], inputs["input_ids"][:, 1:].clone()
+    for row, said in enumerate(goals):
+        labels[row, : -len(said)] = -100
+    return F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
