@@ -4,8 +4,9 @@ PEFT computes W·x + s·B(A·x), which for a denoiser as narrow as its LoRA's ra
 gradients. Here nothing but x is kept, W + s·B·A is made again when gradients need it, and the factors' gradients come
 the cheaper way. In half precision the sum would round a small s·B·A away, so there PEFT's way stays.
 
-On a CPU linear layers are computed as convolutions over points: those go to oneDNN, which uses the whole vector width
-of any CPU, while the products of matrices go to MKL, which uses half of an AMD CPU's.
+On a CPU a linear layer over many rows is computed as a convolution over points: those go to oneDNN, which uses the
+whole vector width of any CPU, while PyTorch's products of matrices go to MKL, which uses half of it on AMD CPUs with
+AVX-512.
 """
 
 from types import MethodType
@@ -47,13 +48,27 @@ class _Linear:
         return self.weight_gradient(z, torch.Size((dy.shape[-1], z.shape[-1])), dy)
 
 
+IMAGES = 16
+"""Fewer images than that PyTorch keeps from oneDNN on a single thread."""
+ROWS = 512
+"""With fewer rows a convolution takes longer to start than the product takes."""
+
+
 def _convolves(x: Tensor) -> bool:
-    return x.is_cpu and x.dtype == torch.float32 and x.numel() > 0 and torch.backends.mkldnn.is_available()
+    """Whether x (..., C) goes through oneDNN: by its rows alone, so that forward and gradients agree."""
+    rows = x.shape[:-1].numel()
+    return (
+        x.is_cpu
+        and x.dtype == torch.float32
+        and rows >= ROWS
+        and rows % IMAGES == 0
+        and torch.backends.mkldnn.is_available()
+    )
 
 
 def _points(x: Tensor) -> Tensor:
-    """x (..., C) as an image (1, C, N, 1), without a copy: its channels lie last in memory."""
-    return x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+    """x (..., C) as images (IMAGES, C, N / IMAGES, 1), without a copy: channels lie last in memory."""
+    return x.reshape(IMAGES, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
 
 
 class _Convolution:
@@ -111,8 +126,8 @@ def _folded(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
 
 def fold_lora(model: nn.Module) -> None:
     """Let the LoRA layers of a PEFT ``model`` compute as above: plain LoRA without dropout, on linear layers and 2D or
-    3D convolutions in float32 (others stay as they are). Saving, switching and disabling adapters stay PEFT's. Values
-    are PEFT's up to rounding, about 1e-6 of an output.
+    3D convolutions in float32 (others stay as they are), outside of autocast. Saving, switching, disabling and merging
+    adapters stay PEFT's. Values are PEFT's up to rounding, about 1e-6 of an output.
     """
     for layer in model.modules():
         if isinstance(layer, LoraLayer) and _foldable(layer):
@@ -121,9 +136,12 @@ def fold_lora(model: nn.Module) -> None:
 
 def _foldable(layer: LoraLayer) -> bool:
     base = layer.get_base_layer()
+    if type(base) in _CONVOLUTIONS and (
+        base.groups > 1 or base.padding_mode != "zeros" or isinstance(base.padding, str)
+    ):
+        return False
     return (
         type(base) in (nn.Linear, *_CONVOLUTIONS)
-        and getattr(base, "groups", 1) == 1
         and base.weight.dtype.itemsize >= torch.float32.itemsize
         and not any(layer.use_dora.values())
         and not any(layer.lora_bias.values())
@@ -131,9 +149,12 @@ def _foldable(layer: LoraLayer) -> bool:
 
 
 def _forward(layer: LoraLayer, x: Tensor) -> Tensor:
+    if layer.merged:
+        return type(layer).forward(layer, x)
     base = layer.get_base_layer()
     op = _Linear() if isinstance(base, nn.Linear) else _Convolution(base)
     if layer.disable_adapters:
+        # By the same kernel: a LoRA of zeros is then equal to its base to the last bit.
         return op.forward(x, base.weight, base.bias)
     (name,) = layer.active_adapters
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight

@@ -73,8 +73,8 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale(32, 8, 32, False, 8, "feed_forward"),
-    "wide": Scale(32, 8, 32, False, 2, False),
+    "small": Scale(32, 8, 32, False, 8, False),
+    "wide": Scale(32, 8, 32, False, 4, False),
     "real": Scale(4, 1, 64, True, 1, True),
 }
 """The shapes world's own shape; the same with a UNet four times as wide; T2V-Turbo's size (1.4B UNet, 16x320x512)."""

@@ -2,9 +2,11 @@
 calling, so neighbouring pixels go through it together, hidden from each other by a mask.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from diffusers.models.attention_processor import Attention
+from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor, nn
 
@@ -13,9 +15,11 @@ LENGTH = 16
 
 
 class ShortAttention:
-    """What diffusers' own processor computes, for self-attention without norms of its own."""
+    """What diffusers' own processor computes, for self-attention as temporal transformers have it."""
 
-    def __call__(self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: None = None, **_: None) -> Tensor:
+    def __call__(self, attn: Attention, hidden_states: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        if arguments or any(value is not None for value in named.values()):
+            return AttnProcessor2_0()(attn, hidden_states, *arguments, **named)
         pixels, frames, channels = hidden_states.shape
         together = max(n for n in range(1, max(1, LENGTH // frames) + 1) if pixels % n == 0)
         x = hidden_states.reshape(pixels // together, together * frames, channels)
@@ -27,13 +31,21 @@ class ShortAttention:
             own = torch.ones(frames, frames, dtype=torch.bool, device=x.device)
             mask = torch.block_diag(*[own] * together)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return attn.to_out[0](attended.transpose(1, 2).flatten(2)).view(pixels, frames, -1)
+        return attn.to_out[1](attn.to_out[0](attended.transpose(1, 2).flatten(2))).view(pixels, frames, -1)
 
 
 def attend_together(denoiser: nn.Module) -> None:
-    """Let the temporal attentions of a 3D UNet compute as above; values differ by rounding alone."""
+    """Let the temporal self-attentions of a 3D UNet compute as above; values differ by rounding alone. One that has a
+    processor of its own keeps it.
+    """
     for transformer in denoiser.modules():
         if isinstance(transformer, TransformerTemporalModel):
-            for block in transformer.transformer_blocks:
-                block.attn1.set_processor(ShortAttention())
-                block.attn2.set_processor(ShortAttention())
+            for attn in transformer.modules():
+                if isinstance(attn, Attention) and type(attn.processor) is AttnProcessor2_0 and _plain(attn):
+                    attn.set_processor(ShortAttention())
+
+
+def _plain(attn: Attention) -> bool:
+    norms = (attn.group_norm, attn.spatial_norm, attn.norm_q, attn.norm_k)
+    adds_nothing = not attn.residual_connection and attn.rescale_output_factor == 1
+    return not attn.is_cross_attention and adds_nothing and all(norm is None for norm in norms)

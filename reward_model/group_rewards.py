@@ -34,7 +34,8 @@ class RewardConfig:
     """Which rewards a stage gives, each of which can be switched off to see what it is worth.
 
     Attributes:
-        variant: 'paper' for the printed formulas, 'released' for what the authors' code does.
+        variant: 'paper' for the printed formulas (a score's error counts at most the whole scale), 'released' for what
+            the authors' code does.
         score: A score's reward: 'l1' (VQ-Insight) or 'bell' (VQAThinker, on the 1-5 scale).
         ranking: VQAThinker's pairwise ranking of a step's videos of one data set.
         temporal: 'modeling' shows half of a group shuffled frames too (VQ-Insight), 'consistency' all of it perturbed
@@ -108,10 +109,10 @@ def task_reward(right: dict[str, Any], text: str, config: RewardConfig) -> float
 
 
 def _near(value: float | None, target: float, scale: tuple[float, float], config: RewardConfig) -> float | None:
-    """``value``, moved to within a whole scale of ``target``, so that it earns no less than an unreadable answer.
+    """``value``, moved to within a whole scale of ``target``: an error counts at most the whole scale.
 
-    The printed formula does not clip: one absurd number would cost any amount, and the spread of its group, by which
-    advantages are divided, would hide what sets the other answers apart. The released one clips by itself.
+    The printed formulas do not clip: one absurd number would cost any amount, and the spread of its group, by which
+    advantages are divided, would hide what sets the other answers apart. The released ones stay as they are.
     """
     if value is None or config.variant == "released":
         return value
@@ -187,8 +188,12 @@ def _rankings(groups: Sequence[Sequence[Rollout]], config: RewardConfig, perturb
     scored = [index for index, group in enumerate(groups) if group[0].right["kind"] == "score"]
     for dataset in {groups[index][0].right["dataset"] for index in scored}:
         chosen = [index for index in scored if groups[index][0].right["dataset"] == dataset]
-        predictions = [[read_score(text or "", config) for text in texts[index]] for index in chosen]
-        targets = [groups[index][0].right["target"] for index in chosen]
+        rights = [groups[index][0].right for index in chosen]
+        targets = [right["target"] for right in rights]
+        predictions = [
+            [_near(read_score(text or "", config), right["target"], right["scale"], config) for text in texts[index]]
+            for index, right in zip(chosen, rights, strict=True)
+        ]
         predictions = np.array(predictions, dtype=float)
         ranks[chosen] = pairwise_ranking_reward(predictions, targets, variant=config.variant)
     return ranks

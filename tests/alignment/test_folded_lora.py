@@ -39,41 +39,82 @@ def with_lora(layer: nn.Module, rank: int, **options) -> nn.Module:
     return model
 
 
-# In float32 a linear layer on a CPU is a convolution over points.
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def values_and_gradients(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    given = x.clone().requires_grad_(True)
+    y = model(given)
+    (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
+    return {"y": y.detach(), "x": given.grad, **{n: p.grad for n, p in model.named_parameters() if p.requires_grad}}
+
+
 @pytest.mark.parametrize("rank", [1, 8])  # narrow: the factors' gradients one by one; wide: through the weight's
 @pytest.mark.parametrize("kind", LAYERS)
-def test_values_and_gradients_are_those_of_peft(kind, rank, dtype):
+def test_values_and_gradients_are_those_of_peft(kind, rank):
     make, shape = LAYERS[kind]
     torch.manual_seed(0)
-    plain = with_lora(make().to(dtype), rank).to(dtype)
+    plain = with_lora(make().double(), rank).double()
     folded = deepcopy(plain)
     fold_lora(folded)
-    exact = dtype == torch.float64
-    x = torch.randn(shape, dtype=dtype)
-    weights = torch.randn_like(plain(x))
-    gradients = []
-    for model in (plain, folded):
-        given = x.clone().requires_grad_(True)
-        (model(given) * weights).sum().backward()
-        named = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
-        gradients.append({**named, "x": given.grad})
-    torch.testing.assert_close(folded(x), plain(x), rtol=0, atol=1e-12 if exact else 1e-5)
-    assert set(gradients[0]) == set(gradients[1]) and len(gradients[0]) == 3
-    for name, expected in gradients[0].items():
-        atol = 1e-11 if exact else 1e-5 * expected.abs().max().item()
-        torch.testing.assert_close(gradients[1][name], expected, rtol=0, atol=atol, msg=f"{kind}, {name}")
+    x = torch.randn(shape, dtype=torch.float64)
+    expected, found = values_and_gradients(plain, x), values_and_gradients(folded, x)
+    assert len(expected) == 4 and found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-11, msg=f"{kind}, {name}")
 
 
-def test_linear_layers_without_oneDNN(monkeypatch):
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    test_values_and_gradients_are_those_of_peft("linear", 8, torch.float32)
+@pytest.mark.parametrize("rank", [4, 32])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_many_rows_on_a_cpu_go_to_oneDNN(rank, threads):
+    torch.manual_seed(0)
+    plain = with_lora(nn.Linear(48, 64), rank)
+    folded = deepcopy(plain)
+    fold_lora(folded)
+    x, before = torch.randn(8, 128, 48), torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            found = values_and_gradients(folded, x)
+    finally:
+        torch.set_num_threads(before)
+    kernels = {event.key for event in profile.key_averages()}
+    assert "aten::mkldnn_convolution" in kernels and "aten::_slow_conv2d_forward" not in kernels
+    for name, value in values_and_gradients(plain, x).items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5 * value.abs().max().item(), msg=name)
 
 
-def test_a_batch_without_rows():
-    model = with_lora(nn.Linear(5, 7), 2)
+@pytest.mark.parametrize("case", ["few rows", "rows that are not shared out", "without oneDNN", "no rows", "double"])
+def test_other_rows_are_products_of_matrices(case, monkeypatch):
+    shape = {"few rows": (4, 48), "rows that are not shared out": (1025, 48), "no rows": (0, 48)}.get(case, (1024, 48))
+    model = with_lora(nn.Linear(48, 64), 4)
+    x = torch.randn(shape)
+    if case == "double":
+        model, x = model.double(), x.double()
+    expected = model(x)
     fold_lora(model)
-    assert model(torch.randn(0, 5)).shape == (0, 7)
+    monkeypatch.setattr(torch.nn.functional, "conv2d", None)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: case != "without oneDNN")
+    torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-5)
+    model(x).sum().backward()
+
+
+@pytest.mark.parametrize("rows", [4, 1024])
+def test_a_lora_of_zeros_is_its_base_to_the_last_bit(rows):
+    model = get_peft_model(OneLayer(nn.Linear(48, 64)), LoraConfig(r=4, target_modules=["layer"]))
+    fold_lora(model)
+    x = torch.randn(rows, 48)
+    with model.disable_adapter():
+        base = model(x)
+    assert torch.equal(model(x), base)
+
+
+def test_a_merged_adapter_is_added_once():
+    model = with_lora(nn.Linear(5, 7), 2)
+    x = torch.randn(3, 5)
+    expected = model(x)
+    fold_lora(model)
+    model.merge_adapter()
+    torch.testing.assert_close(model(x), expected)
+    model.unmerge_adapter()
+    torch.testing.assert_close(model(x), expected)
 
 
 def test_an_input_without_gradient_gets_none():
@@ -108,6 +149,15 @@ def test_adapters_switch_as_before():
         torch.testing.assert_close(model(x), expected[name])
     with model.disable_adapter():
         assert torch.equal(model(x), expected["off"])
+
+
+@pytest.mark.parametrize("padding", [{"padding_mode": "circular", "padding": 1}, {"padding": "same"}])
+def test_other_padding_stays_as_it_is(padding):
+    model = with_lora(nn.Conv2d(3, 4, 3, **padding), 2)
+    x = torch.randn(2, 3, 6, 5)
+    expected = model(x)
+    fold_lora(model)
+    assert torch.equal(model(x), expected)
 
 
 @pytest.mark.parametrize("case", ["half precision", "DoRA", "bias in the LoRA"])

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
-from generators.short_attention import LENGTH, attend_together
+from generators.short_attention import LENGTH, ShortAttention, attend_together
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ def test_values_and_gradients_are_those_of_diffusers(frames, height):
         (y * weights).sum().backward()
         found.append([y, dx, *(p.grad.clone() for p in model.parameters())])
         attend_together(model)
+    assert all(type(part.processor) is ShortAttention for part in model.modules() if isinstance(part, Attention))
     for ours, theirs in zip(found[1], found[0], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
 
@@ -41,3 +43,23 @@ def test_pixels_do_not_see_each_other():
     before, after = attention(x), attention(changed)
     differs = (before - after).abs().amax((1, 2)) > 1e-6
     assert differs.tolist() == [False, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("text", [6, 8])
+def test_attention_to_a_text_stays_as_it_is(text):
+    model = TransformerTemporalModel(
+        num_attention_heads=2, attention_head_dim=4, in_channels=8, num_layers=1, norm_num_groups=2,
+        cross_attention_dim=text, double_self_attention=False,
+    ).eval()  # fmt: skip
+    x, states = torch.randn(4, 8, 4, 3), torch.randn(12, 5, text)
+    expected = model(x, states, num_frames=4).sample
+    attend_together(model)
+    assert type(model.transformer_blocks[0].attn1.processor) is ShortAttention
+    torch.testing.assert_close(model(x, states, num_frames=4).sample, expected, rtol=1e-4, atol=2e-5)
+
+
+def test_a_processor_that_somebody_chose_stays():
+    model = TransformerTemporalModel(num_attention_heads=1, attention_head_dim=4, in_channels=4, norm_num_groups=2)
+    model.transformer_blocks[0].attn1.set_processor(AttnProcessor())
+    attend_together(model)
+    assert type(model.transformer_blocks[0].attn1.processor) is AttnProcessor

@@ -45,7 +45,7 @@ def accuracies(right: dict, answers: list) -> list[float]:
     return reward_table(rollouts(right, answers), config, len(answers))[0]["accuracy"].tolist()
 
 
-def test_one_absurd_number_earns_what_an_unreadable_answer_does():
+def test_an_error_counts_at_most_the_whole_scale():
     assert accuracies(score(80), [80, 90, 10**30, -7000, "much"]) == pytest.approx([1, 0.9, 0, 0, 0])
     assert accuracies(score(8, scale=(0, 10)), [8, 13, 1000000]) == pytest.approx([1, 0.5, 0])
     answers = ['{"a": 20, "b": 80}', '{"a": 20, "b": 90000}', '{"a": 1e300, "b": 70}', '{"a": 90, "b": 10}']
@@ -57,6 +57,12 @@ def test_an_absurd_number_does_not_hide_the_others():
     advantages = (rewards - rewards.mean()) / rewards.std()
     assert advantages[0] - advantages[1] > 0.2
 
+
+def test_an_absurd_number_does_not_hide_the_others_ranks():
+    config = RewardConfig(ranking=True)
+    batch = rollouts(score(20), [20, 30, 10**12]) + rollouts(score(80), [80, 70, 25])
+    ranks = reward_table(batch, config, 3)[0]["ranking"]
+    assert len(set(ranks[3:].round(3))) == 3
 
 
 def test_every_task_has_its_accuracy():
