@@ -4,8 +4,10 @@ Public scripts encode both videos and the prompt in every step. The *public reci
 the denoiser as the reference and runs chosen and rejected through each by itself; the *leaner public recipe* runs them
 together and switches the LoRA off for the reference, as diffusers' script does. Ours encodes once, keeps the reference
 as two numbers for each draw, runs both sides together and each LoRA layer in one product, and saves memory as its scale
-says. All have the same model, LoRA, batch, precision, data, noise and timesteps, and their losses are compared. The
-public recipes' videos are decoded beforehand, as their loaders do it beside the training.
+says. On a CPU it also has other kernels (oneDNN's for linear layers, neighbouring pixels together in temporal
+attention); one row, *stock kernels*, has those that PyTorch takes by itself, as the public recipes do. All have the
+same model, LoRA, batch, precision, data, noise and timesteps, and their losses are compared. The public recipes'
+videos are decoded beforehand, as their loaders do it beside the training.
 
 *First visit* is ours with nothing cached: videos and prompts are encoded, the reference's errors worked out, then the
 steps. *Later visits* are the steps of an epoch whose draws come again (``noise_epochs``); with *fresh draws* every
@@ -33,13 +35,13 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from alignment import folded_lora, trainer
 from alignment.config import AlignConfig
 from alignment.diffusion_dpo import diffusion_dpo_loss
 from alignment.draws import Draw, pair_id, schedule
 from alignment.latent_cache import LatentCache, fitted_frames
 from alignment.policy import make_policy
 from alignment.preference_data import StoredPair
-from alignment.trainer import align
 from benchmarks.sampling import PEAK
 from benchmarks.turbo_models import random_weights, real_size_turbo
 from generators.base import override
@@ -54,7 +56,8 @@ from videoduet.video import write_video
 
 Size = Literal["small", "wide", "real"]
 WAYS = (
-    "public recipe", "leaner public recipe", "ours, first visit", "ours, later visits", "ours, fresh draws"
+    "public recipe", "leaner public recipe", "ours, first visit", "ours, later visits", "ours, fresh draws",
+    "ours, later visits, stock kernels",
 )  # fmt: skip
 
 
@@ -73,7 +76,7 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale(32, 8, 32, False, 8, False),
+    "small": Scale(32, 8, 32, False, 8, "feed_forward"),
     "wide": Scale(32, 8, 32, False, 4, False),
     "real": Scale(4, 1, 64, True, 1, True),
 }
@@ -229,7 +232,7 @@ def ours(
     for _ in cache.encode([side for pair in stored for side in (pair.chosen, pair.rejected)]):
         pass
     with tempfile.TemporaryDirectory(dir=root) as output:
-        align(
+        trainer.align(
             generator, records.pairs, records.samples, records.prompts, config=config, seed=0, run_dir=records.root,
             output_dir=Path(output), adapter=None, on_step=on_step,
         )  # fmt: skip
@@ -257,6 +260,8 @@ def run_way(way: str, size: Size, epochs: int, root: Path) -> None:
     if way in WAYS[:2]:
         measured = PublicRecipe(generator, stored, config, root, joint=way == WAYS[1]).run()
     else:
+        if "stock kernels" in way:
+            folded_lora.ROWS, trainer.attend_together = sys.maxsize, lambda denoiser: None
         config = replace(config, gradient_checkpointing=SCALES[size].ours_checkpointing)
         measured = ours(generator, stored, config, root, later="later" in way)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - idle
@@ -281,7 +286,10 @@ def pair_operations(generator: T2VTurbo) -> float:
 
 def report(size: Size, results: dict[str, dict]) -> None:
     public = results[WAYS[0]]
-    table = Table("way", "pairs/s", "against public", "peak memory", "against public", "utilisation", title=f"{size}")
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
+    table = Table(
+        "way", "pairs/s", "against public", "peak memory", "against public", "utilisation", title=f"{size}, {where}"
+    )
     for way, result in results.items():
         speed, memory = result["pairs_per_second"], result["peak"]
         table.add_row(
@@ -292,7 +300,7 @@ def report(size: Size, results: dict[str, dict]) -> None:
     shares = ", ".join(f"{name} {share:.0%}" for name, share in public["shares"].items())
     console.print(f"The public recipe's time: {shares}")
     # Fresh draws are others from the second epoch on.
-    for way in WAYS[1:4]:
+    for way in [way for way in results if way not in (WAYS[0], "ours, fresh draws")]:
         both = zip(results[way]["losses"], public["losses"], strict=False)
         apart = max(abs(ours - theirs) for ours, theirs in both)
         console.print(f"{way}: losses differ from the public recipe's by at most {apart:.1e}")
@@ -311,10 +319,11 @@ def main(size: Size = "small", epochs: int = 4, way: str | None = None, root: Pa
         run_way(way, size, epochs, root)
         return
     with tempfile.TemporaryDirectory() as folder:
-        for each in WAYS:
+        ways = WAYS[:-1] if torch.cuda.is_available() else WAYS
+        for each in ways:
             command = ["--size", size, "--epochs", str(epochs), "--way", each, "--root", folder]
             subprocess.run([sys.executable, "-m", "benchmarks.dpo_step", *command], check=True)
-        report(size, {each: read_json(Path(folder) / f"{each}.json") for each in WAYS})
+        report(size, {each: read_json(Path(folder) / f"{each}.json") for each in ways})
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Does GRPO teach a judge? ``python -m benchmarks.reward_learning [--output DIR] [--seeds 3]``.
 
-The judge that ships first learns to describe pictures, clips and pairs in a thought, and from eight examples of each
-what an answer after it looks like: like a general vision-language model, it sees much and knows little of what people
-would answer. From there it is trained from rewards alone, by the trainer of the recipes, once for each seed: stage 1 on
-pictures, stage 2 on clips (temporal modelling and length rewards) and pairs. Every *arm* leaves one piece out. All are
-measured, by greedy answers, on held-out items that nothing else looks at.
-Interrupted, the same command goes on.
+The judge that ships first learns, supervised, to describe pictures, clips and pairs in a thought, how good they are
+included; of answers it sees eight of each kind, to know their form. Then it is trained from rewards alone, by the
+trainer of the recipes, once for each seed: stage 1 on pictures, stage 2 on clips (temporal modelling and length
+rewards) and pairs. So what GRPO can teach is to answer by what is thought, and to think better. All seeds start from
+the one judge. Every *arm* leaves one piece out; the one without the warm-up also has stage 1's steps less. All are
+measured, by greedy answers, on held-out items that nothing else looks at. Interrupted, the same command goes on.
 """
 
+import json
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +33,8 @@ from reward_model.training import GRPOTraining
 from videoduet.progress import console
 from videoduet.store import read_json, write_json
 
-STAGE1 = GRPOTraining(steps=60, pairs_per_step=32, learning_rate=5e-4, kl_weight=0.01, micro_batch=128)
-STAGE2 = replace(STAGE1, steps=50)
+STAGE1 = GRPOTraining(steps=120, pairs_per_step=16, learning_rate=5e-4, kl_weight=0.01, micro_batch=128)
+STAGE2 = replace(STAGE1, steps=100)
 REWARDS = RewardConfig(temporal="modeling", length=True, l_min=8, l_max=40)
 """Stage 2's; the bounds are those of a good answer about one clip or two, in tokens."""
 
@@ -55,6 +57,10 @@ WHOLE = "stages 1 and 2"
 TRAIN, HELD_OUT_ITEMS = 1000, 400
 DESCRIBED, ANSWERED, LESSON_STEPS = 2000, 8, 600
 """Of each kind: items to train on and to measure on, lessons in describing, and in answering too."""
+SETTINGS = {
+    "items": [TRAIN, HELD_OUT_ITEMS, DESCRIBED, ANSWERED, LESSON_STEPS],
+    **{name: asdict(part) for name, part in (("stage 1", STAGE1), ("stage 2", STAGE2), ("rewards", REWARDS))},
+}
 HELD_OUT = {
     "pictures": ("koniq_10k", "pictures"),
     "clips": ("lsvq", "clips"),
@@ -64,11 +70,20 @@ HELD_OUT = {
 """What is measured: the reader and the folder of its data."""
 
 
-def measure(judge: Path, data: Path, output: Path) -> dict[str, list[list[float]]]:
+_LEVELS = re.compile(r"clear (\d+)(?: steady (\d+))?")
+
+
+def thought_score(text: str) -> float | None:
+    """The mean of the levels that a thought names: what its answer should be; None where it names none."""
+    found = _LEVELS.search(text)
+    return None if found is None else float(np.mean([int(level) for level in found.groups() if level is not None]))
+
+
+def measure(judge: Path, data: Path, output: Path) -> dict[str, list[list[float | None]]]:
     """For each held-out set the truth and what the judge says, item by item; kept in ``output``.
 
-    A pair's truth is 1 or -1, and what the judge says its margin. An answer that cannot be read is the middle of the
-    scale.
+    A pair's truth is 1 or -1, and what the judge says its margin; a score that cannot be read is None. "pictures,
+    thought" and "clips, thought" have the levels in the thoughts instead of the answers.
     """
     if (file := output / "outcomes.json").exists():
         return read_json(file)
@@ -86,9 +101,10 @@ def measure(judge: Path, data: Path, output: Path) -> dict[str, list[list[float]
             truth = [1.0 if item.preferred["overall"] == "first" else -1.0 for item in items]
             outcomes[kind] = [truth, [margin_of(comparison) for comparison in found]]
         else:
-            scores = [parse_score(text) for text in answered(config, items, loaded, output / kind)]
+            texts = answered(config, items, loaded, output / kind)
             truth = [rescaled(item.scores["overall"], reading.scale, SCALE) for item in items]
-            outcomes[kind] = [truth, [sum(SCALE) / 2 if score is None else score for score in scores]]
+            outcomes[kind] = [truth, [parse_score(text) for text in texts]]
+            outcomes[f"{kind}, thought"] = [truth, [thought_score(text) for text in texts]]
     write_json(file, outcomes)
     return outcomes
 
@@ -123,18 +139,24 @@ def stage(start: Path, output: Path, data: list[DataConfig], training: GRPOTrain
 
 
 def accuracy(truth: Sequence[float], margin: Sequence[float]) -> float:
-    """Share of the pairs that are decided right; no decision is wrong."""
-    return float((np.multiply(truth, margin) > 0).mean())
+    """Share of the pairs that are decided right; no decision counts half."""
+    return float((np.sign(np.multiply(truth, margin)) + 1).mean() / 2)
 
 
-def correlation(truth: Sequence[float], scores: Sequence[float]) -> float:
-    """SRCC; 0 for a judge that says the same of everything."""
-    return srcc(scores, truth) if np.ptp(scores) > 0 else 0.0
+def correlation(truth: Sequence[float], scores: Sequence[float | None]) -> float:
+    """SRCC, an answer that cannot be read being the middle of the scale; 0 for a judge that says the same of all."""
+    known = [sum(SCALE) / 2 if score is None else score for score in scores]
+    return srcc(known, truth) if np.ptp(known) > 0 else 0.0
 
 
-def reward(truth: Sequence[float], scores: Sequence[float]) -> float:
-    """Mean ℓ1 reward, the accuracy that the temporal reward compares."""
-    return float(np.mean([score_reward(s, t, scale=SCALE) for s, t in zip(scores, truth, strict=True)]))
+def reward(truth: Sequence[float], scores: Sequence[float | None]) -> float:
+    """Mean ℓ1 reward as training gives it: an error counts at most the whole scale."""
+    return float(np.mean([max(0.0, score_reward(s, t, scale=SCALE)) for s, t in zip(scores, truth, strict=True)]))
+
+
+def unread(outcomes: dict, kind: str) -> float:
+    """Share of the answers that cannot be read, or of the pairs that are not decided."""
+    return float(np.mean([said is None or (kind == "pairs" and said == 0) for said in outcomes[kind][1]]))
 
 
 STATISTICS: dict[str, Callable[..., float]] = {"pictures": correlation, "clips": correlation, "pairs": accuracy}
@@ -177,13 +199,16 @@ def run_seed(seed: int, arms: Sequence[str], root: Path) -> dict[str, dict]:
 
 def show(found: Sequence[dict[str, dict]]) -> None:
     """Print what each judge can do, what each stage gained, and what the temporal reward did."""
-    table = Table(
-        "judge", "SRCC pictures", "SRCC clips", "pair accuracy", "ordered - shuffled", title="mean of the seeds"
-    )
+    table = Table("judge", *STATISTICS, "unread", "by thoughts", "ordered - shuffled", title="means of the seeds")
+    thoughts = [f"{kind}, thought" for kind in STATISTICS if kind != "pairs"]
     for name in found[0]:
-        cells = [np.mean([STATISTICS[kind](*seed[name][kind]) for seed in found]) for kind in STATISTICS]
-        table.add_row(name, *(f"{cell:.3f}" for cell in (*cells, np.mean([gap(seed[name]) for seed in found]))))
+        judged = [seed[name] for seed in found]
+        cells = [f"{np.mean([STATISTICS[kind](*one[kind]) for one in judged]):.3f}" for kind in STATISTICS]
+        missing = "/".join(f"{np.mean([unread(one, kind) for one in judged]):.3f}" for kind in STATISTICS)
+        by_thoughts = "/".join(f"{np.mean([correlation(*one[kind]) for one in judged]):.3f}" for kind in thoughts)
+        table.add_row(name, *cells, missing, by_thoughts, f"{np.mean([gap(one) for one in judged]):.3f}")
     console.print(table)
+    console.print("SRCC of pictures and of clips, accuracy of pairs; the same SRCC if each thought were its answer.")
     table = Table("gain", "on", *(f"seed {index}" for index in range(len(found))))
     steps = [("stage 1 over start", "start", "stage 1"), ("stage 2 over stage 1", "stage 1", WHOLE)]
     steps += [("stages 1 and 2 over start", "start", WHOLE)]
@@ -210,6 +235,11 @@ def main(output: str = "runs/reward_learning", seeds: int = 3, arms: Sequence[st
         arms: Which arms, the whole first.
     """
     root = Path(output)
+    settings = root / "settings.json"
+    if not root.exists():
+        write_json(settings, SETTINGS)
+    elif not settings.exists() or read_json(settings) != json.loads(json.dumps(SETTINGS)):
+        raise SystemExit(f"{root} holds a benchmark with other settings; give another --output.")
     write_datasets(root / "data", train=TRAIN, held_out=HELD_OUT_ITEMS)
     if not (root / "start").exists():
         lessons = [labelled(kind, DESCRIBED, 3, root / "lessons") for kind in STATISTICS]

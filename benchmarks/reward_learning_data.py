@@ -111,7 +111,7 @@ def write_datasets(folder: Path, train: int, held_out: int) -> None:
         return
     with atomic_path(folder) as root:
         for kind, write in (("pictures", _write_koniq), ("clips", _write_lsvq), ("pairs", _write_pairs)):
-            parts = [labelled(kind, count, seed, root / kind) for count, seed in ((train, 1), (held_out, 2))]
+            parts = [labelled(kind, count, seed, root / kind) for count, seed in ((train, 1), (held_out, 4))]
             write(root, *([one.item for one in part] for part in parts))
 
 
@@ -159,12 +159,12 @@ def cold_start(
     seed: int,
     answer_share: float = 0.06,
     batch_size: int = 24,
-    peak: float = 6e-4,
 ) -> None:
     """The shipped judge after a supervised lesson before GRPO, written to ``output``.
 
     It learns to say in a thought what ``described`` show, and from the few ``answered``, in ``answer_share`` of the
-    rows, what an answer after it looks like. What to answer is left to the rewards.
+    rows, what an answer after it looks like: more would teach it the scores by heart. What to answer is left to the
+    rewards.
     """
     torch.manual_seed(seed)
     processor = AutoProcessor.from_pretrained(resolve(SHIPPED))
@@ -172,7 +172,7 @@ def cold_start(
     videos = 2 * (len(described) + len(answered))
     encoder, rng = ShowingEncoder(processor, PROMPT.num_frames, keep=videos), np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-4, total_steps=steps, pct_start=0.1)
     for _ in track(range(steps), "learning to describe"):
         rows, goals = [], []
         for whole in rng.random(batch_size) < answer_share:

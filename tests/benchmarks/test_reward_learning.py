@@ -1,10 +1,27 @@
 """What the reward-learning benchmark measures with, and that its data can be read as the public data sets are."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
+from transformers import AutoProcessor
 
-from benchmarks.reward_learning import HELD_OUT, STATISTICS, accuracy, correlation, gain, gap, gap_change
-from benchmarks.reward_learning_data import labelled, write_datasets
+from benchmarks import reward_learning_data
+from benchmarks.reward_learning import (
+    HELD_OUT,
+    STATISTICS,
+    accuracy,
+    correlation,
+    gain,
+    gap,
+    gap_change,
+    reward,
+    thought_score,
+    unread,
+)
+from benchmarks.reward_learning_data import cold_start, labelled, write_datasets
 from reward_model.datasets import PreferenceItem, read_dataset
 from reward_model.parsing import parse_choice, parse_score
 from videoduet.video import read_video
@@ -15,7 +32,8 @@ def test_a_judge_that_says_the_same_of_everything_is_worth_nothing():
     assert correlation(truth, [50.0] * 4) == 0 and correlation(truth, [4.0, 1.0, 3.0, 2.0]) == pytest.approx(
         0.894, abs=1e-3
     )
-    assert accuracy(truth, [0.0] * 4) == 0 and accuracy(truth, [0.5, -0.2, -0.1, 0.0]) == 0.5
+    assert accuracy(truth, [0.0] * 4) == 0.5 and accuracy(truth, [0.5, -0.2, -0.1, 0.0]) == 0.625
+    assert correlation(truth, [None] * 4) == 0
 
 
 def test_a_gain_is_of_the_same_items():
@@ -31,6 +49,47 @@ def test_a_gain_is_of_the_same_items():
 
 def test_the_gap_is_of_rewards():
     assert gap({"clips": [[1.0, 9.0], [1.0, 9.0]], "shuffled": [[1.0, 9.0], [3.0, 6.0]]}) == pytest.approx(0.25)
+
+
+def test_what_cannot_be_read_or_decided_is_told():
+    outcomes = {"clips": [[1.0, 2.0, 3.0, 4.0], [1.0, None, None, 0.0]], "pairs": [[1.0, -1.0], [0.0, 0.3]]}
+    assert (unread(outcomes, "clips"), unread(outcomes, "pairs")) == (0.5, 0.5)
+    assert reward([8.0, 8.0, 8.0], [8.0, None, 9000.0]) == pytest.approx(1 / 3)
+
+
+def test_a_thought_names_levels():
+    assert thought_score("<think>red circle black clear 9</think>") == 9
+    assert thought_score("<think>red circle left fast black clear 4 steady 10</think><answer>1</answer>") == 7
+    assert thought_score("<think>red</think>") is None
+
+
+def test_described_lessons_teach_no_answer(tmp_path, monkeypatch):
+    goals = []
+
+    def watched(model, inputs, said):
+        goals.extend(said)
+        return sum(parameter.sum() for parameter in model.parameters()) * 0.0
+
+    monkeypatch.setattr(reward_learning_data, "_next_token_loss", watched)
+    described, answered = (labelled("pictures", count, count, tmp_path) for count in (4, 2))
+    cold_start(described, answered, tmp_path / "judge", steps=2, seed=0, answer_share=0.5, batch_size=8)
+    processor = AutoProcessor.from_pretrained(tmp_path / "judge")
+    texts = processor.tokenizer.batch_decode(goals)
+    whole = {f"{one.thought}{one.answer}<|im_end|>" for one in answered}
+    assert set(texts) <= whole | {one.thought for one in described} and len(texts) == 16
+    assert any(text in whole for text in texts) and any(text not in whole for text in texts)
+
+
+def test_the_loss_is_of_the_last_tokens_alone():
+    class Echo(torch.nn.Module):
+        def forward(self, input_ids, use_cache):
+            # Certain of the right next token, except that the one after token 3 is said to be 0.
+            said = torch.where(input_ids == 3, 0, input_ids + 1)
+            return SimpleNamespace(logits=50.0 * F.one_hot(said, 12).float())
+
+    ids = {"input_ids": torch.tensor([[1, 2, 3, 4, 5, 6], [8, 3, 4, 5, 6, 7]])}
+    assert reward_learning_data._next_token_loss(Echo(), ids, [[5, 6], [6, 7]]).item() == pytest.approx(0, abs=1e-6)
+    assert reward_learning_data._next_token_loss(Echo(), ids, [[4, 5, 6], [6, 7]]).item() == pytest.approx(10)
 
 
 def test_a_gap_that_widens():
