@@ -23,6 +23,7 @@ from alignment.steps import AlignRun
 from alignment.tracking import Tracker
 from generators.base import Generator
 from generators.checkpointing import checkpoint_feed_forwards
+from generators.lean_geglu import keep_gates_once
 from generators.short_attention import attend_together
 from videoduet.errors import InputError
 from videoduet.records import PreferencePair, Prompt, Sample, stable_id
@@ -78,6 +79,7 @@ def align(
     # Without cpu=True, accelerate would not join CPU processes into a group.
     state = PartialState(cpu=not torch.accelerator.is_available())
     embeds = _encode_and_forget(generator, usable, prompts, output_dir, state)
+    keep_gates_once(generator.denoiser)
     if config.gradient_checkpointing == "feed_forward":
         checkpoint_feed_forwards(generator.denoiser)
     elif config.gradient_checkpointing:

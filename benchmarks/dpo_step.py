@@ -76,7 +76,7 @@ class Scale:
 
 
 SCALES = {
-    "small": Scale(32, 8, 32, False, 8, "feed_forward"),
+    "small": Scale(32, 8, 32, False, 8, False),
     "wide": Scale(32, 8, 32, False, 4, False),
     "real": Scale(4, 1, 64, True, 1, True),
 }

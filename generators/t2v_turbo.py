@@ -182,8 +182,8 @@ class T2VTurbo(UNetGenerator):
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
-        # Asking a model for its dtype walks through all of it.
-        unet, dtype = self.denoiser, self.denoiser.dtype
+        # Asking a model for its dtype walks through all of it; under a LoRA the first weight is the base's.
+        unet, dtype = self.denoiser, next(self.denoiser.parameters()).dtype
         w = torch.tensor([setting.guidance_scale for setting in settings])
         embedding = guidance_embedding(w, unet.config.time_cond_proj_dim).to(noisy.device, dtype)
         told = {"fps": torch.tensor([setting.fps for setting in settings])} if takes_fps(unet) else {}
