@@ -204,8 +204,8 @@ def show(found: Sequence[dict[str, dict]]) -> None:
     for name in found[0]:
         judged = [seed[name] for seed in found]
         cells = [f"{np.mean([STATISTICS[kind](*one[kind]) for one in judged]):.3f}" for kind in STATISTICS]
-        missing = "/".join(f"{np.mean([unread(one, kind) for one in judged]):.3f}" for kind in STATISTICS)
-        by_thoughts = "/".join(f"{np.mean([correlation(*one[kind]) for one in judged]):.3f}" for kind in thoughts)
+        missing = "/".join(f"{np.mean([unread(one, kind) for one in judged]):.2f}" for kind in STATISTICS)
+        by_thoughts = "/".join(f"{np.mean([correlation(*one[kind]) for one in judged]):.2f}" for kind in thoughts)
         table.add_row(name, *cells, missing, by_thoughts, f"{np.mean([gap(one) for one in judged]):.3f}")
     console.print(table)
     console.print("SRCC of pictures and of clips, accuracy of pairs; the same SRCC if each thought were its answer.")
