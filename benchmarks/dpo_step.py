@@ -23,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,8 +63,8 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """Pairs of data, pairs a step, LoRA rank, whether all ways compute activations again; and how ours saves memory:
-    pairs in one forward pass, layers computed again.
+    """Pairs of data, pairs a step, LoRA rank, whether all ways compute activations again; pairs in one forward pass of
+    ours.
     """
 
     pairs: int
@@ -72,13 +72,12 @@ class Scale:
     rank: int
     checkpointing: bool
     micro_batch: int
-    ours_checkpointing: bool | Literal["feed_forward"]
 
 
 SCALES = {
-    "small": Scale(32, 8, 32, False, 8, False),
-    "wide": Scale(32, 8, 32, False, 4, False),
-    "real": Scale(4, 1, 64, True, 1, True),
+    "small": Scale(32, 8, 32, False, 8),
+    "wide": Scale(32, 8, 32, False, 4),
+    "real": Scale(4, 1, 64, True, 1),
 }
 """The shapes world's own shape; the same with a UNet four times as wide; T2V-Turbo's size (1.4B UNet, 16x320x512)."""
 
@@ -262,7 +261,6 @@ def run_way(way: str, size: Size, epochs: int, root: Path) -> None:
     else:
         if "stock kernels" in way:
             folded_lora.ROWS, trainer.attend_together = sys.maxsize, lambda denoiser: None
-        config = replace(config, gradient_checkpointing=SCALES[size].ours_checkpointing)
         measured = ours(generator, stored, config, root, later="later" in way)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - idle
     if device == "cuda":
