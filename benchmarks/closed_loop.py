@@ -8,22 +8,19 @@ Arms run side by side, each on one core, and write what they do to ``log.txt`` b
 command goes on.
 """
 
-import contextlib
 import dataclasses
 import itertools
-import multiprocessing
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 
 import numpy as np
-import torch
 from jsonargparse import CLI
 from rich.table import Table
 
+from benchmarks.workers import logged, workers
 from generators.sampling import read_samples
 from pipelines.config import JudgeConfig, RunConfig, parse
 from pipelines.refresh import withheld_prompts
@@ -92,8 +89,7 @@ def measure_arm(arm: str, seed: int, output: Path) -> dict:
     directory = output / f"seed_{seed}" / arm
     if (file := directory / "measured.json").exists():
         return read_json(file)
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / "log.txt", "a") as log, contextlib.redirect_stderr(log), contextlib.redirect_stdout(log):
+    with logged(directory / "log.txt"):
         run = run_arm(arm, seed, output)
         measured = {"cases": measure(run)}
         if arm == "full":
@@ -205,20 +201,10 @@ def report(results: dict[str, dict[int, dict]], refresh: list[dict]) -> None:
     console.print(table)
 
 
-def _start_worker() -> None:
-    """One core each, and ended by Ctrl-C at once."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    torch.set_num_threads(1)
-
-
 def run_arms(seeds: int, output: Path, jobs: int) -> dict[tuple[str, int], dict]:
     """What :func:`measure_arm` gives for each arm and seed; arms wait for the full one, whose samples they share."""
     results: dict[tuple[str, int], dict] = {}
-    spawn = multiprocessing.get_context("spawn")
-    with (
-        track_steps("arms") as on_step,
-        ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker) as pool,
-    ):
+    with track_steps("arms") as on_step, workers(jobs) as pool:
         running: dict[Future, tuple[str, int]] = {}
 
         def start(arm: str, seed: int) -> None:

@@ -5,13 +5,19 @@ included; of answers it sees eight of each kind, to know their form. Then it is 
 trainer of the recipes, once for each seed: stage 1 on pictures, stage 2 on clips (temporal modelling and length
 rewards) and pairs. So what GRPO can teach is to answer by what is thought, and to think better. All seeds start from
 the one judge. Every *arm* leaves one piece out; the one without the warm-up also has stage 1's steps less. All are
-measured, by greedy answers, on held-out items that nothing else looks at. Interrupted, the same command goes on.
+measured, by greedy answers, on held-out items that nothing else looks at.
+
+Judges are trained side by side, each on one core, and write what they do to a log beside them. Interrupted, the same
+command goes on.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +26,7 @@ from jsonargparse import CLI
 from rich.table import Table
 
 from benchmarks.reward_learning_data import SCALE, WORDING, cold_start, labelled, write_datasets
+from benchmarks.workers import logged, workers
 from pipelines.evaluate_judge import EvaluationConfig, answered, compared, items_of
 from pipelines.train_reward_model import DataConfig, TrainConfig, train
 from reward_model.group_rewards import RewardConfig
@@ -30,7 +37,7 @@ from reward_model.parsing import parse_score
 from reward_model.rewards import score_reward
 from reward_model.tasks import rescaled
 from reward_model.training import GRPOTraining
-from videoduet.progress import console
+from videoduet.progress import console, track_steps
 from videoduet.store import read_json, write_json
 
 STAGE1 = GRPOTraining(steps=120, pairs_per_step=16, learning_rate=5e-4, kl_weight=0.01, micro_batch=128)
@@ -185,16 +192,44 @@ def gap_change(before: dict, after: dict) -> tuple[float, float, float]:
     return change(truth, *scores), *bootstrap_interval(change, truth, *scores)
 
 
-def run_seed(seed: int, arms: Sequence[str], root: Path) -> dict[str, dict]:
-    """Train and measure everything of a seed that is missing; what is found, by judge."""
+def learn(name: str, seed: int, root: Path) -> dict[str, list]:
+    """Train a judge of a seed, or go on, and measure it (a process of its own calls this); its log is beside it."""
     data, home, start = root / "data", root / f"seed_{seed}", root / "start"
-    first = stage(start, home / "stage 1", _data(data, "pictures"), STAGE1, RewardConfig(), seed)
-    judges = {"stage 1": first}
-    for name in arms:
-        before = first if ARMS[name].warm_up else start
-        judges[name] = stage(before, home / name, _data(data, "clips", "pairs"), STAGE2, ARMS[name].rewards, seed)
-    measured = {name: measure(judge, data, home / "measured" / name) for name, judge in judges.items()}
-    return {"start": measure(start, data, root / "measured_start"), **measured}
+    first = home / "stage 1"
+    with logged(home / f"{name}.log"):
+        if name == "start":
+            judge = start
+        elif name == "stage 1":
+            judge = stage(start, first, _data(data, "pictures"), STAGE1, RewardConfig(), seed)
+        else:
+            before = first / "model" if ARMS[name].warm_up else start
+            judge = stage(before, home / name, _data(data, "clips", "pairs"), STAGE2, ARMS[name].rewards, seed)
+        return measure(judge, data, home / "measured" / name)
+
+
+def learn_all(seeds: int, arms: Sequence[str], root: Path, pool: Executor) -> list[dict[str, dict]]:
+    """What is measured of every judge, seed by seed; arms wait for their seed's stage 1."""
+    found: dict[tuple[str, int], dict] = {}
+    running: dict[Future, tuple[str, int]] = {}
+
+    def begin(name: str, seed: int) -> None:
+        running[pool.submit(learn, name, seed, root)] = (name, seed)
+
+    for seed in range(seeds):
+        begin("stage 1", seed)
+    begin("start", 0)
+    with track_steps("judges") as on_step:
+        while running:
+            on_step({"step": len(found), "steps": 1 + seeds * (1 + len(arms))})
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name, seed = running.pop(future)
+                found[name, seed] = future.result()
+                for arm in arms if name == "stage 1" else ():
+                    begin(arm, seed)
+    return [
+        {"start": found["start", 0], **{name: found[name, seed] for name in ("stage 1", *arms)}}
+        for seed in range(seeds)
+    ]
 
 
 def show(found: Sequence[dict[str, dict]]) -> None:
@@ -226,13 +261,19 @@ def _interval(values: tuple[float, float, float]) -> str:
     return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
-def main(output: str = "runs/reward_learning", seeds: int = 3, arms: Sequence[str] = tuple(ARMS)) -> None:
+def main(
+    output: str = "runs/reward_learning",
+    seeds: int = 3,
+    arms: Sequence[str] = tuple(ARMS),
+    jobs: int = os.cpu_count() or 1,
+) -> None:
     """Train and measure.
 
     Args:
         output: Where everything is kept.
         seeds: How many seeds.
         arms: Which arms, the whole first.
+        jobs: How many judges are trained at a time, each on one core.
     """
     root = Path(output)
     settings = root / "settings.json"
@@ -240,13 +281,14 @@ def main(output: str = "runs/reward_learning", seeds: int = 3, arms: Sequence[st
         write_json(settings, SETTINGS)
     elif not settings.exists() or read_json(settings) != json.loads(json.dumps(SETTINGS)):
         raise SystemExit(f"{root} holds a benchmark with other settings; give another --output.")
-    write_datasets(root / "data", train=TRAIN, held_out=HELD_OUT_ITEMS)
-    if not (root / "start").exists():
-        lessons = [labelled(kind, DESCRIBED, 3, root / "lessons") for kind in STATISTICS]
-        described, answered = ([one for part in lessons for one in part[:n]] for n in (DESCRIBED, ANSWERED))
-        cold_start(described, answered, root / "start", steps=LESSON_STEPS, seed=0)
-    for count in range(1, len(arms) + 1):  # one arm of all seeds, then the next
-        show([run_seed(seed, arms[:count], root) for seed in range(seeds)])
+    with workers(jobs) as pool:
+        console.print("Making pictures, clips and pairs …")
+        write_datasets(root / "data", train=TRAIN, held_out=HELD_OUT_ITEMS, each=pool.map)
+        if not (root / "start").exists():
+            lessons = list(pool.map(partial(labelled, count=DESCRIBED, seed=3, folder=root / "lessons"), STATISTICS))
+            described, answered = ([one for part in lessons for one in part[:n]] for n in (DESCRIBED, ANSWERED))
+            cold_start(described, answered, root / "start", steps=LESSON_STEPS, seed=0)
+        show(learn_all(seeds, arms, root, pool))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Truth comes from how a clip was made, never from the oracle.
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -102,17 +102,20 @@ def labelled(kind: str, count: int, seed: int, folder: Path) -> list[Labelled]:
     return [write(next(made), folder / f"{n}_{seed}.{suffix}") for n in range(count)]
 
 
-def write_datasets(folder: Path, train: int, held_out: int) -> None:
+def write_datasets(folder: Path, train: int, held_out: int, each: Callable[..., Iterable] = map) -> None:
     """KonIQ-10k of pictures, LSVQ of clips, and VisionRewardDB-Video with MonetBench of pairs; once.
 
-    ``shuffled`` is LSVQ's held-out part with its frames shuffled, under the scores of the clips as they were.
+    ``shuffled`` is LSVQ's held-out part with its frames shuffled, under the scores of the clips as they were. ``each``
+    maps as ``map`` does, maybe side by side.
     """
     if folder.exists():
         return
     with atomic_path(folder) as root:
-        for kind, write in (("pictures", _write_koniq), ("clips", _write_lsvq), ("pairs", _write_pairs)):
-            parts = [labelled(kind, count, seed, root / kind) for count, seed in ((train, 1), (held_out, 4))]
-            write(root, *([one.item for one in part] for part in parts))
+        kinds = {"pairs": _write_pairs, "clips": _write_lsvq, "pictures": _write_koniq}
+        made = [(kind, count, seed, root / kind) for kind in kinds for count, seed in ((train, 1), (held_out, 4))]
+        parts = [[one.item for one in part] for part in each(labelled, *zip(*made, strict=True))]
+        for index, write in enumerate(kinds.values()):
+            write(root, *parts[2 * index : 2 * index + 2])
 
 
 def _write_csv(path: Path, *rows: Sequence) -> None:

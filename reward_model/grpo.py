@@ -14,6 +14,7 @@ from transformers import Qwen2_5_VLModel
 from trl import GRPOTrainer
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
+from reward_model.shared_prefill import SharedPrefill
 from reward_model.shared_prompt import pack
 from reward_model.shared_vision import SharedVision
 
@@ -23,15 +24,16 @@ SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "
 class VideoGRPOTrainer(GRPOTrainer):
     """GRPOTrainer whose conversational prompts may hold ``{"type": "video", "video": path}`` parts, any number each.
 
-    ``share_videos`` encodes each video once for all its rollouts and forwards, and a forward for log-probabilities has
-    each prompt once for all its completions; the vision tower must be frozen.
+    ``share_videos`` encodes each video once for all its rollouts and forwards, and each prompt is read once for all its
+    completions, to draw them and for their log-probabilities; the vision tower must be frozen.
     """
 
     def __init__(self, *args, encoder: ShowingEncoder, share_videos: bool = False, **kwargs):
         self.encoder = encoder
         self._videos: list[list[VideoInputs]] = []
         super().__init__(*args, **kwargs)
-        self.shared = SharedVision(_vision_tower(self.model)) if share_videos else None
+        self.shared = SharedVision(_part(self.model, "visual")) if share_videos else None
+        self.prefill = SharedPrefill(_part(self.model, "language_model")) if share_videos else None
 
     def _tensors(self, rows: Sequence[list[VideoInputs]]) -> dict[str, Tensor]:
         """The video inputs of a forward on some rows."""
@@ -42,11 +44,19 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Token ids with expanded placeholders, no images, and the video tensors that ``generate`` takes."""
-        return self._model_inputs([self.encoder.showing(prompt) for prompt in prompts])
+        return self._model_inputs(self._showings(prompts))
+
+    def _showings(self, prompts: Sequence[list[dict]]) -> list[Showing]:
+        """The prompts tokenised, once each however many rollouts they have."""
+        keys = [str(prompt) for prompt in prompts]
+        known = {key: self.encoder.showing(prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items()}
+        return [known[key] for key in keys]
 
     def _model_inputs(self, showings: Sequence[Showing]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """The same for prompts that are encoded; their videos are those of the forwards that follow."""
         self._videos = [showing.videos for showing in showings]
+        if self.prefill is not None:
+            self.prefill.expect(showings)
         token_types = [[2 * (token == self.encoder.video_token_id) for token in showing.ids] for showing in showings]
         tensors = self._tensors(self._videos)
         return [showing.ids for showing in showings], None, {**tensors, "mm_token_type_ids": token_types}
@@ -122,6 +132,6 @@ class VideoGRPOTrainer(GRPOTrainer):
         return positions[:, 0]
 
 
-def _vision_tower(model: torch.nn.Module) -> torch.nn.Module:
-    (tower,) = (module for name, module in model.named_modules() if name.split(".")[-1] == "visual")
-    return tower
+def _part(model: torch.nn.Module, name: str) -> torch.nn.Module:
+    (part,) = (module for path, module in model.named_modules() if path.split(".")[-1] == name)
+    return part

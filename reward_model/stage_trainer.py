@@ -8,6 +8,7 @@ import numpy as np
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from reward_model.encoding import Showing
 from reward_model.group_rewards import SCORING, RewardConfig, Rollout, reward_table
 from reward_model.grpo import VideoGRPOTrainer
 from reward_model.perturbations import PERTURBATIONS
@@ -72,14 +73,15 @@ class StageTrainer(VideoGRPOTrainer):
         if not rows:
             return {}
         step = self.encoder.processor.video_processor.temporal_patch_size
-        showings = []
-        for row in rows:
-            place = (first + row) if modeling else (first + row) // self.num_generations
-            rng = np.random.default_rng(seed_for(self.perturbation_seed, self.state.global_step, place))
-            name = "global_shuffle" if modeling else str(rng.choice(list(PERTURBATIONS)))
-            showing = self.encoder.showing(prompts[row])
-            videos = [perturbed(video, name, rng, step) for video in showing.videos]
-            showings.append(replace(showing, videos=videos))
+        made: dict[int, Showing] = {}
+        places = [first + row if modeling else (first + row) // self.num_generations for row in rows]
+        for place, showing in zip(places, self._showings([prompts[row] for row in rows]), strict=True):
+            if place not in made:
+                rng = np.random.default_rng(seed_for(self.perturbation_seed, self.state.global_step, place))
+                name = "global_shuffle" if modeling else str(rng.choice(list(PERTURBATIONS)))
+                videos = [perturbed(video, name, rng, step) for video in showing.videos]
+                made[place] = replace(showing, videos=videos)
+        showings = [made[place] for place in places]
         videos_of_the_batch = self._videos
         ids, _, fields = self._model_inputs(showings)
         completions, _ = self._generate_single_turn(ids, None, fields, self.num_generations)

@@ -12,6 +12,7 @@ from trl import GRPOConfig
 
 from reward_model.encoding import ShowingEncoder
 from reward_model.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
+from reward_model.shared_prefill import SharedPrefill
 from reward_model.shared_vision import SharedVision
 from videoduet.video import read_video, write_video
 
@@ -222,6 +223,31 @@ def test_one_video_and_two_in_one_batch(small, rows, tmp_path, shared):
         assert torch.allclose(row[: len(completion)], expected, atol=1e-5, rtol=0)
     changed = (logps([asked(other), asked(other, wide), *prompts[2:]]) - batch).abs().amax(1)
     assert (changed[:2] > 1e-3).all() and (changed[2:] < 1e-5).all()
+
+
+@torch.no_grad()
+def test_prompts_read_once_go_on_as_if_read_alone(small, rows, tmp_path):
+    """Padded and not, rows in any order: what comes next is as likely, token after token."""
+    trainer = trainer_on(small, rows, tmp_path, letters)
+    model, tokenizer = trainer.model.eval(), trainer.processing_class.tokenizer
+    shown = [rows[0]["prompt"], rows[1]["prompt"], rows[0]["prompt"], rows[3]["prompt"], rows[1]["prompt"]]
+
+    def logits(prompts: list) -> torch.Tensor:
+        inputs = trainer.encoder.collate([trainer.encoder.showing(prompt) for prompt in prompts], pixels=True)
+        trainer._tokenize_prompts(prompts)
+        output = model.generate(
+            **inputs, max_new_tokens=4, min_new_tokens=4, do_sample=False, output_logits=True,
+            return_dict_in_generate=True, pad_token_id=tokenizer.pad_token_id,
+        )  # fmt: skip
+        return torch.stack(output.logits, dim=1)
+
+    alone = [logits(each) for each in (shown, shown[:1] * 3)]
+    prefill = trainer.prefill = SharedPrefill(model.model.language_model)
+    together = [logits(each) for each in (shown, shown[:1] * 3)]
+    assert prefill.read == 3 + 1
+    for one, other in zip(alone, together, strict=True):
+        assert torch.allclose(one, other, atol=1e-5, rtol=0)
+    assert not torch.allclose(together[0][0], together[0][1], atol=1e-3)
 
 
 def test_batches_of_log_probabilities_do_not_matter(rows, trained):

@@ -61,7 +61,10 @@ def train(small, reading, output, rewards, stop: int | None = None, record: list
         small.path, rows, output, TRAINING, seed=4, prompt=SMALL_PROMPT, trainer_class=build,
         reward_weights=[1.0] * len(rewards.columns), counts={"items": 5}, on_step=on_step,
     )  # fmt: skip
-    return {**summary, "encoded": trainers[0].shared and trainers[0].shared.encoded} if trainers else summary
+    if not trainers:
+        return summary
+    shared, prefill = trainers[0].shared, trainers[0].prefill
+    return {**summary, "encoded": shared and shared.encoded, "read": prefill and prefill.read}
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
@@ -142,11 +145,17 @@ def test_a_video_is_encoded_once_for_all_its_rollouts(small, reading, undisturbe
     whole = train(small, reading, tmp_path, MODELING, share_videos=False)
     assert whole["encoded"] is None
     assert undisturbed[1]["encoded"] == 2 * 2 + 2 * 4, "two videos a step, and each of their four shuffled versions"
+    assert undisturbed[1]["read"] == 2 * 2 + 2 * 4, "and the prompts with them are read as often, not once a rollout"
     logs = [[row for row in read_json(path / "training.json")["log"] if "reward" in row]
             for path in (tmp_path, undisturbed[0])]  # fmt: skip
     for alone, shared in zip(*logs, strict=True):
         for name in ("loss", "reward", "kl"):
             assert shared[name] == pytest.approx(alone[name], abs=1e-4)
+
+
+def test_a_group_shares_its_degraded_video(small, reading, tmp_path):
+    summary = train(small, reading, tmp_path, THINKER)
+    assert summary["encoded"] == summary["read"] == 2 * 2 + 2 * 2
 
 
 def test_a_trained_vision_tower_is_not_shared():
