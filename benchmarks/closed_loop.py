@@ -13,21 +13,21 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jsonargparse import CLI
 from rich.table import Table
 
-from benchmarks.workers import logged, workers
+from benchmarks.workers import finish, logged, workers
 from generators.sampling import read_samples
 from pipelines.config import JudgeConfig, RunConfig, parse
 from pipelines.refresh import withheld_prompts
 from pipelines.run import Run
 from pipelines.united_finetune import run_loop
 from shapes_world.oracle import oracle_score, overall
-from videoduet.progress import console, track_steps
+from videoduet.progress import console
 from videoduet.records import Comparison, OrderVerdict, Sample, VideoPair
 from videoduet.seeding import seed_for
 from videoduet.store import atomic_path, read_json, write_json
@@ -203,24 +203,13 @@ def report(results: dict[str, dict[int, dict]], refresh: list[dict]) -> None:
 
 def run_arms(seeds: int, output: Path, jobs: int) -> dict[tuple[str, int], dict]:
     """What :func:`measure_arm` gives for each arm and seed; arms wait for the full one, whose samples they share."""
-    results: dict[tuple[str, int], dict] = {}
-    with track_steps("arms") as on_step, workers(jobs) as pool:
-        running: dict[Future, tuple[str, int]] = {}
-
-        def start(arm: str, seed: int) -> None:
-            running[pool.submit(measure_arm, arm, seed, output)] = (arm, seed)
-
-        for seed in range(seeds):
-            start("full", seed)
-        while running:
-            on_step({"step": len(results), "steps": len(ARMS) * seeds})
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                arm, seed = running.pop(future)
-                results[arm, seed] = future.result()
-                for other in ARMS if arm == "full" else ():
-                    if other != "full":
-                        start(other, seed)
-    return results
+    with workers(jobs) as pool:
+        return finish(
+            partial(measure_arm, output=output),
+            [("full", seed) for seed in range(seeds)],
+            lambda arm, seed: [(other, seed) for other in ARMS if other != "full"] if arm == "full" else [],
+            pool=pool, total=len(ARMS) * seeds, what="arms",
+        )  # fmt: skip
 
 
 def main(output: Path = Path("runs/closed_loop"), seeds: int = 3, jobs: int = os.cpu_count() or 1) -> None:

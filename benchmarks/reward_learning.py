@@ -15,7 +15,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from jsonargparse import CLI
 from rich.table import Table
 
 from benchmarks.reward_learning_data import SCALE, WORDING, cold_start, labelled, write_datasets
-from benchmarks.workers import logged, workers
+from benchmarks.workers import finish, logged, workers
 from pipelines.evaluate_judge import EvaluationConfig, answered, compared, items_of
 from pipelines.train_reward_model import DataConfig, TrainConfig, train
 from reward_model.group_rewards import RewardConfig
@@ -37,7 +37,7 @@ from reward_model.parsing import parse_score
 from reward_model.rewards import score_reward
 from reward_model.tasks import rescaled
 from reward_model.training import GRPOTraining
-from videoduet.progress import console, track_steps
+from videoduet.progress import console
 from videoduet.store import read_json, write_json
 
 STAGE1 = GRPOTraining(steps=120, pairs_per_step=16, learning_rate=5e-4, kl_weight=0.01, micro_batch=128)
@@ -156,9 +156,9 @@ def correlation(truth: Sequence[float], scores: Sequence[float | None]) -> float
     return srcc(known, truth) if np.ptp(known) > 0 else 0.0
 
 
-def reward(truth: Sequence[float], scores: Sequence[float | None]) -> float:
-    """Mean ℓ1 reward as training gives it: an error counts at most the whole scale."""
-    return float(np.mean([max(0.0, score_reward(s, t, scale=SCALE)) for s, t in zip(scores, truth, strict=True)]))
+def rewards(truth: Sequence[float], scores: Sequence[float | None]) -> np.ndarray:
+    """ℓ1 reward of each item as training gives it: an error counts at most the whole scale."""
+    return np.array([max(0.0, score_reward(s, t, scale=SCALE)) for s, t in zip(scores, truth, strict=True)])
 
 
 def unread(outcomes: dict, kind: str) -> float:
@@ -177,19 +177,15 @@ def gain(kind: str, before: dict, after: dict) -> tuple[float, float, float]:
     return statistic(truth, new) - statistic(truth, old), low, high
 
 
-def gap(outcomes: dict) -> float:
-    """By how much the ℓ1 reward of ordered clips lies above that of their shuffled versions."""
-    return reward(*outcomes["clips"]) - reward(*outcomes["shuffled"])
+def gaps(outcomes: dict) -> np.ndarray:
+    """By how much the ℓ1 reward of each ordered clip lies above that of its shuffled version."""
+    return rewards(*outcomes["clips"]) - rewards(*outcomes["shuffled"])
 
 
 def gap_change(before: dict, after: dict) -> tuple[float, float, float]:
-    """By how much the gap is wider, with the 95 % interval over the clips."""
-    truth, *scores = before["clips"][0], *(o[kind][1] for o in (before, after) for kind in ("clips", "shuffled"))
-
-    def change(t: np.ndarray, a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> float:
-        return (reward(t, c) - reward(t, d)) - (reward(t, a) - reward(t, b))
-
-    return change(truth, *scores), *bootstrap_interval(change, truth, *scores)
+    """By how much the mean gap is wider, with the 95 % interval over the clips."""
+    change = gaps(after) - gaps(before)
+    return float(change.mean()), *bootstrap_interval(np.mean, change)
 
 
 def learn(name: str, seed: int, root: Path) -> dict[str, list]:
@@ -209,23 +205,12 @@ def learn(name: str, seed: int, root: Path) -> dict[str, list]:
 
 def learn_all(seeds: int, arms: Sequence[str], root: Path, pool: Executor) -> list[dict[str, dict]]:
     """What is measured of every judge, seed by seed; arms wait for their seed's stage 1."""
-    found: dict[tuple[str, int], dict] = {}
-    running: dict[Future, tuple[str, int]] = {}
-
-    def begin(name: str, seed: int) -> None:
-        running[pool.submit(learn, name, seed, root)] = (name, seed)
-
-    for seed in range(seeds):
-        begin("stage 1", seed)
-    begin("start", 0)
-    with track_steps("judges") as on_step:
-        while running:
-            on_step({"step": len(found), "steps": 1 + seeds * (1 + len(arms))})
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name, seed = running.pop(future)
-                found[name, seed] = future.result()
-                for arm in arms if name == "stage 1" else ():
-                    begin(arm, seed)
+    found = finish(
+        partial(learn, root=root),
+        [*(("stage 1", seed) for seed in range(seeds)), ("start", 0)],
+        lambda name, seed: [(arm, seed) for arm in arms] if name == "stage 1" else [],
+        pool=pool, total=1 + seeds * (1 + len(arms)), what="judges",
+    )  # fmt: skip
     return [
         {"start": found["start", 0], **{name: found[name, seed] for name in ("stage 1", *arms)}}
         for seed in range(seeds)
@@ -241,7 +226,7 @@ def show(found: Sequence[dict[str, dict]]) -> None:
         cells = [f"{np.mean([STATISTICS[kind](*one[kind]) for one in judged]):.3f}" for kind in STATISTICS]
         missing = "/".join(f"{np.mean([unread(one, kind) for one in judged]):.2f}" for kind in STATISTICS)
         by_thoughts = "/".join(f"{np.mean([correlation(*one[kind]) for one in judged]):.2f}" for kind in thoughts)
-        table.add_row(name, *cells, missing, by_thoughts, f"{np.mean([gap(one) for one in judged]):.3f}")
+        table.add_row(name, *cells, missing, by_thoughts, f"{np.mean([gaps(one) for one in judged]):.3f}")
     console.print(table)
     console.print("SRCC of pictures and of clips, accuracy of pairs; the same SRCC if each thought were its answer.")
     table = Table("gain", "on", *(f"seed {index}" for index in range(len(found))))
@@ -272,17 +257,19 @@ def main(
     Args:
         output: Where everything is kept.
         seeds: How many seeds.
-        arms: Which arms, the whole first.
+        arms: Which arms, the whole among them.
         jobs: How many judges are trained at a time, each on one core.
     """
+    if WHOLE not in arms or not set(arms) <= set(ARMS):
+        raise SystemExit(f"--arms must hold {WHOLE!r}, which the others are compared with; there are {list(ARMS)}.")
     root = Path(output)
     settings = root / "settings.json"
     if not root.exists():
         write_json(settings, SETTINGS)
     elif not settings.exists() or read_json(settings) != json.loads(json.dumps(SETTINGS)):
         raise SystemExit(f"{root} holds a benchmark with other settings; give another --output.")
+    console.print("Pictures, clips and pairs are made first, where they are missing.")
     with workers(jobs) as pool:
-        console.print("Making pictures, clips and pairs …")
         write_datasets(root / "data", train=TRAIN, held_out=HELD_OUT_ITEMS, each=pool.map)
         if not (root / "start").exists():
             lessons = list(pool.map(partial(labelled, count=DESCRIBED, seed=3, folder=root / "lessons"), STATISTICS))

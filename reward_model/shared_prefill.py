@@ -35,9 +35,13 @@ class SharedPrefill:
         cache = inputs.get("cache", inputs.get("past_key_values"))
         if cache is None or cache.get_seq_length() > 0 or not self._rows:
             return self._forward_rows(**inputs)
-        device = inputs["inputs_embeds"].device
-        rows, row_of = (torch.tensor(index, device=device) for index in (self._rows, self._row_of))
+        embeds = inputs["inputs_embeds"]
+        if len(embeds) != len(self._row_of):
+            raise ValueError(f"a generation has {len(embeds)} rows where {len(self._row_of)} were expected")
+        rows, row_of = (torch.tensor(index, device=embeds.device) for index in (self._rows, self._row_of))
         self.read, self._rows = self.read + len(rows), []
+        if len(rows) == len(row_of):
+            return self._forward_rows(**inputs)
         for name, dimension in (("inputs_embeds", 0), ("attention_mask", 0), ("position_ids", 1)):
             if inputs[name] is not None:  # one of no padding
                 inputs[name] = inputs[name].index_select(dimension, rows)

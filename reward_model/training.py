@@ -198,7 +198,7 @@ def train_judge(
         config,
         seed=seed,
         prompt=prompt,
-        trainer_class=partial(VideoGRPOTrainer, reward_funcs=[accuracy_reward, tags_reward]),
+        trainer_class=partial(VideoGRPOTrainer, reward_funcs=[accuracy_reward, tags_reward], share_videos=True),
         reward_weights=[1.0, config.format_weight],
         counts={"pairs": len(pairs)},
         adapter=adapter,

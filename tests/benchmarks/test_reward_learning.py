@@ -1,5 +1,6 @@
 """What the reward-learning benchmark measures with, and that its data can be read as the public data sets are."""
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,20 +9,22 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoProcessor
 
-from benchmarks import reward_learning_data
+from benchmarks import reward_learning, reward_learning_data
 from benchmarks.reward_learning import (
     HELD_OUT,
     STATISTICS,
     accuracy,
     correlation,
     gain,
-    gap,
     gap_change,
-    reward,
+    gaps,
+    learn_all,
+    rewards,
     thought_score,
     unread,
 )
 from benchmarks.reward_learning_data import cold_start, labelled, write_datasets
+from benchmarks.workers import workers
 from reward_model.datasets import PreferenceItem, read_dataset
 from reward_model.parsing import parse_choice, parse_score
 from videoduet.video import read_video
@@ -48,13 +51,14 @@ def test_a_gain_is_of_the_same_items():
 
 
 def test_the_gap_is_of_rewards():
-    assert gap({"clips": [[1.0, 9.0], [1.0, 9.0]], "shuffled": [[1.0, 9.0], [3.0, 6.0]]}) == pytest.approx(0.25)
+    found = gaps({"clips": [[1.0, 9.0], [1.0, 9.0]], "shuffled": [[1.0, 9.0], [3.0, 6.0]]})
+    assert found.tolist() == pytest.approx([0.2, 0.3])
 
 
 def test_what_cannot_be_read_or_decided_is_told():
     outcomes = {"clips": [[1.0, 2.0, 3.0, 4.0], [1.0, None, None, 0.0]], "pairs": [[1.0, -1.0], [0.0, 0.3]]}
     assert (unread(outcomes, "clips"), unread(outcomes, "pairs")) == (0.5, 0.5)
-    assert reward([8.0, 8.0, 8.0], [8.0, None, 9000.0]) == pytest.approx(1 / 3)
+    assert rewards([8.0, 8.0, 8.0], [8.0, None, 9000.0]).tolist() == [1, 0, 0]
 
 
 def test_a_thought_names_levels():
@@ -99,12 +103,30 @@ def test_a_gap_that_widens():
         {"clips": [truth, near], "shuffled": [truth, far]},
     )
     value, low, high = gap_change(blind, sighted)
-    assert value == pytest.approx(gap(sighted) - gap(blind)) and 0 <= low < value < high
+    assert value == pytest.approx(gaps(sighted).mean() - gaps(blind).mean()) and 0 <= low < value < high
     assert gap_change(sighted, sighted) == (0, 0, 0)
 
 
+def test_judges_are_learned_in_order_and_told_by_seed(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(reward_learning, "learn", lambda name, seed, root: done.append((name, seed)) or {name: seed})
+    with ThreadPoolExecutor(2) as pool:
+        found = learn_all(2, ["stages 1 and 2", "no warm-up"], tmp_path, pool)
+    assert [list(seed) for seed in found] == [["start", "stage 1", "stages 1 and 2", "no warm-up"]] * 2
+    assert found[1] == {"start": {"start": 0}, **{name: {name: 1} for name in list(found[1])[1:]}}
+    assert len(done) == 7 and done.index(("stage 1", 1)) < done.index(("stages 1 and 2", 1))
+
+
+@pytest.mark.parametrize("arms", [["no warm-up"], ["stages 1 and 2", "no such"]])
+def test_arms_are_checked_before_anything_is_done(tmp_path, arms):
+    with pytest.raises(SystemExit, match="no temporal reward"):
+        reward_learning.main(str(tmp_path / "new"), arms=arms)
+    assert not (tmp_path / "new").exists()
+
+
 def test_data_are_in_the_published_formats(tmp_path):
-    write_datasets(tmp_path / "data", train=3, held_out=2)
+    with workers(2) as pool:
+        write_datasets(tmp_path / "data", train=3, held_out=2, each=pool.map)
     for kind, (name, folder) in HELD_OUT.items():
         reading = read_dataset(name, tmp_path / "data" / folder, "test")
         assert (len(reading.items), reading.missing) == (2, []), kind

@@ -248,6 +248,10 @@ def test_prompts_read_once_go_on_as_if_read_alone(small, rows, tmp_path):
     for one, other in zip(alone, together, strict=True):
         assert torch.allclose(one, other, atol=1e-5, rtol=0)
     assert not torch.allclose(together[0][0], together[0][1], atol=1e-3)
+    prefill.expect([trainer.encoder.showing(prompt) for prompt in shown])
+    with pytest.raises(ValueError, match="5 were expected"):
+        trainer.prefill = None  # nothing says that three rows come
+        logits(shown[:3])
 
 
 def test_batches_of_log_probabilities_do_not_matter(rows, trained):

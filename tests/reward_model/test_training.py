@@ -117,6 +117,21 @@ def test_what_happened_before_does_not_matter(small, pairs, undisturbed, tmp_pat
     assert (tmp_path / ADAPTER).read_bytes() == (undisturbed[0] / ADAPTER).read_bytes()
 
 
+def test_videos_and_prompts_are_read_once_for_all_rollouts(small, pairs, tmp_path, monkeypatch):
+    trainers = []
+
+    class Kept(VideoGRPOTrainer):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            trainers.append(self)
+
+    monkeypatch.setattr(training, "VideoGRPOTrainer", Kept)
+    train_judge(small.path, pairs, tmp_path, replace(CONFIG, steps=2), seed=SEED)
+    (trainer,) = trainers
+    assert trainer.prefill.read == 2 * 2, "two pairs a step"
+    assert 5 <= trainer.shared.encoded <= 2 * 2 * 2, "each video that is shown, once"
+
+
 def test_only_whole_checkpoints_count(tmp_path):
     for step, whole in ((2, True), (10, True), (9, True), (12, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()
