@@ -10,6 +10,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -149,7 +150,7 @@ def _now() -> float:
     return time.perf_counter()
 
 
-def main(size: str = "toy", repeats: int = 3) -> None:
+def main(size: Literal["toy", "7b"] = "toy", repeats: int = 3) -> None:
     """Time a GRPO step.
 
     Args:
