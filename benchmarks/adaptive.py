@@ -12,13 +12,14 @@ from pathlib import Path
 
 from jsonargparse import CLI
 
-from alignment.pairs import PairConfig, select_pairs
-from alignment.ranking import rank_prompts
-from alignment.tournament import adaptive_comparisons
+from alignment.preferences.pairs import PairConfig, select_pairs
+from alignment.preferences.ranking import rank_prompts
+from alignment.preferences.tournament import adaptive_comparisons
 from generators.loading import load_generator
 from generators.sampling import SamplingItem, read_samples, sample_videos
-from pipelines.config import parse, resolve
+from pipelines.loop.config import parse
 from reward_model import Judge
+from videoduet.config import resolve
 from videoduet.progress import console, track
 from videoduet.records import Comparison, PreferencePair, Prompt, Video, VideoPair
 from videoduet.seeding import seed_for

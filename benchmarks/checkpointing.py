@@ -17,7 +17,7 @@ from peft import LoraConfig, get_peft_model
 
 from benchmarks.turbo_models import real_size_turbo
 from generators.base import override
-from generators.t2v_turbo import T2VTurbo
+from generators.families.t2v_turbo import T2VTurbo
 from videoduet.progress import console
 
 MAPPED_FROM = str(2**17)

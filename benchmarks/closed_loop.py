@@ -22,9 +22,9 @@ from rich.table import Table
 
 from benchmarks.workers import finish, logged, workers
 from generators.sampling import read_samples
-from pipelines.config import JudgeConfig, RunConfig, parse
-from pipelines.refresh import withheld_prompts
-from pipelines.run import Run
+from pipelines.loop.config import JudgeConfig, RunConfig, parse
+from pipelines.loop.refresh import withheld_prompts
+from pipelines.loop.run import Run
 from pipelines.united_finetune import run_loop
 from shapes_world.oracle import oracle_score, overall
 from videoduet.progress import console

@@ -35,20 +35,22 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from alignment import folded_lora, trainer
-from alignment.config import AlignConfig
-from alignment.diffusion_dpo import diffusion_dpo_loss
-from alignment.draws import Draw, pair_id, schedule
-from alignment.latent_cache import LatentCache, fitted_frames
-from alignment.policy import make_policy
-from alignment.preference_data import StoredPair
+from alignment.preferences.stored import StoredPair
+from alignment.training import trainer
+from alignment.training.config import AlignConfig
+from alignment.training.draws import Draw, pair_id, schedule
+from alignment.training.latent_cache import LatentCache, fitted_frames
+from alignment.training.loss import diffusion_dpo_loss
+from alignment.training.policy import make_policy
 from benchmarks.sampling import PEAK
 from benchmarks.turbo_models import random_weights, real_size_turbo
 from generators.base import override
+from generators.families.t2v_turbo import T2VTurbo
+from generators.fast import folded_lora
 from generators.loading import load_generator
-from generators.t2v_turbo import T2VTurbo
-from pipelines.config import parse, resolve
+from pipelines.loop.config import parse
 from pipelines.train_generator import of_files
+from videoduet.config import resolve
 from videoduet.progress import console
 from videoduet.seeding import seed_for
 from videoduet.store import content_hash, read_json, write_json
@@ -219,7 +221,7 @@ class PublicRecipe:
 def ours(
     generator: T2VTurbo, stored: list[StoredPair], config: AlignConfig, root: Path, *, later: bool
 ) -> dict[str, Any]:
-    """The same by :func:`alignment.trainer.align`: all of it, or for ``later`` the time of the steps alone."""
+    """The same by :func:`alignment.training.trainer.align`: all of it, or for ``later`` the time of the steps alone."""
     moments, losses = [], []
 
     def on_step(metrics: dict) -> None:

@@ -26,15 +26,15 @@ from transformers import (
 )
 from trl import GRPOConfig
 
-from pipelines.config import resolve
 from reward_model.datasets import PreferenceItem, Reading
 from reward_model.encoding import ShowingEncoder
-from reward_model.group_rewards import RewardConfig
-from reward_model.grpo import SPECIAL_VISION_TOKENS
-from reward_model.mixture import Ingredient, stage_rows
+from reward_model.judging.tasks import TaskPrompts
 from reward_model.prompts import JudgePrompt
-from reward_model.stage_trainer import StageTrainer
-from reward_model.tasks import TaskPrompts
+from reward_model.training.config import RewardConfig
+from reward_model.training.grpo import SPECIAL_VISION_TOKENS
+from reward_model.training.mixture import Ingredient, stage_rows
+from reward_model.training.stage_trainer import StageTrainer
+from videoduet.config import resolve
 from videoduet.progress import console
 from videoduet.video import write_video
 

@@ -14,12 +14,13 @@ from rich.table import Table
 
 from generators.loading import load_generator
 from generators.sampling import SamplingItem, sample_videos
-from pipelines.config import parse, resolve
-from reward_model.judge import Judge
-from reward_model.refresh import accuracy
+from pipelines.loop.config import parse
+from reward_model.judging.local import Judge
+from reward_model.training.refresh import accuracy
 from shapes_world.build import write_pairs
 from shapes_world.judge_data import clip_pairs
 from shapes_world.oracle import oracle_score, overall
+from videoduet.config import resolve
 from videoduet.progress import console
 from videoduet.records import LabelledPair, Prompt, Sample
 from videoduet.seeding import seed_for

@@ -23,11 +23,12 @@ from jsonargparse import CLI
 from rich.table import Table
 from transformers import AutoProcessor, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-from pipelines.config import parse, resolve
+from pipelines.loop.config import parse
 from reward_model import Judge
 from reward_model.encoding import ShowingEncoder
 from reward_model.parsing import parse_choice
 from reward_model.prompts import JudgePrompt
+from videoduet.config import resolve
 from videoduet.progress import console
 from videoduet.records import Comparison, Prompt, Video, VideoPair
 from videoduet.video import write_video

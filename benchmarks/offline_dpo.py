@@ -14,16 +14,16 @@ import yaml
 from jsonargparse import CLI
 from rich.table import Table
 
-from alignment.config import AlignConfig
+from alignment.training.config import AlignConfig
 from benchmarks.closed_loop import CLEAR, bootstrap, oracle_wins
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples, sample_videos
-from pipelines.config import parse, resolve
+from pipelines.loop.config import parse
 from pipelines.train_generator import TrainConfig, train
 from shapes_world.oracle import oracle_score, overall
+from videoduet.config import resolve, to_dict
 from videoduet.progress import console, track
 from videoduet.records import PreferencePair, Prompt, Sample
-from videoduet.run_directory import to_dict
 from videoduet.seeding import seed_for
 from videoduet.store import read_json, write_bytes, write_json, write_records
 from videoduet.video import read_video

@@ -29,14 +29,13 @@ from benchmarks.reward_learning_data import SCALE, WORDING, cold_start, labelled
 from benchmarks.workers import finish, logged, workers
 from pipelines.evaluate_judge import EvaluationConfig, answered, compared, items_of
 from pipelines.train_reward_model import DataConfig, TrainConfig, train
-from reward_model.group_rewards import RewardConfig
-from reward_model.judge import Judge
-from reward_model.judge_evaluation import margin_of
+from reward_model.judging.local import Judge
+from reward_model.judging.tasks import rescaled
+from reward_model.measuring.evaluation import margin_of
 from reward_model.metrics import bootstrap_interval, srcc
 from reward_model.parsing import parse_score
 from reward_model.rewards import score_reward
-from reward_model.tasks import rescaled
-from reward_model.training import GRPOTraining
+from reward_model.training.config import GRPOTraining, RewardConfig
 from videoduet.progress import console
 from videoduet.store import read_json, write_json
 

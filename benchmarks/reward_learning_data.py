@@ -18,14 +18,14 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
-from pipelines.config import resolve
 from reward_model.datasets import Item, PreferenceItem, ScoredClip
 from reward_model.encoding import ShowingEncoder
+from reward_model.judging.tasks import TaskPrompts, task_messages
 from reward_model.perturbations import global_shuffle
 from reward_model.prompts import JudgePrompt
-from reward_model.tasks import TaskPrompts, task_messages
 from shapes_world.judge_data import ClipPair, DamagedClip, clip_pairs, damaged_clip
 from shapes_world.world import FPS, all_scenes
+from videoduet.config import resolve
 from videoduet.progress import track
 from videoduet.seeding import seed_for
 from videoduet.store import atomic_path

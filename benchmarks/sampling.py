@@ -20,10 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.turbo_models import real_size_turbo
 from generators.base import override
+from generators.families.t2v_turbo import T2VTurbo
 from generators.loading import load_generator
 from generators.sampling import SamplingItem, read_samples, sample_videos
-from generators.t2v_turbo import T2VTurbo
-from pipelines.config import parse, resolve
+from pipelines.loop.config import parse
+from videoduet.config import resolve
 from videoduet.progress import console
 from videoduet.records import Prompt
 from videoduet.seeding import seed_for

@@ -5,7 +5,7 @@ from diffusers import AutoencoderKL, LCMScheduler, UNet3DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from generators.t2v_turbo import T2VTurboPipeline
+from generators.families.t2v_turbo import T2VTurboPipeline
 from shapes_world.tokenizers import clip_tokenizer
 
 UNET = {"sample_size": (40, 64), "time_cond_proj_dim": 256}

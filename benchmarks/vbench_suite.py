@@ -18,12 +18,12 @@ import numpy as np
 from jsonargparse import CLI
 from rich.table import Table
 
-from evaluation.vbench import DIMENSIONS
-from evaluation.vbench_scoring import DimensionResult, readable
-from evaluation.vbench_statistics import ScoredVideo, mean
-from evaluation.vbench_suite import VIDEOS_PER_PROMPT, SuiteVideo, read_folder, read_suite, suite_videos
+from evaluation.vbench.aggregation import DIMENSIONS
+from evaluation.vbench.results import save, summarise
+from evaluation.vbench.scoring import DimensionResult, readable
+from evaluation.vbench.statistics import ScoredVideo, mean
+from evaluation.vbench.suite import VIDEOS_PER_PROMPT, SuiteVideo, read_folder, read_suite, suite_videos
 from pipelines.evaluate_vbench import EvaluationConfig, draw
-from pipelines.vbench_results import save, summarise
 from videoduet.progress import console
 from videoduet.records import Prompt, Sample, SamplerSettings
 from videoduet.store import write_records

@@ -1,7 +1,7 @@
 """What the loop asks of a text-to-video generator.
 
 A generator owns its forward: how prompts become conditioning, how noise is added, what the denoiser predicts, at which
-timesteps it is trained. The preference loss (``alignment.diffusion_dpo``) owns nothing about models, so one loss
+timesteps it is trained. The preference loss (``alignment.training.loss``) owns nothing about models, so one loss
 serves all.
 
 Tensors are batch first. Latents are (B, C, T, h, w), frames are uint8 (B, T, H, W, 3).

@@ -12,12 +12,12 @@ from generators.base import Generator
 from videoduet.errors import InputError
 
 FAMILIES = {
-    "T2VTurboPipeline": "generators.t2v_turbo.T2VTurbo",
-    "VideoCrafter2Pipeline": "generators.videocrafter2.VideoCrafter2",
-    "TextToVideoSDPipeline": "generators.modelscope.ModelScope",
-    "WanPipeline": "generators.wan.Wan",
-    "CogVideoXPipeline": "generators.cogvideox.CogVideoX",
-    "LTXPipeline": "generators.ltx.LTX",
+    "T2VTurboPipeline": "generators.families.t2v_turbo.T2VTurbo",
+    "VideoCrafter2Pipeline": "generators.families.videocrafter2.VideoCrafter2",
+    "TextToVideoSDPipeline": "generators.families.modelscope.ModelScope",
+    "WanPipeline": "generators.families.wan.Wan",
+    "CogVideoXPipeline": "generators.families.cogvideox.CogVideoX",
+    "LTXPipeline": "generators.families.ltx.LTX",
 }
 """Where the generator is for each pipeline class that a ``model_index.json`` may name; only that one is imported."""
 

@@ -14,7 +14,7 @@ from jsonargparse import CLI
 
 from generators.convert.directory import write_turbo_directory, write_videocrafter2_directory
 from generators.convert.modelscope import write_turbo_ms_directory
-from pipelines.phase import guarded
+from videoduet.commands import guarded
 from videoduet.errors import InputError
 from videoduet.progress import console
 

@@ -14,18 +14,17 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from pipelines.config import Precision, at_least, execution, identity, resolve
-from pipelines.phase import guarded, parse_command
-from reward_model.answering import Answerer
 from reward_model.datasets import DATASETS, Item, PreferenceItem, QuestionItem, Reading, ScoredClip, Split, read_dataset
-from reward_model.judge import Judge
-from reward_model.judge_evaluation import Bootstrap, evaluate_preferences, evaluate_questions, evaluate_scores
-from reward_model.published import NOTES, published_rows
-from reward_model.tasks import TaskPrompts, task_messages
+from reward_model.judging.answering import Answerer
+from reward_model.judging.local import Judge
+from reward_model.judging.tasks import TaskPrompts, task_messages
+from reward_model.measuring.evaluation import Bootstrap, evaluate_preferences, evaluate_questions, evaluate_scores
+from reward_model.measuring.published import NOTES, published_rows
+from videoduet.commands import guarded, parse_command
+from videoduet.config import Precision, at_least, execution, identity, resolve, to_dict
 from videoduet.errors import InputError
 from videoduet.progress import console, track
 from videoduet.records import Comparison, Prompt, Video, VideoPair
-from videoduet.run_directory import to_dict
 from videoduet.seeding import seed_for
 from videoduet.store import read_json, read_records, write_json, write_records
 

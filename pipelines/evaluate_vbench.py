@@ -18,10 +18,11 @@ from typing import Any
 import torch
 import yaml
 
-from evaluation.vbench import DIMENSIONS
-from evaluation.vbench_environment import suite_path
-from evaluation.vbench_scoring import DimensionResult, Scorer, readable, unscorable
-from evaluation.vbench_suite import (
+from evaluation.vbench.aggregation import DIMENSIONS
+from evaluation.vbench.environment import suite_path
+from evaluation.vbench.results import print_summary, read_base, save, summarise
+from evaluation.vbench.scoring import DimensionResult, Scorer, readable, unscorable
+from evaluation.vbench.suite import (
     FLICKERING_VIDEOS,
     VIDEOS_PER_PROMPT,
     SuiteRow,
@@ -38,18 +39,17 @@ from evaluation.vbench_suite import (
 from generators.base import Generator
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples
-from pipelines.config import Precision, at_least, execution, identity, resolve
-from pipelines.phase import guarded, parse_command
-from pipelines.run import processes
 from pipelines.sample import sample_items
-from pipelines.vbench_results import print_summary, read_base, save, summarise
-from pipelines.vbench_setup import setup
+from pipelines.setup_vbench import setup
+from videoduet.commands import guarded, parse_command
+from videoduet.config import Precision, at_least, execution, identity, resolve, to_dict
 from videoduet.errors import InputError
+from videoduet.processes import processes
 from videoduet.progress import console, track
 from videoduet.records import Prompt, stable_id
-from videoduet.run_directory import RunDirectory, to_dict
 from videoduet.seeding import seed_for
 from videoduet.store import read_records, write_bytes, write_records
+from videoduet.workspace import RunDirectory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from alignment.tournament import adaptive_comparisons
-from pipelines.judge_config import JudgingConfig
-from pipelines.judge_input import Shown, distinct, pair_records, read_pairs, read_videos, records
-from pipelines.judge_output import Output, list_failures, show
-from pipelines.phase import guarded
-from pipelines.run import processes
+from alignment.preferences.tournament import adaptive_comparisons
+from pipelines.report.judgements import Output, list_failures, show
 from reward_model import Failure, VideoJudge
+from reward_model.judging.config import JudgingConfig
+from reward_model.judging.listed import Shown, distinct, pair_records, read_pairs, read_videos, records
+from videoduet.commands import guarded
 from videoduet.errors import InputError
+from videoduet.processes import processes
 from videoduet.progress import console, track
 from videoduet.records import Comparison, Prompt, Video, VideoPair, stable_id
 from videoduet.store import read_json, write_json

@@ -18,16 +18,18 @@ import yaml
 from generators.base import Generator
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples, sample_videos
-from pipelines.config import Precision, at_least, execution, identity, resolve
-from pipelines.phase import guarded, parse_command, phase_main
-from pipelines.run import Run, processes
+from pipelines.loop.phase import phase_main
+from pipelines.loop.run import Run
+from videoduet.commands import guarded, parse_command
+from videoduet.config import Precision, at_least, execution, identity, resolve, to_dict
 from videoduet.errors import InputError
+from videoduet.processes import processes
 from videoduet.progress import console, track
 from videoduet.prompt_sets import read_prompts
 from videoduet.records import Prompt
-from videoduet.run_directory import RunDirectory, to_dict
 from videoduet.seeding import seed_for
 from videoduet.store import atomic_path, read_records, write_bytes, write_records
+from videoduet.workspace import RunDirectory
 
 
 @dataclass(frozen=True, kw_only=True)

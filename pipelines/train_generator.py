@@ -15,21 +15,21 @@ from typing import Any
 import yaml
 from diffusers import DiffusionPipeline
 
-from alignment.config import AlignConfig
-from alignment.latent_cache import Encoded, Frames, LatentCache
-from alignment.preference_data import Columns, StoredPair, read_preferences, write_preferences
-from alignment.trainer import align
+from alignment.preferences.stored import Columns, StoredPair, read_preferences, write_preferences
+from alignment.training.config import AlignConfig
+from alignment.training.latent_cache import Encoded, Frames, LatentCache
+from alignment.training.trainer import align
 from generators.base import Generator
 from generators.loading import load_generator
 from generators.sampling import read_samples
-from pipelines.config import Precision, execution, identity, resolve
-from pipelines.phase import guarded, parse_command
-from pipelines.run import processes
+from videoduet.commands import guarded, parse_command
+from videoduet.config import Precision, execution, identity, resolve, to_dict
 from videoduet.errors import InputError
+from videoduet.processes import processes
 from videoduet.progress import console, track
 from videoduet.records import PreferencePair, Prompt, Sample, SamplerSettings
-from videoduet.run_directory import RunDirectory, to_dict
 from videoduet.store import atomic_path, content_hash, read_json, read_records, write_bytes, write_json
+from videoduet.workspace import RunDirectory
 
 
 @dataclass(frozen=True, kw_only=True)

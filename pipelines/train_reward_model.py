@@ -13,23 +13,23 @@ from pathlib import Path
 import yaml
 from transformers import AutoProcessor
 
-from pipelines.config import Precision, at_least, execution, identity, resolve
-from pipelines.phase import guarded, parse_command
-from pipelines.run import processes
 from reward_model.datasets import PreferenceItem, Reading, Split, read_dataset
-from reward_model.group_rewards import RewardConfig
-from reward_model.judge import Judge, base_directory, load_model
-from reward_model.mixture import Ingredient, stage_rows, usable
+from reward_model.judging.local import Judge, base_directory, load_model
+from reward_model.judging.tasks import TaskPrompts
 from reward_model.prompts import JudgePrompt
-from reward_model.stage_trainer import StageTrainer
-from reward_model.tasks import TaskPrompts
-from reward_model.training import GRPOTraining, run_grpo
+from reward_model.training.config import GRPOTraining, RewardConfig
+from reward_model.training.mixture import Ingredient, stage_rows, usable
+from reward_model.training.stage_trainer import StageTrainer
+from reward_model.training.trainer import run_grpo
+from videoduet.commands import guarded, parse_command
+from videoduet.config import Precision, at_least, execution, identity, resolve, to_dict
 from videoduet.errors import InputError
+from videoduet.processes import processes
 from videoduet.progress import console, track, track_steps
 from videoduet.records import Prompt, Video, VideoPair
-from videoduet.run_directory import RunDirectory, to_dict
 from videoduet.seeding import seed_for
 from videoduet.store import atomic_path, read_json, write_bytes, write_json
+from videoduet.workspace import RunDirectory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,17 +18,19 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 
 from rich.markup import escape
 
-from pipelines.align import align
-from pipelines.config import EARLIEST_PHASE, RunConfig, parse, resolve
-from pipelines.export import export_final
-from pipelines.phase import guarded, phase_order, phase_path
-from pipelines.plan import print_plan
-from pipelines.rank import rank
-from pipelines.refresh import refresh
-from pipelines.report import write_report
-from pipelines.run import Run
+from pipelines.loop.align import align
+from pipelines.loop.config import EARLIEST_PHASE, RunConfig, parse
+from pipelines.loop.export import export_final
+from pipelines.loop.phase import phase_order, phase_path
+from pipelines.loop.plan import print_plan
+from pipelines.loop.rank import rank
+from pipelines.loop.refresh import refresh
+from pipelines.loop.run import Run
+from pipelines.loop.score import score
+from pipelines.report.page import write_report
 from pipelines.sample import sample
-from pipelines.score import score
+from videoduet.commands import guarded
+from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.progress import console
 from videoduet.store import write_json

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL, LCMScheduler, UNet3DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, get_wsd_schedule
 
-from generators.t2v_turbo import T2VTurboPipeline, guidance_embedding
+from generators.families.t2v_turbo import T2VTurboPipeline, guidance_embedding
 from shapes_world.judge_data import with_errors
 from shapes_world.tokenizers import clip_tokenizer
 from shapes_world.world import NUM_FRAMES, SIZE, Scene, all_scenes, render

@@ -1,6 +1,5 @@
 """Live progress on the terminal: what is happening, how far it is, how fast, how long is left."""
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -11,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from videoduet.processes import FIRST_PROCESS
+
 Item = TypeVar("Item")
 console = Console(stderr=True)
-FIRST_PROCESS = os.environ.get("RANK", "0") == "0"
-"""Of several processes the first shows progress for all."""
 SECONDS_BETWEEN_LINES = 30.0
 """How often progress is told where it cannot be drawn."""
 

@@ -6,11 +6,16 @@ the same thing give it the same name.
 """
 
 import hashlib
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Status = Literal["decided", "tie", "disagreement", "unparsable"]
 Verdict = Literal["first", "second", "tie"]
+
+
+def path_field() -> Any:
+    """A field that holds a path: absolute in memory, and kept relative to its directory by the store."""
+    return field(metadata={"path": True})
 
 
 def stable_id(*parts: object) -> str:
@@ -33,10 +38,10 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Video:
-    """A video file. ``id`` is the content hash of the file; ``path`` is absolute, or relative to a run directory."""
+    """A video file. ``id`` is the content hash of the file, ``path`` is absolute."""
 
     id: str
-    path: str
+    path: str = path_field()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +60,7 @@ class SamplerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One generated video. ``id`` is the content hash of its mp4; paths are relative to the run directory.
+    """One generated video. ``id`` is the content hash of its mp4; paths are absolute.
 
     ``index`` counts the samples of one prompt; ``seed`` gave its noise; ``generator`` is the version that drew it
     (``G_0`` is the base); ``latents_path`` names a safetensors file whose tensor ``index_in_shard`` of ``latents``
@@ -69,8 +74,8 @@ class Sample:
     generator: str
     round: int
     settings: SamplerSettings
-    video_path: str
-    latents_path: str
+    video_path: str = path_field()
+    latents_path: str = path_field()
     index_in_shard: int
 
     @property
@@ -181,8 +186,8 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dimension:
-    """One dimension of a score."""
+class DimensionScore:
+    """A score in one dimension of several."""
 
     name: str
     value: float
@@ -202,7 +207,7 @@ class VideoScore:
     judge_id: str
     text: str
     score: float | None
-    dimensions: tuple[Dimension, ...] = ()
+    dimensions: tuple[DimensionScore, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

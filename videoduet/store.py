@@ -2,6 +2,7 @@
 
 Records are kept in parquet, tensors in safetensors, everything else in JSON. Every write goes to a temporary sibling,
 is flushed to the disk and then renamed, so a kill at any instant leaves no half-written file under its final name.
+Paths in records are absolute in memory and relative to ``root`` in a file, so that a directory may be moved.
 """
 
 import dataclasses
@@ -13,17 +14,21 @@ import shutil
 import threading
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.torch import save as safetensors_bytes
-from torch import Tensor
+
+from videoduet.config import SCHEMA_VERSION, refuse_newer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Record = TypeVar("Record")
+SCHEMA_KEY = b"videoduet_schema_version"
 
 
 def _fsync(path: Path) -> None:
@@ -65,6 +70,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write ``data`` as one file."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -86,11 +92,14 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
+    """What a JSON file holds."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def write_tensors(path: str | Path, tensors: dict[str, Tensor]) -> None:
-    """Write ``tensors`` as safetensors."""
+def write_tensors(path: str | Path, tensors: "dict[str, Tensor]") -> None:
+    """Write ``tensors``, of any shapes and dtypes, as safetensors."""
+    from safetensors.torch import save as safetensors_bytes
+
     write_bytes(path, safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
@@ -135,14 +144,45 @@ def _revive(annotation: Any, value: Any) -> Any:
     return value
 
 
-def write_records(path: str | Path, records: Iterable[Record], record_type: type[Record]) -> None:
-    """Write ``records`` (all of ``record_type``) as one parquet file with a schema derived from the dataclass."""
-    rows = [dataclasses.asdict(record) for record in records]
+def _with_paths(record: type, row: dict[str, Any], convert: Callable[[str], str]) -> dict[str, Any]:
+    """``row``, a record of that type as a dictionary, with each of its paths converted, those of records in it too."""
+    hints, changed = typing.get_type_hints(record), dict(row)
+    for field in dataclasses.fields(record):
+        value = row[field.name]
+        if field.metadata.get("path"):
+            changed[field.name] = convert(value)
+        elif dataclasses.is_dataclass(hints[field.name]) and value is not None:
+            changed[field.name] = _with_paths(hints[field.name], value, convert)
+    return changed
+
+
+def write_records(
+    path: str | Path, records: Iterable[Record], record_type: type[Record], *, root: Path | None = None
+) -> None:
+    """Write ``records`` (all of ``record_type``) as one parquet file with a schema derived from the dataclass.
+
+    Their paths are kept relative to the absolute ``root``, where they lie below it (None: as they are).
+    """
+
+    def relative(given: str) -> str:
+        return str(Path(given).relative_to(root)) if root and Path(given).is_relative_to(root) else given
+
+    rows = [_with_paths(record_type, dataclasses.asdict(record), relative) for record in records]
+    schema = _schema(record_type).with_metadata({SCHEMA_KEY: str(SCHEMA_VERSION).encode()})
     with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=_schema(record_type)), temporary)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary)
 
 
-def read_records(record_type: type[Record], *paths: str | Path) -> list[Record]:
-    """Read records back, equal to those written, in the order of ``paths``."""
-    rows = (row for path in paths for row in pq.read_table(path).to_pylist())
-    return [_revive(record_type, row) for row in rows]
+def read_records(record_type: type[Record], *paths: str | Path, root: Path | None = None) -> list[Record]:
+    """Read records back, equal to those written, in the order of ``paths``; their paths are below ``root``.
+
+    Raises InputError where a newer program wrote them.
+    """
+    records = []
+    for path in paths:
+        table = pq.read_table(path)
+        refuse_newer(int((table.schema.metadata or {}).get(SCHEMA_KEY, b"0")), f"Records {path}")
+        for row in table.to_pylist():
+            known = row if root is None else _with_paths(record_type, row, lambda given: str(root / given))
+            records.append(_revive(record_type, known))
+    return records

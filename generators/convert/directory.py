@@ -16,8 +16,8 @@ from generators.convert.lora import lora_pairs, merge, with_guidance
 from generators.convert.motion import GUIDANCE, without_motion
 from generators.convert.strict import part, read_checkpoint
 from generators.convert.unet import FOLDED, UNET_PREFIX, as_diffusers, fold_fps, plan
-from generators.t2v_turbo import T2VTurboPipeline
-from generators.videocrafter2 import VideoCrafter2Pipeline
+from generators.families.t2v_turbo import T2VTurboPipeline
+from generators.families.videocrafter2 import VideoCrafter2Pipeline
 from videoduet.errors import InputError
 from videoduet.progress import track
 from videoduet.store import atomic_path, write_json

@@ -12,7 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from generators.convert.directory import WEIGHTS, model_index, read_lora, write_shards
 from generators.convert.lora import merge, modelscope_lora_modules, paired, with_guidance
 from generators.convert.strict import check, read_checkpoint
-from generators.t2v_turbo import T2VTurboPipeline
+from generators.families.t2v_turbo import T2VTurboPipeline
 from videoduet.errors import InputError
 from videoduet.store import atomic_path, read_json, write_json
 

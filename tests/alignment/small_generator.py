@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler, UNet3DConditionModel
 from torch import Tensor, nn
 
 from generators.base import Generator
-from generators.checkpointing import checkpoint_unet
+from generators.fast.recomputation import checkpoint_unet
 from videoduet.records import PreferencePair, Prompt, Sample, SamplerSettings, stable_id
 from videoduet.seeding import seed_for
 from videoduet.store import write_tensors

@@ -6,7 +6,7 @@ import pytest
 from small_generator import SmallGenerator
 from test_trainer import CONFIG, train
 
-from alignment.diagnosis import diagnose
+from alignment.training.diagnosis import diagnose
 
 HEALTHY = {
     "draws": 10, "implicit_accuracy": 0.8, "chosen_error_delta": -0.01, "rejected_error_delta": 0.01, "logit": 1.0,

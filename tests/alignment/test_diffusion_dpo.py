@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alignment.diffusion_dpo import diffusion_dpo_loss, dpo_from_errors, sdpo_scale, squared_error
+from alignment.training.loss import diffusion_dpo_loss, dpo_from_errors, sdpo_scale, squared_error
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RESULTS = json.loads((GOLDEN / "diffusion_dpo.json").read_text())

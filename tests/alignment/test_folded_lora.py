@@ -8,7 +8,7 @@ from diffusers import UNet3DConditionModel
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from alignment.folded_lora import fold_lora
+from generators.fast.folded_lora import fold_lora
 
 
 class OneLayer(nn.Module):
@@ -172,7 +172,7 @@ def test_what_the_sum_would_spoil_stays_as_it_is(case):
 
 
 def test_a_whole_denoiser_with_checkpointing(modelscope_directory):
-    from generators.checkpointing import checkpoint_unet
+    from generators.fast.recomputation import checkpoint_unet
 
     unet = UNet3DConditionModel.from_pretrained(modelscope_directory / "unet")
     targets = r".*(to_q|to_v|resnets\.\d+\.conv[12]|conv1\.2|conv_in|conv_shortcut)"

@@ -7,10 +7,10 @@ import torch
 from diffusers import DDPMScheduler
 from small_generator import SmallGenerator
 
-from alignment.config import AlignConfig
-from alignment.diffusion_dpo import diffusion_dpo_loss, sdpo_scale, squared_error
-from alignment.objective import pair_beta, pair_weights, preference_loss, signal_and_noise
-from generators.flow import FlowGenerator
+from alignment.training.config import AlignConfig
+from alignment.training.loss import diffusion_dpo_loss, sdpo_scale, squared_error
+from alignment.training.objective import pair_beta, pair_weights, preference_loss, signal_and_noise
+from generators.families.flow import FlowGenerator
 from videoduet.records import PreferencePair
 
 PLAIN = AlignConfig(beta=300.0)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from datasets import Dataset, Features, Value, Video
 
-from alignment.latent_cache import LatentCache, fitted_frames
-from alignment.preference_data import Columns, StoredPair, read_preferences, write_preferences
+from alignment.preferences.stored import Columns, StoredPair, read_preferences, write_preferences
+from alignment.training.latent_cache import LatentCache, fitted_frames
 from generators import load_generator
 from videoduet.errors import InputError
 from videoduet.records import SamplerSettings

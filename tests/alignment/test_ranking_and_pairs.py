@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alignment.pairs import PairConfig, follows_position, select_pairs
-from alignment.ranking import bradley_terry, judge_statistics, rank, rank_prompts
+from alignment.preferences.pairs import PairConfig, follows_position, select_pairs
+from alignment.preferences.ranking import bradley_terry, judge_statistics, rank, rank_prompts
 from videoduet.errors import InputError
 from videoduet.records import Comparison, OrderVerdict, Prompt, Video, VideoPair
 

@@ -16,9 +16,9 @@ from small_generator import SmallGenerator, preference_data
 from test_trainer import CONFIG, log_of, train
 from torch import nn
 
-from alignment.draws import Batch
-from alignment.sharing import share
-from alignment.steps import AlignRun
+from alignment.training.draws import Batch
+from alignment.training.sharing import share
+from alignment.training.steps import AlignRun
 from videoduet.errors import InputError
 
 SHARED = replace(CONFIG, batch_size=3, micro_batch=1, anchor_weight=0.1, ema_decay=0.5, checkpoint_steps=1)

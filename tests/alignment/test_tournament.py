@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from alignment.ranking import rank_prompts
-from alignment.tournament import adaptive_comparisons
+from alignment.preferences.ranking import rank_prompts
+from alignment.preferences.tournament import adaptive_comparisons
 from videoduet.records import Comparison, OrderVerdict, Prompt, Video
 
 

@@ -15,9 +15,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from small_generator import SmallGenerator, preference_data
 
-from alignment.diffusion_dpo import squared_error
-from alignment.draws import PairLoader, TensorRows, schedule, split_held_out, store_prompt_embeds, usable_pairs
-from alignment.trainer import AlignConfig, AlignRun, align, make_policy
+from alignment.training.draws import PairLoader, TensorRows, schedule, split_held_out, store_prompt_embeds, usable_pairs
+from alignment.training.loss import squared_error
+from alignment.training.trainer import AlignConfig, AlignRun, align, make_policy
 from videoduet.errors import InputError
 
 CONFIG = AlignConfig(

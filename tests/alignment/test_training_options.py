@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from small_generator import SmallGenerator, preference_data
 from test_trainer import CONFIG, adapter_bytes, errors_of, gradient_of, log_of, make_run, train
 
-from alignment.checkpoint import Progress, TrainingState, latest_checkpoint
-from alignment.draws import split_held_out
-from alignment.objective import preference_loss
-from alignment.policy import LiveReference
-from alignment.sharing import Replicated
-from alignment.steps import AlignRun
+from alignment.training.checkpoint import Progress, TrainingState, latest_checkpoint
+from alignment.training.draws import split_held_out
+from alignment.training.objective import preference_loss
+from alignment.training.policy import LiveReference
+from alignment.training.sharing import Replicated
+from alignment.training.steps import AlignRun
 from videoduet.errors import InputError
 
 ALL = replace(CONFIG, parameters="all", learning_rate=1e-4)

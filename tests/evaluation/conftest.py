@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.vbench_suite import OFFICIAL_PROMPTS
+from evaluation.vbench.suite import OFFICIAL_PROMPTS
 
 GROUPS = {
     "human_action": ("human_action",),

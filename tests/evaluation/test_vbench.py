@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.vbench import DIMENSIONS, QUALITY, SEMANTIC, aggregate, aggregate_known, normalise, total
+from evaluation.vbench.aggregation import DIMENSIONS, QUALITY, SEMANTIC, aggregate, aggregate_known, normalise, total
 from videoduet.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden"

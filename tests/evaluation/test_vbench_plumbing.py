@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from noisy_videos import noisy_video
 
-from evaluation.vbench import DIMENSIONS
-from evaluation.vbench_environment import GRIT, WORKER, installed, python_of, tier_for
-from evaluation.vbench_scoring import DimensionResult, Scorer, readable
-from evaluation.vbench_suite import SuiteRow, VideoFile
+from evaluation.vbench.aggregation import DIMENSIONS
+from evaluation.vbench.environment import GRIT, WORKER, installed, python_of, tier_for
+from evaluation.vbench.scoring import DimensionResult, Scorer, readable
+from evaluation.vbench.suite import SuiteRow, VideoFile
 from videoduet.video import read_video, write_video
 
 pytestmark = pytest.mark.slow

@@ -7,11 +7,11 @@ import pytest
 from noisy_videos import noisy_video
 from vbench_environments import HERE, real, with_suite
 
-from evaluation.vbench import DIMENSIONS
-from evaluation.vbench_environment import STANDARD, TIERS, find_python, python_of, run_worker, set_up, tier_for
-from evaluation.vbench_scoring import DimensionResult, Scorer, publishable, readable, unscorable
-from evaluation.vbench_suite import SuiteRow, VideoFile, read_folder
-from evaluation.vbench_weights import WEIGHTS, missing_weights
+from evaluation.vbench.aggregation import DIMENSIONS
+from evaluation.vbench.environment import STANDARD, TIERS, find_python, python_of, run_worker, set_up, tier_for
+from evaluation.vbench.scoring import DimensionResult, Scorer, publishable, readable, unscorable
+from evaluation.vbench.suite import SuiteRow, VideoFile, read_folder
+from evaluation.vbench.weights import WEIGHTS, missing_weights
 from videoduet.errors import InputError
 
 SUITE = [
@@ -130,7 +130,7 @@ exec(sys.stdin.read())
 @real
 @pytest.mark.slow
 def test_temporal_flickering_is_the_packages_own_to_the_last_digit(folder, tmp_path, monkeypatch):
-    from evaluation.vbench_environment import WORKER
+    from evaluation.vbench.environment import WORKER
 
     monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "weights"))
     (tmp_path / "weights").mkdir()

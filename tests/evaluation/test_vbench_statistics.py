@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.vbench import DIMENSIONS, aggregate
-from evaluation.vbench_statistics import ScoredVideo, interval, mean, replicates, total_replicates
+from evaluation.vbench.aggregation import DIMENSIONS, aggregate
+from evaluation.vbench.statistics import ScoredVideo, interval, mean, replicates, total_replicates
 
 videos = st.lists(
     st.builds(ScoredVideo, st.sampled_from("abcdef"), st.integers(0, 4), st.floats(0, 1), st.integers(1, 20)),

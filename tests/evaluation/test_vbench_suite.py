@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation import vbench_suite
-from evaluation.vbench_environment import suite_path
-from evaluation.vbench_suite import (
+from evaluation.vbench import suite as vbench_suite
+from evaluation.vbench.environment import suite_path
+from evaluation.vbench.suite import (
     OFFICIAL_PROMPTS,
     SuiteVideo,
     VideoFile,

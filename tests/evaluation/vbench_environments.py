@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.vbench_environment import environments_dir, installed
+from evaluation.vbench.environment import environments_dir, installed
 
 READY = installed("standard") is not None
 real = pytest.mark.skipif(

@@ -6,8 +6,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from generators import T2VTurboPipeline, load_generator
+from generators.families.t2v_turbo import T2VTurbo, guidance_embedding
 from generators.loading import with_adapter
-from generators.t2v_turbo import T2VTurbo, guidance_embedding
 from videoduet.errors import InputError
 
 PROMPT = ["a red circle moving left fast on a teal background"]

@@ -13,13 +13,13 @@ from peft import LoraConfig, get_peft_model
 from tiny_families import FAMILIES, make
 
 from generators import T2VTurboPipeline, load_generator
-from generators.cogvideox import CogVideoX
-from generators.ltx import LTX
-from generators.modelscope import ModelScope
-from generators.t2v_turbo import T2VTurbo, consistency_grid
-from generators.unet_generator import UNetGenerator
-from generators.videocrafter2 import VideoCrafter2, signal_scale
-from generators.wan import Experts
+from generators.families.cogvideox import CogVideoX
+from generators.families.ltx import LTX
+from generators.families.modelscope import ModelScope
+from generators.families.t2v_turbo import T2VTurbo, consistency_grid
+from generators.families.unet_base import UNetGenerator
+from generators.families.videocrafter2 import VideoCrafter2, signal_scale
+from generators.families.wan import Experts
 from videoduet.errors import InputError
 
 PROMPTS = [

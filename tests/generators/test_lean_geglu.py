@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers.models.activations import GEGLU
 
-from generators.lean_geglu import keep_gates_once
+from generators.fast.gated_activation import keep_gates_once
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])

@@ -5,7 +5,7 @@ import torch
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 
-from generators.short_attention import LENGTH, ShortAttention, attend_together
+from generators.fast.short_attention import LENGTH, ShortAttention, attend_together
 
 
 @pytest.mark.parametrize(

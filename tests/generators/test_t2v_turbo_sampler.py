@@ -11,7 +11,7 @@ from diffusers.schedulers import scheduling_lcm
 from safetensors.torch import load_file
 from torch import nn
 
-from generators.t2v_turbo import T2VTurboPipeline, consistency_grid, guidance_embedding, turbo_timesteps
+from generators.families.t2v_turbo import T2VTurboPipeline, consistency_grid, guidance_embedding, turbo_timesteps
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 VECTORS = load_file(GOLDEN / "t2v_turbo_scheduler.safetensors")

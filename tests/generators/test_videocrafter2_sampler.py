@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler
 from diffusers.schedulers import scheduling_ddim
 from torch import nn
 
-from generators.videocrafter2 import VideoCrafter2, VideoCrafter2Pipeline, signal_scale
+from generators.families.videocrafter2 import VideoCrafter2, VideoCrafter2Pipeline, signal_scale
 
 RNG = np.random.default_rng(0)
 SHAPE = (2, 4, 3, 8, 8)

@@ -31,7 +31,7 @@ from transformers import (
     UMT5EncoderModel,
 )
 
-from generators.videocrafter2 import VideoCrafter2Pipeline
+from generators.families.videocrafter2 import VideoCrafter2Pipeline
 from shapes_world.tokenizers import CLIP_LENGTH, clip_tokenizer
 
 WIDTH = 16

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipelines import united_finetune
-from pipelines.config import RunConfig, parse
+from pipelines.loop.config import RunConfig, parse
 from shapes_world import all_scenes
 
 SCENES = all_scenes()[::31]

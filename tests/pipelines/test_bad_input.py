@@ -12,10 +12,11 @@ import pytest
 import yaml
 from small_loop import command, recipe
 
-from pipelines import rank, sample, united_finetune
-from pipelines.config import parse
-from pipelines.phase import phase_main
-from pipelines.run import Run
+from pipelines import sample, united_finetune
+from pipelines.loop import rank
+from pipelines.loop.config import parse
+from pipelines.loop.phase import phase_main
+from pipelines.loop.run import Run
 
 HERE = Path(__file__).parent
 

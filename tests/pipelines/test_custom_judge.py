@@ -12,9 +12,9 @@ import yaml
 from small_loop import command, recipe
 
 from generators.sampling import read_samples
-from pipelines.config import parse
+from pipelines.loop.config import parse
+from videoduet.config import identity_fields
 from videoduet.records import Comparison, PreferencePair
-from videoduet.run_directory import identity_fields
 from videoduet.store import read_json, read_records
 
 DOCS = Path(__file__).parent.parent.parent / "docs"

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.vbench import DIMENSIONS, aggregate
-from evaluation.vbench_environment import installed, suite_path
-from evaluation.vbench_scoring import DimensionResult, readable
-from evaluation.vbench_statistics import ScoredVideo
-from evaluation.vbench_suite import SuiteVideo, read_suite, suite_videos
+from evaluation.vbench.aggregation import DIMENSIONS, aggregate
+from evaluation.vbench.environment import installed, suite_path
+from evaluation.vbench.results import read_base, save, summarise
+from evaluation.vbench.scoring import DimensionResult, readable
+from evaluation.vbench.statistics import ScoredVideo
+from evaluation.vbench.suite import SuiteVideo, read_suite, suite_videos
 from pipelines.evaluate_vbench import EvaluationConfig, draw, main
-from pipelines.vbench_results import read_base, save, summarise
-from pipelines.vbench_setup import setup
+from pipelines.setup_vbench import setup
 from shapes_world import all_scenes
 from videoduet.errors import InputError
 from videoduet.video import read_video, write_video
@@ -247,7 +247,7 @@ def test_ten_thousand_videos_take_seconds_and_little_memory(tmp_path, monkeypatc
         status = path.stat()
         cache[str(path)] = [f"{status.st_size}-{status.st_mtime_ns}", 16]
     (tmp_path / "checked.json").write_text(json.dumps(cache))
-    from evaluation.vbench_suite import read_folder
+    from evaluation.vbench.suite import read_folder
 
     tracemalloc.start()
     started = time.process_time()

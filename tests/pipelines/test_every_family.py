@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alignment.config import AlignConfig
-from alignment.trainer import align
+from alignment.training.config import AlignConfig
+from alignment.training.trainer import align
 from generators import load_generator
 from generators.sampling import read_samples
 from pipelines.sample import SamplingConfig, draw

@@ -10,8 +10,8 @@ import pytest
 
 import pipelines.judge
 from pipelines.judge import JudgingConfig, main
+from reward_model.judging.base import Answer, Prompts, Question, VideoJudge
 from reward_model.prompts import DEFAULT_PROMPT
-from reward_model.video_judge import Answer, Prompts, Question, VideoJudge
 from shapes_world.world import Scene, render
 from videoduet.video import write_video
 

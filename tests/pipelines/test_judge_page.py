@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.judge import JudgingConfig, main
 from reward_model import PRESETS
-from reward_model.video_judge import Answer, Prompts, Question, VideoJudge
+from reward_model.judging.base import Answer, Prompts, Question, VideoJudge
 from shapes_world.world import Scene, render
 from videoduet.video import write_video
 

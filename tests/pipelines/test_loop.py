@@ -18,10 +18,10 @@ from small_loop import SCENES, command, config, recipe, results
 from generators import T2VTurboPipeline
 from generators.loading import load_generator, with_adapter
 from generators.sampling import read_samples
-from pipelines.plan import counts
-from pipelines.rank import labelled_prompts
-from pipelines.refresh import _refreshing_prompts
-from pipelines.run import Run
+from pipelines.loop.plan import counts
+from pipelines.loop.rank import labelled_prompts
+from pipelines.loop.refresh import _refreshing_prompts
+from pipelines.loop.run import Run
 from pipelines.sample import sample
 from pipelines.united_finetune import run_loop
 from videoduet.records import Comparison, PreferencePair

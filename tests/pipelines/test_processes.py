@@ -9,8 +9,8 @@ import pytest
 import yaml
 from small_loop import config, recipe, results
 
-from evaluation.vbench_environment import installed
-from pipelines.run import Run
+from evaluation.vbench.environment import installed
+from pipelines.loop.run import Run
 from shapes_world import all_scenes
 from videoduet.store import read_json
 

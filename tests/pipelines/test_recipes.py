@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import parse
+from pipelines.loop.config import parse
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 

@@ -17,19 +17,20 @@ from small_loop import MODELS, config, labelled_data, shipped_judge
 from transformers import AutoModelForImageTextToText
 
 from generators.sampling import read_samples
-from pipelines.config import JudgeConfig, RefreshConfig
-from pipelines.export import export_final
-from pipelines.refresh import generated_labels, refresh
-from pipelines.run import Run
+from pipelines.loop.config import JudgeConfig, RefreshConfig
+from pipelines.loop.export import export_final
+from pipelines.loop.refresh import generated_labels, refresh
+from pipelines.loop.run import Run
 from pipelines.united_finetune import run_loop
-from reward_model.training import GRPOTraining
+from reward_model.training.config import GRPOTraining
 from shapes_world import all_scenes, render
 from shapes_world.build_judge import PROMPT, new_judge, new_processor
 from shapes_world.judge_data import ClipPair, DamagedClip
+from videoduet.config import to_dict
 from videoduet.records import LabelledPair
-from videoduet.run_directory import RunDirectory, to_dict
 from videoduet.store import read_json, read_records, write_bytes, write_records
 from videoduet.video import read_video
+from videoduet.workspace import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,7 @@ def test_two_processes_refresh_together(run, monkeypatch):
     write_records(output / "labels.parquet", labels, LabelledPair)
     write_bytes(run.directory.root / "config.yaml", yaml.safe_dump(to_dict(run.config)).encode())
 
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "pipelines.refresh"]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "pipelines.loop.refresh"]
     command += ["--run_dir", str(run.directory.root), "--round", "1"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)

@@ -12,8 +12,9 @@ from markupsafe import escape
 from PIL import Image
 from report_fixtures import HOSTILE, Browser, draw, write_round, write_run, write_score
 
-from pipelines import report, report_charts
-from pipelines.report import main, write_report
+from pipelines.report import charts as report_charts
+from pipelines.report import page as report
+from pipelines.report.page import main, write_report
 from videoduet import store
 from videoduet.errors import InputError
 from videoduet.records import Prompt

@@ -6,14 +6,14 @@ import pytest
 from report_fixtures import write_round, write_score
 from test_report import text_of
 
-from evaluation.vbench_environment import installed
-from evaluation.vbench_scoring import DimensionResult
-from evaluation.vbench_statistics import ScoredVideo
+from evaluation.vbench.environment import installed
+from evaluation.vbench.scoring import DimensionResult
+from evaluation.vbench.statistics import ScoredVideo
 from generators.sampling import read_samples
-from pipelines.config import VBenchConfig
-from pipelines.report import write_report
-from pipelines.run import Run
-from pipelines.score_vbench import alarm_of, score_vbench, stilled, stop_if_still
+from pipelines.loop.config import VBenchConfig
+from pipelines.loop.run import Run
+from pipelines.loop.vbench import alarm_of, score_vbench, stilled, stop_if_still
+from pipelines.report.page import write_report
 from videoduet.errors import InputError
 from videoduet.records import Prompt
 from videoduet.store import read_json, write_json
@@ -76,8 +76,8 @@ def test_the_videos_shown_are_of_the_version_that_the_alarm_names(finished, monk
         videos = [ScoredVideo(prompt, index, degrees[version], 1) for prompt, index in keys]
         return {"dynamic_degree": DimensionResult("dynamic_degree", degrees[version], videos)}
 
-    monkeypatch.setattr("pipelines.score_vbench.unscorable", lambda name, official: None)
-    monkeypatch.setattr("pipelines.score_vbench._score", results_of)
+    monkeypatch.setattr("pipelines.loop.vbench.unscorable", lambda name, official: None)
+    monkeypatch.setattr("pipelines.loop.vbench._score", results_of)
     found = score_vbench(run, list(degrees))
     assert "fell from 100 % of videos in G_0 to 0 % in G_1" in found["alarm"]
     assert found["stilled"] and {case["version"] for case in found["stilled"]} == {"G_1"}

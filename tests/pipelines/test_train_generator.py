@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alignment.config import AlignConfig
+from alignment.training.config import AlignConfig
 from generators import load_generator
 from generators.sampling import SamplingItem, sample_videos
 from pipelines import train_generator
@@ -130,7 +130,7 @@ def test_all_weights_make_a_whole_generator(config):
 
 def test_a_stopped_training_goes_on(config, monkeypatch):
     small = replace(config, align=replace(ALIGN, checkpoint_steps=1))
-    from alignment.steps import AlignRun
+    from alignment.training.steps import AlignRun
 
     step = AlignRun.step
 
@@ -178,7 +178,7 @@ def test_wrong_usage(arguments, words, capsys):
 
 
 def test_the_loop_carries_loras_alone():
-    from pipelines.config import parse as parse_run
+    from pipelines.loop.config import parse as parse_run
 
     with pytest.raises((SystemExit, InputError), match=r"2|lora"):
         parse_run(["--align.parameters", "all"])

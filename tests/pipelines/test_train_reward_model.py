@@ -24,9 +24,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import shapes_world
 from pipelines.train_reward_model import DataConfig, TrainConfig, cost, gather, parse, train
-from reward_model.group_rewards import RewardConfig
-from reward_model.judge import Judge
-from reward_model.training import GRPOTraining
+from reward_model.judging.local import Judge
+from reward_model.training.config import GRPOTraining, RewardConfig
 from videoduet.errors import InputError
 from videoduet.store import read_json
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 from small_judge import write_clips, write_judge
 
-from reward_model.judge import Judge
+from reward_model.judging.local import Judge
 
 
 @pytest.fixture(scope="session")

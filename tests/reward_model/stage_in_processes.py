@@ -15,11 +15,11 @@ from accelerate.utils import gather_object
 from small_judge import SMALL_PROMPT
 
 from reward_model.datasets import Reading, ScoredClip
-from reward_model.group_rewards import RewardConfig
-from reward_model.mixture import Ingredient, stage_rows
-from reward_model.stage_trainer import StageTrainer
-from reward_model.tasks import TaskPrompts
-from reward_model.training import GRPOTraining, run_grpo
+from reward_model.judging.tasks import TaskPrompts
+from reward_model.training.config import GRPOTraining, RewardConfig
+from reward_model.training.mixture import Ingredient, stage_rows
+from reward_model.training.stage_trainer import StageTrainer
+from reward_model.training.trainer import run_grpo
 
 REWARDS = {
     "modeling": RewardConfig(temporal="modeling", length=True, l_min=1, l_max=9),

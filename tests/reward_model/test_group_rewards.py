@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from reward_model.datasets import PreferenceItem, QuestionItem, Reading, ScoredClip
-from reward_model.group_rewards import RewardConfig, Rollout, reward_table
-from reward_model.mixture import Ingredient, shares, stage_rows, swapped, usable
+from reward_model.judging.tasks import TaskPrompts
 from reward_model.prompts import JudgePrompt
 from reward_model.rewards import (
     bell_shaped_reward,
     pairwise_ranking_reward,
     temporal_consistency_reward,
 )
-from reward_model.tasks import TaskPrompts
+from reward_model.training.config import RewardConfig
+from reward_model.training.group_rewards import Rollout, reward_table
+from reward_model.training.mixture import Ingredient, shares, stage_rows, swapped, usable
 from videoduet.errors import InputError
 
 JUDGE_PROMPT = JudgePrompt(system=None, before_first="1", before_second="2", question="{prompt}")

@@ -10,7 +10,7 @@ from small_qwen3 import write_qwen3
 
 from reward_model import Judge
 from reward_model.encoding import Showing, ShowingEncoder
-from reward_model.heads import shared_heads
+from reward_model.judging.prefixes import shared_heads
 
 NAMES = ("red", "green", "blue", "three_frames")
 

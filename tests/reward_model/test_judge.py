@@ -11,7 +11,7 @@ from small_judge import PROMPTS, SMALL_PROMPT, pair
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
 from reward_model.encoding import ShowingEncoder
-from reward_model.judge import Judge, base_directory, load_model
+from reward_model.judging.local import Judge, base_directory, load_model
 from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt
 from videoduet.errors import InputError
 from videoduet.records import Prompt, Video, VideoPair

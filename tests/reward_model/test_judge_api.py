@@ -16,13 +16,13 @@ from small_judge import PROMPTS, SMALL_PROMPT, pair
 from small_qwen3 import write_qwen3
 from transformers import Qwen3VLForConditionalGeneration
 
-from alignment.pairs import PairConfig, follows_position, select_pairs
-from alignment.ranking import judge_statistics, rank, rank_prompts
+from alignment.preferences.pairs import PairConfig, follows_position, select_pairs
+from alignment.preferences.ranking import judge_statistics, rank, rank_prompts
 from reward_model import PRESETS, Decoding, Failure, Judge, VideoJudge
-from reward_model.given import as_pair, as_video
-from reward_model.loading import load_model
+from reward_model.inputs import as_pair, as_video
+from reward_model.judging.base import Answer, Prompts, Question
+from reward_model.judging.loading import load_model
 from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt, VideoPrompt
-from reward_model.video_judge import Answer, Prompts, Question
 from videoduet.errors import InputError
 from videoduet.records import Dimension, Prompt, Video, VideoPair
 from videoduet.video import FrameSampling, read_video, write_video

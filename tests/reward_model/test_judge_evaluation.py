@@ -5,16 +5,16 @@ import math
 import pytest
 
 from reward_model.datasets import PreferenceItem, QuestionItem, ScoredClip
-from reward_model.judge_evaluation import (
+from reward_model.judging.tasks import TaskPrompts, rescaled, right_answer, task_messages
+from reward_model.measuring.evaluation import (
     Bootstrap,
     evaluate_preferences,
     evaluate_questions,
     evaluate_scores,
     margin_of,
 )
+from reward_model.measuring.published import LGVQ, PREFERENCES, QUESTIONS, SCORES, published_rows
 from reward_model.prompts import JudgePrompt
-from reward_model.published import LGVQ, PREFERENCES, QUESTIONS, SCORES, published_rows
-from reward_model.tasks import TaskPrompts, rescaled, right_answer, task_messages
 from videoduet.records import Comparison, OrderVerdict, Prompt, Video, VideoPair
 
 FEW = Bootstrap(resamples=50)

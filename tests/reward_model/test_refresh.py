@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from reward_model.refresh import accuracy, best_by_knockout, labels_from, mixture, read_labelled_pairs
+from reward_model.training.refresh import accuracy, best_by_knockout, labels_from, mixture, read_labelled_pairs
 from videoduet.errors import InputError
 from videoduet.records import Comparison, LabelledPair, OrderVerdict, Prompt, Video, VideoPair
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import reward_model.server
-from reward_model.server import ServerJudge, ServerSettings, _read
-from reward_model.video_judge import Decoding, label_probability
+import reward_model.judging.server
+from reward_model.judging.base import Decoding, label_probability
+from reward_model.judging.server import ServerJudge, ServerSettings, _read
 from videoduet.errors import InputError
 from videoduet.video import write_video
 
@@ -170,7 +170,7 @@ def test_what_is_not_answered_is_listed_and_nothing_is_lost_or_doubled(pairs):
 
 def test_pauses_grow(pairs, monkeypatch):
     pauses = []
-    monkeypatch.setattr(reward_model.server, "time", SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(reward_model.judging.server, "time", SimpleNamespace(sleep=pauses.append))
     with serving(["not json"] * 4) as server:
         assert len(list(judge_at(server, concurrency=1, backoff=2.0).compare(pairs[:1]))) == 1
     assert all(2**n <= pause <= 3 * 2**n for n, pause in enumerate(pauses)) and len(pauses) == 4

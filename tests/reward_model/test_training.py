@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 from small_judge import SMALL_PROMPT, labelled
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from reward_model import training
-from reward_model.grpo import VideoGRPOTrainer
-from reward_model.judge import Judge, load_model
-from reward_model.training import COMPLETE, GRPOTraining, accuracy_reward, showings, tags_reward, train_judge
+from reward_model.judging.local import Judge, load_model
+from reward_model.training import trainer as training
+from reward_model.training.config import GRPOTraining
+from reward_model.training.grpo import VideoGRPOTrainer
+from reward_model.training.trainer import COMPLETE, accuracy_reward, showings, tags_reward, train_judge
 from videoduet.store import read_json
 
 CONFIG = GRPOTraining(steps=3, pairs_per_step=2, num_generations=4, learning_rate=1e-2, lora_rank=2, micro_batch=4,

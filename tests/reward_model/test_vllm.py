@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from small_judge import SMALL_PROMPT
 
-from reward_model.video_judge import Decoding
-from reward_model.vllm_offline import VllmJudge
+from reward_model.judging.base import Decoding
+from reward_model.judging.vllm_offline import VllmJudge
 from videoduet.errors import InputError
 
 ANSWER = ["<think>", "1", "</think>", "<answer>", "2", "</answer>", "<|im_end|>"]

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from generators.loading import load_generator
-from reward_model.judge import Judge
-from reward_model.refresh import read_labelled_pairs
-from reward_model.training import GRPOTraining
+from reward_model.judging.local import Judge
+from reward_model.training.config import GRPOTraining
+from reward_model.training.refresh import read_labelled_pairs
 from shapes_world.build import Build, build_all
 from shapes_world.build_generator import GeneratorBuild
 from shapes_world.build_judge import JudgeBuild

@@ -6,10 +6,11 @@ import numpy as np
 
 import shapes_world
 from generators.loading import load_generator
-from pipelines.config import parse, resolve
-from reward_model.judge import Judge
-from reward_model.refresh import accuracy, read_labelled_pairs
+from pipelines.loop.config import parse
+from reward_model.judging.local import Judge
+from reward_model.training.refresh import accuracy, read_labelled_pairs
 from shapes_world.oracle import oracle_score, overall
+from videoduet.config import resolve
 
 MODELS = Path(shapes_world.__file__).parent / "models"
 CONFIG, _ = parse([])

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from videoduet.config import identity_fields, to_dict
 from videoduet.errors import InputError
 from videoduet.records import Prompt, Video
-from videoduet.run_directory import RunDirectory, identity_fields, to_dict
 from videoduet.store import content_hash, read_json, write_json, write_records, write_tensors
+from videoduet.workspace import RunDirectory
 
 
 @dataclass(frozen=True)

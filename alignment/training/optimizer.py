@@ -1,0 +1,23 @@
+"""AdamW, with its state in 32 or in 8 bits."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from alignment.training.config import AlignConfig
+from videoduet.errors import InputError
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], config: AlignConfig) -> torch.optim.Optimizer:
+    """Raises InputError where 'adamw_8bit' is asked for and bitsandbytes is not installed."""
+    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **settings)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise InputError(
+            "align.optimizer is 'adamw_8bit', which needs bitsandbytes; pip install bitsandbytes, or give 'adamw'."
+        ) from error
+    return AdamW8bit(parameters, **settings)

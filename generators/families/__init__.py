@@ -1,0 +1,1 @@
+"""One file a family of text-to-video models, over a shared diffusers base."""

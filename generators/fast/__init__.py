@@ -1,0 +1,1 @@
+"""Changes of a denoiser's forward for speed or memory."""

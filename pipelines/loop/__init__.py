@@ -1,0 +1,1 @@
+"""The run: its config, its phases, what they hand on."""

@@ -1,0 +1,306 @@
+"""The config of a run, and where its command line comes from."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser
+
+from alignment.preferences.pairs import PairConfig
+from alignment.training.config import AlignConfig
+from evaluation.vbench.aggregation import DIMENSIONS
+from evaluation.vbench.suite import NEEDS_LABELS
+from reward_model.training.config import GRPOTraining
+from videoduet.errors import InputError
+
+PACKAGE_ROOT = Path(str(resources.files("videoduet"))).parent
+DEFAULT_RECIPE = "configs/shapes_world.yaml"
+PHASES = ("sample", "refresh", "rank", "align", "score")
+
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+def identity(default: Any, help: str) -> Any:
+    """A config field that changes results."""
+    return field(default=default, metadata={"role": "identity", "help": help})
+
+
+def execution(default: Any, help: str) -> Any:
+    """A config field that may change between resumptions."""
+    return field(default=default, metadata={"role": "execution", "help": help})
+
+
+def at_least(low: float, **values: float | None) -> None:
+    for name, value in values.items():
+        if value is not None and value < low:
+            raise InputError(f"{name} is {value}; give {low} or more.", exit_code=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptsConfig:
+    """Which prompts are drawn.
+
+    Attributes:
+        train: File of prompts that the loop samples, ranks and learns from: text, one a line, or a JSON, CSV or parquet
+            file with a column of them (VidProM's, for one).
+        held_out: The same, of prompts that are only scored.
+        limit: Use that many training prompts (None: all): the first ones, or those that subset_seed draws.
+        subset_seed: Seed of the random subset of ``limit`` training prompts (None: the first ones).
+        column: The column of prompts, where it is not called prompt, prompt_en, text or caption.
+        nsfw_below: Of VidProM's files only prompts whose six probabilities of being unsafe are all below this are used.
+    """
+
+    train: str = identity("prompts.txt", "training prompts")
+    held_out: str = identity("held_out.txt", "held-out prompts")
+    limit: int | None = identity(None, "number of training prompts")
+    subset_seed: int | None = identity(None, "seed")
+    column: str | None = identity(None, "column")
+    nsfw_below: float = identity(0.2, "probability")
+
+    def __post_init__(self) -> None:
+        at_least(1, **{"prompts.limit": self.limit})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorConfig:
+    """The text-to-video model that is aligned.
+
+    Attributes:
+        path: diffusers directory or hub id.
+        sampler: Overrides of the family's sampling settings: steps, guidance_scale, fps, num_frames, height, width.
+        dtype: Precision of the weights: float32, bfloat16 or float16.
+        videos_per_prompt: N, the videos drawn for each prompt in each round (the paper: 10).
+        batch_size: Videos drawn at once.
+    """
+
+    path: str = identity("", "generator")
+    sampler: dict[str, Any] = field(default_factory=dict, metadata={"role": "identity"})
+    dtype: Precision = identity("float32", "precision")
+    videos_per_prompt: int = identity(10, "N")
+    batch_size: int = identity(8, "videos at once")
+
+    def __post_init__(self) -> None:
+        at_least(1, **{"generator.batch_size": self.batch_size})
+        if self.videos_per_prompt < 2:
+            raise InputError(
+                f"generator.videos_per_prompt is {self.videos_per_prompt}, but a comparison needs two; set it to 2 or "
+                "more.",
+                exit_code=2,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """Who compares the videos.
+
+    Attributes:
+        path: transformers or PEFT directory, or hub id, of a vision-language model.
+        factory: Import path of a class with ``compare(pairs)``, used instead of a model: human votes, a metric.
+        arguments: What ``factory`` is called with.
+        second_path: A second judge of other training, which measures the result and never labels (None: none).
+        dtype: Precision of the weights.
+        batch_size: Showings answered at once (two for each pair).
+    """
+
+    path: str | None = identity(None, "judge")
+    factory: str | None = identity(None, "class")
+    arguments: dict[str, Any] = field(default_factory=dict, metadata={"role": "identity"})
+    second_path: str | None = identity(None, "second judge")
+    dtype: Precision = identity("float32", "precision")
+    batch_size: int = identity(64, "showings at once")
+
+    def __post_init__(self) -> None:
+        at_least(1, **{"judge.batch_size": self.batch_size})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshConfig:
+    """How the judge learns from each round's videos (stage 3 of VQ-Insight).
+
+    Attributes:
+        enabled: Whether the judge is refreshed at all.
+        original_data: JSON Lines of labelled pairs the judge was trained on; without it refresh is off.
+        held_out_data: The same for pairs it never saw; the gate measures on these.
+        original_share: Share of the original data in the mixture, in [0, 1].
+        held_out_prompts: Share of the prompts kept from refreshing, to measure on.
+        tolerance_original: Fall of accuracy on held-out original pairs beyond which the new judge is dropped.
+        tolerance_generated: The same on generated pairs labelled by the judge before.
+        cross_fit: Refresh on one half of the prompts and take DPO labels from the other, swapping each round.
+        training: GRPO settings.
+    """
+
+    enabled: bool = identity(True, "refresh the judge")
+    original_data: str | None = identity(None, "labelled pairs")
+    held_out_data: str | None = identity(None, "held-out labelled pairs")
+    original_share: float = identity(0.34, "share")
+    held_out_prompts: float = identity(0.2, "share")
+    tolerance_original: float = identity(0.05, "tolerance")
+    tolerance_generated: float = identity(0.25, "tolerance")
+    cross_fit: bool = identity(False, "halves")
+    training: GRPOTraining = GRPOTraining()
+
+    def __post_init__(self) -> None:
+        for name in ("original_share", "held_out_prompts"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"refresh.{name} is {getattr(self, name)}; give a share in [0, 1].", exit_code=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VBenchConfig:
+    """VBench dimensions of the held-out videos, by the real package (python -m pipelines.evaluate_vbench setup).
+
+    Attributes:
+        dimensions: Those to score for the base and each round; none turns it off. temporal_flickering needs no weights.
+        dynamic_degree_tolerance: Fall of dynamic degree below the base's beyond which the alarm is raised: still videos
+            win comparisons that they should not.
+        when_still: On that alarm warn, or stop before anything is exported.
+        processes: Dimensions scored at once.
+    """
+
+    dimensions: list[str] = field(default_factory=lambda: ["temporal_flickering"], metadata={"role": "identity"})
+    dynamic_degree_tolerance: float = execution(0.1, "tolerance")
+    when_still: Literal["warn", "stop"] = execution("warn", "on the alarm")
+    processes: int = execution(1, "processes")
+
+    def __post_init__(self) -> None:
+        at_least(1, **{"score.vbench.processes": self.processes})
+        at_least(0, **{"score.vbench.dynamic_degree_tolerance": self.dynamic_degree_tolerance})
+        possible = [name for name in DIMENSIONS if name not in NEEDS_LABELS]
+        if wrong := [name for name in self.dimensions if name not in possible]:
+            raise InputError(
+                f"score.vbench.dimensions has {wrong[0]}, which cannot be scored on prompts of your own; choose among "
+                f"{', '.join(possible)}.",
+                exit_code=2,
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """What is measured after the last round.
+
+    Attributes:
+        videos_per_prompt: Videos of each held-out prompt, drawn from the same noise by every generator version.
+        vbench: VBench dimensions of these videos.
+    """
+
+    videos_per_prompt: int = identity(2, "videos")
+    vbench: VBenchConfig = VBenchConfig()
+
+    def __post_init__(self) -> None:
+        at_least(1, **{"score.videos_per_prompt": self.videos_per_prompt})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Align a text-to-video generator with a reasoning video judge, and keep the two improving each other.
+
+    Without arguments this runs the embedded shapes world: a tiny generator and a tiny judge, on a laptop, in minutes.
+    The same command resumes an interrupted run.
+
+    Attributes:
+        run_dir: Where everything is kept; an unfinished run there is resumed.
+        seed: Seed of all randomness.
+        rounds: How often the loop goes round; may grow later.
+        prompts: Prompt sets.
+        generator: The generator.
+        judge: The judge.
+        refresh: The judge's refresh.
+        pairs: Which pairs become labels.
+        align: Diffusion-DPO.
+        score: Final measurement.
+        launch: An accelerate config for each phase named in it (sample, refresh, rank, align or score); such a phase
+            runs as its own 'accelerate launch'.
+    """
+
+    run_dir: str = execution("runs/shapes_world", "run directory")
+    seed: int = identity(0, "seed")
+    rounds: int = execution(2, "rounds")
+    prompts: PromptsConfig = PromptsConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    judge: JudgeConfig = JudgeConfig()
+    refresh: RefreshConfig = RefreshConfig()
+    pairs: PairConfig = PairConfig()
+    align: AlignConfig = AlignConfig()
+    score: ScoreConfig = ScoreConfig()
+    launch: dict[str, str] = field(default_factory=dict, metadata={"role": "execution"})
+
+    def __post_init__(self) -> None:
+        at_least(1, rounds=self.rounds)
+        for name in self.launch:
+            if name not in PHASES:
+                raise InputError(f"launch names {name}; phases are {', '.join(PHASES)}.", exit_code=2)
+        if self.align.parameters == "all":
+            raise InputError(
+                "align.parameters is 'all', but the loop carries a LoRA from round to round; give 'lora', or train all "
+                "weights with pipelines.train_generator.",
+                exit_code=2,
+            )
+        if not (self.judge.path or self.judge.factory):
+            raise InputError("No judge is named; set judge.path to a model or judge.factory to a class.", exit_code=2)
+
+
+EARLIEST_PHASE = {
+    "seed": "sample",
+    "prompts": "sample",
+    "prompts.held_out": "score",
+    "generator": "sample",
+    "judge": "rank",
+    "judge.second_path": "score",
+    "pairs": "rank",
+    "align": "align",
+    "refresh": "refresh",
+    "score": "score",
+}
+"""The first phase that each section of the config, or a field apart from its section, touches."""
+
+
+def resolve(path: str) -> str:
+    """A path that exists, absolute; else one below the installed package (its recipes and tiny models); else as given
+    (a hub id).
+
+    Absolute, since adapters name their base by it and are loaded from elsewhere.
+    """
+    for candidate in (Path(path), PACKAGE_ROOT / path):
+        if candidate.exists():
+            return str(candidate.absolute())
+    return path
+
+
+def _resolve_config(before: str, argument: str) -> str:
+    """A recipe's path, found below the installed package too."""
+    if before == "--config":
+        return resolve(argument)
+    return f"--config={resolve(argument[9:])}" if argument.startswith("--config=") else argument
+
+
+def parse(arguments: Sequence[str] | None = None) -> tuple[RunConfig, Any]:
+    """Read the command line: the config, and the options that are not part of it (``plan``, ``from_phase``, ``merge``).
+
+    Wrong usage (an unknown key, a wrong type) ends the program with exit code 2 and a message that names it.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parser = ArgumentParser(
+        prog="python -m pipelines.united_finetune", description=RunConfig.__doc__.split("Attributes:")[0]
+    )
+    parser.add_argument("--config", action="config", help="YAML recipe; the embedded shapes world is used without one")
+    parser.add_class_arguments(RunConfig, None, fail_untyped=False)
+    parser.add_argument("--plan", action="store_true", help="print what the run would cost, and stop")
+    parser.add_argument(
+        "--from", dest="from_phase", type=str | None, default=None, help="start a sibling run at this phase"
+    )
+    parser.add_argument("--merge", action="store_true", help="also export whole models to final/merged_*")
+    if not any(argument.split("=")[0] == "--config" for argument in arguments):
+        arguments = ["--config", str(PACKAGE_ROOT / DEFAULT_RECIPE), *arguments]
+    before = ["", *arguments]
+    arguments = [_resolve_config(*pair) for pair in zip(before, arguments, strict=False)]
+    options = parser.parse_args(arguments)
+    values = parser.instantiate_classes(options)
+    try:
+        config = RunConfig(**{item.name: values[item.name] for item in fields(RunConfig)})
+    except InputError as error:
+        parser.error(str(error))
+    return config, {name: values[name] for name in ("plan", "from_phase", "merge")}

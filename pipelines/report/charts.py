@@ -1,0 +1,145 @@
+"""The curves of a run's report, as inline SVG that follows the page's light or dark theme."""
+
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipelines.report.recorded import JUDGES, Run, mapping, number, win_rates
+
+# Stand-ins for colours that the page's style sheet sets, so that one drawing serves light and dark pages.
+INK, RULE = "#010203", "#010204"
+SERIES = [f"#01030{index}" for index in range(4)]
+STYLE = {"svg.fonttype": "none", "svg.hashsalt": "videoduet", "font.size": 9, "legend.frameon": False}
+STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": RULE, "grid.color": RULE}
+STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+Points = list[tuple]
+
+
+def _chart(title: str, series: dict[str, Points], unit: str, xlabel: str = "round", **drawn: Any) -> dict | None:
+    """A chart as inline SVG, with a text that says the same; None where there is nothing to draw.
+
+    ``series`` maps a label to points (x, y) or (x, y, low, high); an x that is text is a category.
+    """
+    series = {label: points for label, points in series.items() if points}
+    if not series:
+        return None
+    buffer = io.StringIO()
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 2.8), layout="constrained")
+        _draw(figure.add_subplot(xlabel=xlabel, ylabel=unit), series, **drawn)
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    drawing = buffer.getvalue()[buffer.getvalue().index("<svg") :]
+    # Several drawings share the page, and ids must be unique on it.
+    key = hashlib.sha256(title.encode()).hexdigest()[:6]
+    drawing = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{key}-", drawing)
+    drawing = drawing.replace(INK, "currentColor").replace(RULE, "var(--rule)")
+    for index, colour in enumerate(SERIES):
+        drawing = drawing.replace(colour, f"var(--series-{index})")
+    told = []
+    for label, points in series.items():
+        ends = points if len(points) <= 8 else (points[0], points[-1])
+        told.append(f"{label}: " + ", ".join(f"{point[1]:.3g} at {point[0]}" for point in ends))
+    return {"title": title, "svg": Markup(drawing), "alt": f"{title}, in {unit}. " + "; ".join(told)}
+
+
+def _draw(
+    axes: Axes,
+    series: dict[str, Points],
+    level: float | None = None,
+    borders: Sequence[float] = (),
+    lines: bool = True,
+    least: float | None = None,
+) -> None:
+    """Draw ``series``, a dashed ``level`` and ``borders`` between rounds; y goes from 0 to ``least`` or more."""
+    if level is not None:
+        axes.axhline(level, color=RULE, linestyle=(0, (4, 3)), linewidth=1.2)
+    for border in borders:
+        axes.axvline(border, color=RULE, linestyle=":", linewidth=1.2)
+    names = list(dict.fromkeys(point[0] for points in series.values() for point in points))
+    named = isinstance(names[0], str)
+    for index, (label, points) in enumerate(series.items()):
+        ys, bars = [point[1] for point in points], None
+        # Intervals of several judges would hide one another: they stand side by side.
+        shift = 0.1 * (index - (len(series) - 1) / 2) if len(points[0]) == 4 else 0.0
+        xs = [names.index(point[0]) + shift if named else point[0] for point in points]
+        if len(points[0]) == 4:
+            bars = [[max(0.0, y - low) for _, y, low, _ in points], [max(0.0, high - y) for _, y, _, high in points]]
+        # Marker and dash tell the series apart without colour, too.
+        style = {"marker": "osD^"[index % 4] if named else None, "linestyle": ["-", "--", "-.", ":"][index % 4]}
+        if not lines:
+            style["linestyle"] = "none"
+        axes.errorbar(xs, ys, bars, label=label, color=SERIES[index % 4], markersize=5, capsize=3, **style)
+    if least is not None:
+        axes.set_ylim(0, 1.05 * max(least, axes.get_ylim()[1]))
+    if named:
+        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.grid(axis="y", linewidth=0.5)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=2.6)
+
+
+def _steps(run: Run, key: str, scale: float = 1.0) -> Points:
+    """A logged value over training steps, rounds one after another, thinned to about 150 means a round."""
+    points, start = [], 0.0
+    for item in run.rounds:
+        known = [(row["step"], scale * row[key]) for row in item.log if number(row.get(key)) is not None]
+        width = max(1, len(known) // 150)
+        for bin_ in (known[i : i + width] for i in range(0, len(known), width)):
+            points.append((start + sum(x for x, _ in bin_) / len(bin_), sum(y for _, y in bin_) / len(bin_)))
+        start += item.log[-1]["step"] + 1 if item.log else 0
+    return points
+
+
+def charts(run: Run) -> list[dict[str, Any]]:
+    """Every curve that the run has data for."""
+
+    def by_round(key: str) -> Points:
+        known = [(str(item.number), number(item.rank.get(key))) for item in run.rounds]
+        return [(x, 100 * y) for x, y in known if y is not None]
+
+    rates: dict[str, Points] = {}
+    for judge, name in JUDGES.items():
+        points = rates.setdefault(name.split(" (")[0], [])
+        for version, rate in win_rates(run, judge).items():
+            values = [number(rate.get(key)) for key in ("rate", "low", "high")]
+            points.append((version, *(100 * (values[0] if value is None else value) for value in values)))
+    keys = ("pairs", "comparisons")
+    counts = [(str(item.number), *(number(item.rank.get(key)) for key in keys)) for item in run.rounds]
+    yields = [(name, 100 * pairs / asked) for name, pairs, asked in counts if pairs is not None and asked]
+    opinions = {
+        "both orders agree": by_round("agreement"),
+        "judge abstains": by_round("abstention"),
+        "first shown wins": by_round("first_position_rate"),
+        "no cycles": by_round("transitivity"),
+    }
+    implicit = {"policy prefers the chosen": _steps(run, "implicit_accuracy", 100)}
+    borders, start = [], 0.0
+    for item in run.rounds[:-1]:
+        start += item.log[-1]["step"] + 1 if item.log else 0
+        borders.append(start)
+    errors = {f"Δe {side}": _steps(run, f"{side.split()[0]}_error_delta") for side in ("chosen (w)", "rejected (l)")}
+    held_out: dict[str, Points] = {"before refresh": [], "after refresh": []}
+    for item in run.rounds:
+        for kind, values in mapping(item.refresh.get("held_out")).items():
+            for side, when in zip(("before", "after"), held_out, strict=True):
+                if (accuracy := number(mapping(values).get(side))) is not None:
+                    held_out[when].append((f"{item.number}: {kind}", 100 * accuracy))
+    along: dict[str, Any] = {"xlabel": "training step, rounds one after another", "borders": borders}
+    chance: dict[str, Any] = {"level": 50, "least": 100}
+    made = [
+        _chart("Win rate over the base, with 95 % intervals", rates, "% of cases", "generator", **chance),
+        _chart("How sure the judge was", opinions, "%", least=100),
+        _chart("Pair yield", {"pairs kept per 100 comparisons": yields}, "pairs", least=0),
+        _chart("Implicit accuracy", implicit, "%", **chance, **along),
+        _chart("Change of denoising error against the reference", errors, "Δe", level=0, **along),
+        _chart("Judge accuracy on held-out pairs", held_out, "%", "round: data", lines=False, **chance),
+    ]
+    return [chart for chart in made if chart]

@@ -1,0 +1,1 @@
+"""Judges: one interface, many backends."""

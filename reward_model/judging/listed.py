@@ -1,0 +1,123 @@
+"""What the judge's command is given: videos by name, folders of them, and files that list thousands."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from reward_model.inputs import as_video
+from reward_model.judging.base import Failure
+from videoduet.errors import InputError
+from videoduet.records import Prompt, Video, VideoPair
+from videoduet.video import IMAGES
+
+LISTS = (".csv", ".jsonl", ".txt")
+VIDEOS = {".mp4", ".webm", ".mov", ".gif", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".ogv", ".wmv", ".flv"}
+
+Shown = tuple[str, str]
+"""A video's path and its prompt."""
+
+
+def read_list(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Rows of a CSV, of JSON Lines, or of a text file whose lines are the first column. Paths of videos are relative to
+    the list.
+
+    Raises InputError naming the line that lacks one of ``columns``, other than ``prompt``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix == ".csv":
+            rows = list(csv.DictReader(text.splitlines()))
+        elif path.suffix == ".jsonl":
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+        else:
+            rows = [{columns[0]: line.strip()} for line in text.splitlines() if line.strip()]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"List {path} cannot be read ({error}); give CSV, JSON Lines or text in UTF-8.") from error
+    if not rows:
+        raise InputError(f"List {path} is empty; give at least one row.")
+    for number, row in enumerate(rows, 1):
+        found = {name: row.get(name) if isinstance(row, Mapping) else None for name in columns}
+        found["prompt"] = found["prompt"] or ""
+        if wrong := [
+            name for name in columns if not isinstance(found[name], str) or not (found[name] or name == "prompt")
+        ]:
+            raise InputError(f"{path}, row {number}: has no {wrong[0]}; give the columns {', '.join(columns)}.")
+        yield {name: value if name == "prompt" else str(path.parent / value) for name, value in found.items()}
+
+
+def read_pairs(names: Sequence[str], batch: str | None, prompt: str) -> list[tuple[str, str, str]]:
+    """(first, second, prompt) of two videos named, or of each row of a list with the columns first, second, prompt."""
+    if batch is not None:
+        if names:
+            raise InputError("Give two videos or --batch, not both.", exit_code=2)
+        if not Path(batch).is_file() or Path(batch).suffix not in (".csv", ".jsonl"):
+            raise InputError(f"--batch {batch} is no CSV or JSON Lines file; give one.", exit_code=2)
+        rows = read_list(Path(batch), ("first", "second", "prompt"))
+        return [(row["first"], row["second"], row["prompt"] or prompt) for row in rows]
+    if len(names) != 2:
+        raise InputError(f"compare takes two videos, not {len(names)}; give two, or --batch with a list.", exit_code=2)
+    return [(names[0], names[1], prompt)]
+
+
+def read_videos(names: Sequence[str], batch: str | None, prompt: str) -> list[Shown]:
+    """The videos that are named, lie in a folder that is named, or stand in a list with the columns video and prompt.
+
+    A folder with videos or folders in it is a collection; one with images alone is a single video.
+    """
+    if not names and batch is None:
+        raise InputError("No videos are named; give files, a folder, or a list of them.", exit_code=2)
+    videos: list[Shown] = []
+    for name in [*names, *([batch] if batch is not None else [])]:
+        path = Path(name)
+        if path.suffix in LISTS and path.is_file():
+            videos += [(row["video"], row["prompt"] or prompt) for row in read_list(path, ("video", "prompt"))]
+        elif path.is_dir():
+            if not (collection := _collection(path)) and not _has_images(path):
+                raise InputError(f"Folder {path} holds neither videos nor frames; give one with files like .mp4.")
+            videos += [(str(file), prompt) for file in collection or [path]]
+        else:
+            videos.append((name, prompt))
+    return videos
+
+
+def _collection(folder: Path) -> list[Path]:
+    """The videos in a folder, files and folders of frames."""
+    inside = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+    return [file for file in inside if file.suffix.lower() in VIDEOS or (file.is_dir() and _has_images(file))]
+
+
+def _has_images(folder: Path) -> bool:
+    return any(file.suffix.lower() in IMAGES for file in folder.iterdir())
+
+
+def records(paths: Sequence[Shown], failures: list[Failure]) -> list[tuple[Video, Prompt]]:
+    """The records of videos; what is no video goes into ``failures``."""
+    found = []
+    for path, prompt in paths:
+        try:
+            found.append((as_video(path)[0], Prompt.of(prompt)))
+        except InputError as error:
+            failures.append(Failure(path, str(error)))
+    return found
+
+
+def distinct(videos: Sequence[Video], failures: list[Failure]) -> list[Video]:
+    """``videos`` without those whose bytes are another's, which go into ``failures``."""
+    first: dict[str, Video] = {}
+    for video in videos:
+        if (same := first.setdefault(video.id, video)) is not video:
+            failures.append(Failure(video.path, f"It is the same video as {same.path} and is ranked as that."))
+    return list(first.values())
+
+
+def pair_records(paths: Sequence[tuple[str, str, str]], failures: list[Failure]) -> list[VideoPair]:
+    """The records of pairs; a pair one of whose videos is none goes into ``failures``."""
+    found = []
+    for first, second, prompt in paths:
+        try:
+            one, other = as_video(first)[0], as_video(second)[0]
+            found.append(VideoPair(prompt=Prompt.of(prompt), first=one, second=other))
+        except InputError as error:
+            failures.append(Failure(f"{first} / {second}", str(error)))
+    return found

@@ -1,0 +1,213 @@
+"""A judge behind an OpenAI-compatible server: one's own vLLM server, or a hosted vision-language model."""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import random
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from PIL import Image
+
+from reward_model.judging.base import Answer, Decoding, Prompts, Question, VideoJudge, label_probability, wording_id
+from reward_model.presets import PRESETS
+from reward_model.prompts import JudgePrompt, VideoPrompt
+from videoduet.errors import InputError
+from videoduet.records import stable_id
+from videoduet.store import read_json, write_json
+from videoduet.video import Clip, read_video, sample_clip, written
+
+WORTH_ANOTHER_TRY = {408, 409, 425, 429}
+"""Besides all from 500 on."""
+LONGEST_WAIT = 60.0
+VIDEOS_KEPT = 64
+LIKELIEST = 20
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server is asked.
+
+    ``url`` is that of the API (``http://localhost:8000/v1``) and ``model`` what the server calls its model.
+    ``concurrency`` requests are under way at most; one that fails in a way that may pass is tried ``retries`` times
+    more, after ``backoff`` seconds, then twice as many, and so on, or when the server says. ``cache`` is a directory
+    where answers are kept by the content of the question. ``logprobs`` asks for probabilities, which some hosts refuse.
+    """
+
+    url: str
+    model: str
+    api_key: str | None = None
+    concurrency: int = 8
+    retries: int = 5
+    backoff: float = 1.0
+    timeout: float = 300.0
+    cache: str | Path | None = None
+    logprobs: bool = True
+
+    def __post_init__(self) -> None:
+        if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).netloc:
+            raise InputError(f"Server {self.url} is no URL; give one like http://localhost:8000/v1.", exit_code=2)
+        if self.concurrency < 1 or self.retries < 0 or not self.timeout > 0 or self.backoff < 0:
+            raise InputError(
+                "A server needs concurrency >= 1, retries >= 0, backoff >= 0 and timeout > 0.", exit_code=2
+            )
+
+
+class ServerJudge(VideoJudge):
+    """A judge whose model runs on a server. Videos are sent as their frames, JPEG, with the time of each.
+
+    What the server does not answer in the end is a failure of that comparison alone (see ``failures``).
+    """
+
+    def __init__(self, settings: ServerSettings, *, preset: str = "general", decoding: Decoding | None = None):
+        chosen, decoding = PRESETS[preset], decoding or Decoding()
+        wording = wording_id(chosen.compare) if chosen.compare else ""
+        judge_id = stable_id("server", settings.model, wording, decoding)
+        super().__init__(Prompts(chosen.compare, chosen.score, chosen.describe), judge_id=judge_id, decoding=decoding)
+        self.settings = settings
+        # A proxy is for the outside world.
+        local = urlsplit(settings.url).hostname in ("localhost", "127.0.0.1", "::1")
+        self._opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))
+        self._shown: OrderedDict[tuple, list[dict]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def _ask(self, questions: Iterator[Question]) -> Iterator[Answer]:
+        with ThreadPoolExecutor(self.settings.concurrency) as pool:
+            waiting: deque[Future[Answer]] = deque()
+            try:
+                for question in questions:
+                    waiting.append(pool.submit(self._answer, question))
+                    # Twice as many as are under way, so that one slow answer does not leave the others idle.
+                    if len(waiting) >= 2 * self.settings.concurrency:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _answer(self, question: Question) -> Answer:
+        try:
+            body = self._body(question)
+        except InputError as error:
+            return Answer(error=str(error))
+        labels = question.prompt.labels if isinstance(question.prompt, JudgePrompt) else None
+        key = hashlib.sha256(json.dumps([body, labels, question.sample], sort_keys=True).encode()).hexdigest()
+        kept = Path(self.settings.cache) / key[:2] / f"{key}.json" if self.settings.cache is not None else None
+        if kept is not None and kept.exists():
+            return Answer(**read_json(kept))
+        answer = self._request(body, labels)
+        if kept is not None and answer.error is None:
+            write_json(kept, {"text": answer.text, "p": answer.p})
+        return answer
+
+    def _body(self, question: Question) -> dict:
+        messages = []
+        for message in question.messages:
+            parts = []
+            for part in message["content"]:
+                if part["type"] == "video":
+                    parts += self._frames(part["video"], question.clips.get(part["video"]), question.prompt)
+                else:
+                    parts.append(part)
+            messages.append({"role": message["role"], "content": parts})
+        body = {"model": self.settings.model, "messages": messages, "max_tokens": question.prompt.max_new_tokens}
+        sampled = self.decoding.samples > 1 and question.prompt is not self.prompts.describe
+        body |= {"temperature": self.decoding.temperature if sampled else 0.0}
+        body |= {"seed": question.sample} if sampled else {}
+        return body | ({"logprobs": True, "top_logprobs": LIKELIEST} if self.settings.logprobs else {})
+
+    def _frames(self, path: str, clip: Clip | None, prompt: JudgePrompt | VideoPrompt) -> list[dict]:
+        """A video as parts of a message: when its frames are shown, and the frames."""
+        key = (path, written(path), prompt.sampling, prompt.max_pixels)
+        with self._lock:
+            if key in self._shown:
+                self._shown.move_to_end(key)
+                return self._shown[key]
+        clip = read_video(path, prompt.sampling) if clip is None else sample_clip(clip, prompt.sampling)
+        times = ", ".join(f"{second - clip.seconds[0]:.2f}" for second in clip.seconds)
+        parts = [{"type": "text", "text": f"(frames at {times} seconds)"}]
+        for frame in clip.frames:
+            image, buffer = Image.fromarray(frame), io.BytesIO()
+            if prompt.max_pixels is not None and image.width * image.height > prompt.max_pixels:
+                scale = (prompt.max_pixels / (image.width * image.height)) ** 0.5
+                image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
+            image.save(buffer, "jpeg", quality=95, subsampling=0)
+            data = base64.b64encode(buffer.getvalue()).decode()
+            parts.append({"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}})
+        with self._lock:
+            self._shown[key] = parts
+            while len(self._shown) > VIDEOS_KEPT:
+                self._shown.popitem(last=False)
+        return parts
+
+    def _request(self, body: dict, labels: tuple[str, str] | None) -> Answer:
+        """Ask until there is an answer, the server refuses for good, or all tries are spent."""
+        settings = self.settings
+        headers = {"Content-Type": "application/json"}
+        headers |= {"Authorization": f"Bearer {settings.api_key}"} if settings.api_key else {}
+        url = f"{settings.url.rstrip('/')}/chat/completions"
+        reason = ""
+        for attempt in range(settings.retries + 1):
+            wait = min(LONGEST_WAIT, settings.backoff * 2**attempt) * random.uniform(0.5, 1.5)
+            try:
+                request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+                with self._opener.open(request, timeout=settings.timeout) as response:
+                    return _read(json.loads(response.read()), labels)
+            except urllib.error.HTTPError as error:
+                reason = f"HTTP {error.code}"
+                with error:
+                    wait = _told(error.headers.get("Retry-After"), wait)
+                if error.code < 500 and error.code not in WORTH_ANOTHER_TRY:
+                    return Answer(error=f"{url} refused the question ({reason}: {error.reason}).")
+            except Exception as error:  # a reply may hold anything, and no other answer may be lost with it
+                reason = f"{type(error).__name__}: {error}"
+            if attempt < settings.retries:
+                time.sleep(wait)
+        return Answer(error=f"{url} gave no answer in {settings.retries + 1} tries ({reason}).")
+
+
+def _told(header: str | None, wait: float) -> float:
+    """Seconds to wait: as the server says, if it says so in seconds."""
+    return min(LONGEST_WAIT, float(header)) if header is not None and header.isdecimal() else wait
+
+
+def _read(reply: Mapping, labels: tuple[str, str] | None) -> Answer:
+    """The answer in a reply. Raises any error where it holds none."""
+    choice = reply["choices"][0]
+    message = choice["message"]
+    text = message["content"]
+    if not isinstance(text, str):
+        raise ValueError("the reply holds no text")
+    # Servers that take the thought out of the answer send it beside it.
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    text = f"<think>{thought}</think>{text}" if thought else text
+    # Half of a character, as where an answer was cut, cannot be written to a file.
+    return Answer(text.encode("utf-8", "replace").decode(), _probability(choice, labels))
+
+
+def _probability(choice: Mapping, labels: tuple[str, str] | None) -> float | None:
+    """That of the first label; None where the reply says nothing of it that can be read."""
+    if labels is None:
+        return None
+    try:
+        content = choice["logprobs"]["content"]
+        tops = [{each["token"]: float(each["logprob"]) for each in step["top_logprobs"]} for step in content]
+        return label_probability([step["token"] for step in content], tops, labels)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+        return None
+
+
+def api_key() -> str | None:
+    """The key in the environment: JUDGE_API_KEY, or OPENAI_API_KEY."""
+    return os.environ.get("JUDGE_API_KEY") or os.environ.get("OPENAI_API_KEY")

@@ -1,0 +1,82 @@
+"""What can be set about the training of a judge."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reward_model.rewards import Variant
+from videoduet.config import execution, identity
+from videoduet.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOTraining:
+    """How a judge learns from labelled pairs. The paper's own numbers are not published; these follow Q-Insight.
+
+    Attributes:
+        steps: Optimizer steps.
+        pairs_per_step: Labelled pairs in a step.
+        num_generations: Rollouts for each pair (the group), 2 or more.
+        learning_rate: Peak learning rate of the LoRA.
+        kl_weight: Weight of the KL to the judge before GRPO.
+        format_weight: Weight of the format reward.
+        lora_rank: Rank of the LoRA.
+        micro_batch: Rollouts in one forward.
+        checkpoint_steps: Steps between checkpoints.
+    """
+
+    steps: int = identity(60)
+    pairs_per_step: int = identity(8)
+    num_generations: int = identity(8)
+    learning_rate: float = identity(1e-4)
+    kl_weight: float = identity(0.02)
+    format_weight: float = identity(0.2)
+    lora_rank: int = identity(16)
+    micro_batch: int = execution(64)
+    checkpoint_steps: int = execution(10)
+
+    def __post_init__(self) -> None:
+        least = {"num_generations": 2}
+        for name in ("steps", "pairs_per_step", "num_generations", "lora_rank", "micro_batch", "checkpoint_steps"):
+            if getattr(self, name) < least.get(name, 1):
+                message = f"training.{name} is {getattr(self, name)}; give {least.get(name, 1)} or more."
+                raise InputError(message, exit_code=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """Which rewards a stage gives, each of which can be switched off to see what it is worth.
+
+    Attributes:
+        variant: 'paper' for the printed formulas (a score's error counts at most the whole scale), 'released' for what
+            the authors' code does.
+        score: A score's reward: 'l1' (VQ-Insight) or 'bell' (VQAThinker, on the 1-5 scale).
+        ranking: VQAThinker's pairwise ranking of a step's videos of one data set.
+        temporal: 'modeling' shows half of a group shuffled frames too (VQ-Insight), 'consistency' all of it perturbed
+            ones (VQAThinker), 'none' neither.
+        length: VQ-Insight's bonus on a length of answer.
+        l_min: Tokens that an answer must exceed for it.
+        l_max: Tokens that it must stay below.
+        dimension_weight: λ of every dimension of a multi-dimension score (None: 1/M; the paper says 1).
+    """
+
+    variant: Variant = identity("paper")
+    score: Literal["l1", "bell"] = identity("l1")
+    ranking: bool = identity(False)
+    temporal: Literal["none", "modeling", "consistency"] = identity("none")
+    length: bool = identity(False)
+    l_min: int = identity(320)
+    l_max: int = identity(512)
+    dimension_weight: float | None = identity(None)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.l_min < self.l_max:
+            raise InputError(f"rewards.l_min {self.l_min} must be below l_max {self.l_max}.", exit_code=2)
+        if self.temporal == "consistency" and not (self.ranking or self.score == "bell"):
+            message = "rewards.temporal 'consistency' compares VQAThinker's rewards; set score: bell or ranking: true."
+            raise InputError(message, exit_code=2)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the rewards given, in the order in which they are logged."""
+        optional = {"ranking": self.ranking, "temporal": self.temporal != "none", "length": self.length}
+        return ("accuracy", "format", *(name for name, given in optional.items() if given))

@@ -1,0 +1,137 @@
+"""GRPO for video judges: the smallest subclass of TRL's GRPOTrainer that carries videos.
+
+TRL wires only images: a video in a prompt reaches generation, but the log-probability forward sees no pixels,
+silently. Here videos travel as paths in the prompt, are decoded once each, and are carried to every forward as a
+per-sample list, a form that TRL shuffles and splits with the batch.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Qwen2_5_VLModel
+from trl import GRPOTrainer
+
+from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
+from reward_model.training.shared_prefill import SharedPrefill
+from reward_model.training.shared_prompt import pack
+from reward_model.training.shared_vision import SharedVision
+
+SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+
+
+class VideoGRPOTrainer(GRPOTrainer):
+    """GRPOTrainer whose conversational prompts may hold ``{"type": "video", "video": path}`` parts, any number each.
+
+    ``share_videos`` encodes each video once for all its rollouts and forwards, and each prompt is read once for all its
+    completions, to draw them and for their log-probabilities; the vision tower must be frozen.
+    """
+
+    def __init__(self, *args, encoder: ShowingEncoder, share_videos: bool = False, **kwargs):
+        self.encoder = encoder
+        self._videos: list[list[VideoInputs]] = []
+        super().__init__(*args, **kwargs)
+        self.shared = SharedVision(_part(self.model, "visual")) if share_videos else None
+        self.prefill = SharedPrefill(_part(self.model, "language_model")) if share_videos else None
+
+    def _tensors(self, rows: Sequence[list[VideoInputs]]) -> dict[str, Tensor]:
+        """The video inputs of a forward on some rows."""
+        videos = [video for row in rows for video in row]
+        if self.shared is not None:
+            self.shared.expect(videos)
+        return video_tensors(videos)
+
+    def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """Token ids with expanded placeholders, no images, and the video tensors that ``generate`` takes."""
+        return self._model_inputs(self._showings(prompts))
+
+    def _showings(self, prompts: Sequence[list[dict]]) -> list[Showing]:
+        """The prompts tokenised, once each however many rollouts they have."""
+        keys = [str(prompt) for prompt in prompts]
+        known = {key: self.encoder.showing(prompt) for key, prompt in dict(zip(keys, prompts, strict=True)).items()}
+        return [known[key] for key in keys]
+
+    def _model_inputs(self, showings: Sequence[Showing]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        """The same for prompts that are encoded; their videos are those of the forwards that follow."""
+        self._videos = [showing.videos for showing in showings]
+        if self.prefill is not None:
+            self.prefill.expect(showings)
+        token_types = [[2 * (token == self.encoder.video_token_id) for token in showing.ids] for showing in showings]
+        tensors = self._tensors(self._videos)
+        return [showing.ids for showing in showings], None, {**tensors, "mm_token_type_ids": token_types}
+
+    def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        output["videos"] = self._videos
+        return output
+
+    def _compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any]) -> Tensor:
+        self._videos = inputs["videos"]
+        return super()._compute_loss(model, inputs)
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **unused
+    ) -> tuple[Tensor, Tensor | None, None]:
+        """Log-probabilities (B, logits_to_keep) of the completions, with the videos in the forward."""
+        batch_size = batch_size or len(input_ids)
+        forward = self._plain_forward if self.shared is None else self._packed_forward
+        logps, entropies = [], []
+        for start in range(0, len(input_ids), batch_size):
+            rows = slice(start, start + batch_size)
+            found = forward(model, input_ids[rows], attention_mask[rows], logits_to_keep, self._videos[rows])
+            logps.append(found[0])
+            if compute_entropy:
+                entropies.append(found[1])
+        return torch.cat(logps), torch.cat(entropies) if compute_entropy else None, None
+
+    def _plain_forward(
+        self, model: torch.nn.Module, ids: Tensor, mask: Tensor, kept: int, videos: Sequence[list[VideoInputs]]
+    ) -> list[Tensor | None]:
+        """Log-probabilities and entropies (N, kept) of the last ``kept`` tokens of N padded rows; None for what the
+        model was not made to compute.
+        """
+        labels = ids.masked_fill(mask == 0, -100)
+        labels[:, : ids.size(1) - kept] = -100
+        output = self._forward(model, {"input_ids": ids, "attention_mask": mask, "labels": labels}, videos)
+        return [None if value is None else value[:, -kept:] for value in (output.log_probs, output.entropy)]
+
+    def _packed_forward(
+        self, model: torch.nn.Module, ids: Tensor, mask: Tensor, kept: int, videos: Sequence[list[VideoInputs]]
+    ) -> list[Tensor | None]:
+        """The same, with every prompt once; 0 where a row is padded."""
+        split, real = ids.size(1) - kept, mask.bool()
+        prompts = [row[:split][seen[:split]].tolist() for row, seen in zip(ids, real, strict=True)]
+        completions = [row[split:][seen[split:]].tolist() for row, seen in zip(ids, real, strict=True)]
+        packed = pack(prompts, completions, videos, self._positions, kept)
+        inputs = {name: value.to(ids.device) for name, value in packed.inputs.items()}
+        output = self._forward(model, inputs, packed.videos)
+        where, padded = (packed.group.to(ids.device), packed.place.to(ids.device)), ~real[:, split:]
+        return [
+            None if value is None else value[where].masked_fill(padded, 0)
+            for value in (output.log_probs, output.entropy)
+        ]
+
+    def _forward(self, model: torch.nn.Module, inputs: dict[str, Tensor], videos: Sequence[list[VideoInputs]]) -> Any:
+        # A video token can only be in the prompt: generation suppresses it.
+        token_types = 2 * (inputs["input_ids"] == self.encoder.video_token_id).int()
+        tensors = {name: value.to(token_types.device) for name, value in self._tensors(videos).items()}
+        with self.accelerator.autocast():
+            return model(**inputs, **tensors, mm_token_type_ids=token_types, fused_lm_head=True)
+
+    def _positions(self, prompt: list[int], videos: list[VideoInputs]) -> Tensor:
+        """Positions (3, tokens) of a prompt in time, height and width."""
+        ids, tensors = torch.tensor([prompt]), video_tensors(videos)
+        (backbone,) = (module for module in self.model.modules() if isinstance(module, Qwen2_5_VLModel))
+        positions, _ = backbone.get_rope_index(
+            ids,
+            2 * (ids == self.encoder.video_token_id).int(),
+            video_grid_thw=tensors["video_grid_thw"],
+            second_per_grid_ts=tensors["second_per_grid_ts"],
+        )
+        return positions[:, 0]
+
+
+def _part(model: torch.nn.Module, name: str) -> torch.nn.Module:
+    (part,) = (module for path, module in model.named_modules() if path.split(".")[-1] == name)
+    return part

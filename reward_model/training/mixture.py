@@ -1,0 +1,100 @@
+"""The rows that a stage trains on, laid out ahead of time from one data set or several."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reward_model.datasets import Item, PreferenceItem, Reading, ScoredClip
+from reward_model.judging.tasks import Scale, TaskPrompts, right_answer, task_messages
+from reward_model.prompts import JudgePrompt
+from videoduet.errors import InputError
+from videoduet.seeding import seed_for
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """A data set in a mixture, with the share of rows that come from it (None: in proportion to its size)."""
+
+    reading: Reading
+    share: float | None = None
+
+
+def usable(reading: Reading) -> Reading:
+    """What can be trained on: a pair that people call a tie has no label, and is counted as left out."""
+    kept = [
+        item for item in reading.items if not (isinstance(item, PreferenceItem) and item.preferred["overall"] == "tie")
+    ]
+    left_out = reading.left_out.copy()
+    if ties := len(reading.items) - len(kept):
+        left_out["pairs that people call a tie"] = ties
+    return replace(reading, items=kept, left_out=left_out)
+
+
+def shares(ingredients: Sequence[Ingredient]) -> np.ndarray:
+    """The share of rows of each ingredient, which add up to 1. Raises InputError where none is left for some."""
+    given = sum(i.share for i in ingredients if i.share is not None)
+    open_size = sum(len(i.reading.items) for i in ingredients if i.share is None)
+    if given > 1 + 1e-9 or (not open_size and abs(given - 1) > 1e-9) or (open_size and given > 1 - 1e-9):
+        raise InputError(f"The shares of the data add up to {given:g}; give shares that add up to 1.", exit_code=2)
+    return np.array(
+        [i.share if i.share is not None else (1 - given) * len(i.reading.items) / open_size for i in ingredients]
+    )
+
+
+def _endless(reading: Reading, seed: int) -> Iterator[Item]:
+    """The items again and again, each time in an order of its own; the two videos of a pair in a 50/50 order, with the
+    label flipped to match, so that no position is worth learning.
+    """
+    visit = 0
+    while True:
+        for index in np.random.default_rng(seed_for(seed, reading.name, "visit", visit)).permutation(
+            len(reading.items)
+        ):
+            item = reading.items[int(index)]
+            if isinstance(item, PreferenceItem) and np.random.default_rng(
+                seed_for(seed, reading.name, "order", visit, index)
+            ).integers(2):
+                item = swapped(item)
+            yield item
+        visit += 1
+
+
+def swapped(item: PreferenceItem) -> PreferenceItem:
+    """The same pair, the other way round."""
+    other = {"first": "second", "second": "first", "tie": "tie"}
+    preferred = {name: other[label] for name, label in item.preferred.items()}
+    return replace(item, first=item.second, second=item.first, preferred=preferred)
+
+
+def stage_rows(
+    ingredients: Sequence[Ingredient],
+    *,
+    steps: int,
+    per_step: int,
+    scale: Scale,
+    prompts: TaskPrompts,
+    judge_prompt: JudgePrompt,
+    seed: int,
+    one_source_a_step: bool = False,
+) -> list[dict]:
+    """``steps * per_step`` rows in the order of training, each with ``prompt`` and ``right`` (JSON).
+
+    Every data set's scores are moved from its own declared scale to ``scale``, so that they mix. ``one_source_a_step``
+    fills a step from one data set, as a ranking compares within one.
+    """
+    share, rng = shares(ingredients), np.random.default_rng(seed_for(seed, "mixture"))
+    draws = rng.choice(len(ingredients), size=steps if one_source_a_step else steps * per_step, p=share)
+    sources = [_endless(ingredient.reading, seed) for ingredient in ingredients]
+    rows = []
+    for draw in np.repeat(draws, per_step if one_source_a_step else 1).tolist():
+        item, reading = next(sources[draw]), ingredients[draw].reading
+        right = {
+            **right_answer(item, reading.scale, scale),
+            "dataset": reading.name,
+            "scale": list(scale),
+            "moves": not (isinstance(item, ScoredClip) and item.image),
+        }
+        rows.append({"prompt": task_messages(item, scale, prompts, judge_prompt), "right": json.dumps(right)})
+    return rows

@@ -1,0 +1,154 @@
+"""The judge's refresh: what it learns from a round's videos, and whether the learned judge is kept (VQ-Insight, stage
+3).
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reward_model.judging.local import PairwiseJudge
+from videoduet.errors import InputError
+from videoduet.records import Comparison, LabelledPair, Prompt, Video, VideoPair
+from videoduet.seeding import seed_for
+
+
+def read_labelled_pairs(path: str | Path) -> list[LabelledPair]:
+    """Read JSON Lines of ``{"prompt", "first", "second", "preferred"}``; video paths are relative to the file.
+
+    ``preferred`` is 'first' or 'second'. Raises InputError naming the line that cannot be used.
+    """
+    path, pairs = Path(path), []
+    if not path.exists():
+        raise InputError(f"Labelled pairs {path} do not exist; check the path.")
+    try:
+        # Not splitlines, which also cuts at characters that JSON allows inside a string.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except (OSError, ValueError) as error:
+        raise InputError(f"Labelled pairs {path} cannot be read ({error}); give JSON Lines in UTF-8.") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            for key in ("prompt", "first", "second", "preferred"):
+                if not isinstance(row[key], str) or (key == "preferred" and row[key] not in ("first", "second")):
+                    raise ValueError(f"{key} is {row[key]!r}")
+            first, second = (
+                Video(id=f"{path.stem}/{row[side]}", path=str(path.parent / row[side])) for side in ("first", "second")
+            )
+            pairs.append(
+                LabelledPair(
+                    prompt=Prompt.of(row["prompt"]),
+                    first=first,
+                    second=second,
+                    preferred=row["preferred"],
+                    source=path.stem,
+                )
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}, line {number}: cannot be used ({error}); give prompt, first, second, preferred."
+            ) from error
+    return pairs
+
+
+def best_by_knockout(
+    judge: PairwiseJudge, prompts: Mapping[str, Prompt], videos: Mapping[str, Sequence[Video]]
+) -> tuple[dict[str, Video], list[Comparison]]:
+    """The best video of each prompt by ``judge``, with N - 1 comparisons instead of N(N-1)/2, and those comparisons.
+
+    Losers go out; where the judge does not decide, the video with the higher probability stays (the earlier one, if
+    none is given). All prompts play each stage at once, in one call of the judge.
+    """
+    alive = {prompt_id: list(group) for prompt_id, group in videos.items() if group}
+    played: list[Comparison] = []
+    while any(len(group) > 1 for group in alive.values()):
+        pairs = [
+            VideoPair(prompt=prompts[prompt_id], first=group[index], second=group[index + 1])
+            for prompt_id, group in alive.items()
+            for index in range(0, len(group) - 1, 2)
+        ]
+        results = {(c.prompt_id, c.first_id, c.second_id): c for c in judge.compare(pairs)}
+        played += results.values()
+        for prompt_id, group in alive.items():
+            alive[prompt_id] = [
+                _winner(one, other, results.get((prompt_id, one.id, other.id))) if other else one
+                for one, other in itertools.zip_longest(group[::2], group[1::2])
+            ]
+    return {prompt_id: group[0] for prompt_id, group in alive.items()}, played
+
+
+def _winner(first: Video, second: Video, comparison: Comparison | None) -> Video:
+    if comparison is None:
+        return first
+    if comparison.preferred_id is not None:
+        return first if comparison.preferred_id == first.id else second
+    return second if comparison.p_first is not None and comparison.p_first < 0.5 else first
+
+
+def labels_from(
+    comparisons: Iterable[Comparison], prompts: Mapping[str, Prompt], videos: Mapping[str, Video], source: str
+) -> list[LabelledPair]:
+    """Labelled pairs from comparisons that were decided in both orders; the others are never a label."""
+    return [
+        LabelledPair(
+            prompt=prompts[comparison.prompt_id],
+            first=videos[comparison.first_id],
+            second=videos[comparison.second_id],
+            preferred="first" if comparison.preferred_id == comparison.first_id else "second",
+            source=source,
+        )
+        for comparison in comparisons
+        if comparison.preferred_id is not None
+    ]
+
+
+def mixture(
+    new: Sequence[LabelledPair],
+    within: Sequence[LabelledPair],
+    original: Sequence[LabelledPair],
+    *,
+    share: float,
+    seed: int,
+) -> list[LabelledPair]:
+    """Training pairs: all ``new`` (across versions), as many ``within`` one version, and ``share`` of the original
+    data.
+    """
+    rng = np.random.default_rng(seed_for(seed, "mixture"))
+
+    def draw(pairs: Sequence[LabelledPair], count: int) -> list[LabelledPair]:
+        return [pairs[index] for index in rng.permutation(len(pairs))[:count]]
+
+    generated = [*new, *draw(within, len(new))]
+    count = round(share / (1 - share) * len(generated)) if share < 1 else len(original)
+    pairs = [*generated, *draw(original, count)]
+    return [pairs[index] for index in rng.permutation(len(pairs))]
+
+
+def accuracy(judge: PairwiseJudge, pairs: Sequence[LabelledPair]) -> dict[str, float | int | None]:
+    """How a judge does on labelled pairs.
+
+    ``accuracy`` counts an abstention ½; ``decided_accuracy`` leaves abstentions out (None: nothing decided);
+    ``abstention`` is their share; ``first_position_rate`` how often the position shown first won; ``n`` the number of
+    pairs.
+    """
+    labels = {(pair.prompt.id, pair.first.id, pair.second.id): pair.preferred for pair in pairs}
+    right = decided = first = showings = 0
+    for comparison in judge.compare([pair.pair for pair in pairs]):
+        label = labels[comparison.prompt_id, comparison.first_id, comparison.second_id]
+        if comparison.preferred_id is not None:
+            decided += 1
+            right += (comparison.preferred_id == comparison.first_id) == (label == "first")
+        for verdict in (comparison.forward, comparison.backward):
+            if verdict is not None and verdict.verdict in ("first", "second"):
+                showings += 1
+                first += verdict.verdict == "first"
+    total = len(pairs)
+    return {
+        "accuracy": (right + 0.5 * (total - decided)) / total if total else None,
+        "decided_accuracy": right / decided if decided else None,
+        "abstention": 1 - decided / total if total else None,
+        "first_position_rate": first / showings if showings else None,
+        "n": total,
+    }

@@ -1,0 +1,238 @@
+"""Train a judge on labelled pairs by GRPO, with a LoRA on a frozen base."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from peft import LoraConfig, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers import AutoProcessor, PrinterCallback, TrainerCallback
+from trl import GRPOConfig
+
+from reward_model.encoding import ShowingEncoder
+from reward_model.judging.loading import base_directory, load_model
+from reward_model.parsing import parse_choice
+from reward_model.prompts import JudgePrompt
+from reward_model.rewards import comparison_reward, format_reward
+from reward_model.training.config import GRPOTraining
+from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
+from videoduet.errors import InputError
+from videoduet.records import LabelledPair
+from videoduet.seeding import seed_for
+from videoduet.store import atomic_path, read_json, write_json
+
+COMPLETE = "complete"
+"""A file that marks a checkpoint as whole: the trainer itself does not write checkpoints atomically."""
+
+
+def accuracy_reward(completions: list, preferred: list[str], **_) -> list[float]:
+    """Comparison reward of each completion against the label of its showing."""
+    texts = [completion[0]["content"] for completion in completions]
+    return [comparison_reward(parse_choice(text), label) for text, label in zip(texts, preferred, strict=True)]
+
+
+def tags_reward(completions: list, **_) -> list[float]:
+    """Format reward of each completion."""
+    return [format_reward(completion[0]["content"]) for completion in completions]
+
+
+def showings(pairs: Sequence[LabelledPair], prompt: JudgePrompt, seed: int, count: int) -> list[dict]:
+    """``count`` rows in the order of training: all pairs again and again, each time in an order of its own.
+
+    The two videos of a row are in a seeded 50/50 order with the label flipped to match, so that no position is worth
+    learning. All rows are laid out at once, as a trainer that is resumed in its second epoch does not know in which
+    order the first one left its sampler.
+    """
+    visits = -(-count // len(pairs))
+    order = [
+        (visit, int(index))
+        for visit in range(visits)
+        for index in np.random.default_rng(seed_for(seed, "visit", visit)).permutation(len(pairs))
+    ]
+    rows = []
+    for visit, index in order[:count]:
+        pair, swap = pairs[index], bool(np.random.default_rng(seed_for(seed, "order", visit, index)).integers(2))
+        videos = (pair.second.path, pair.first.path) if swap else (pair.first.path, pair.second.path)
+        label = {"first": "second", "second": "first"}[pair.preferred] if swap else pair.preferred
+        rows.append({"prompt": prompt.messages(pair.prompt.text, *videos), "preferred": label})
+    return rows
+
+
+class _Marks(TrainerCallback):
+    """Marks whole checkpoints, and tells the caller of each step."""
+
+    def __init__(self, on_step: Callable[[int], None] | None):
+        self.on_step = on_step
+
+    def on_save(self, args, state, control, **kwargs):
+        # Only what every process has written is whole.
+        PartialState().wait_for_everyone()
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step >= args.max_steps:
+            # A trainer resumed from a checkpoint of its very last step would take one step more.
+            control.should_save = False
+        if self.on_step is not None:
+            self.on_step(state.global_step)
+
+
+def _last_checkpoint(directory: Path) -> str | None:
+    """The newest whole checkpoint; torn ones are removed, by the first process while the others wait."""
+    with PartialState().main_process_first():
+        return _whole_checkpoint(directory)
+
+
+def _whole_checkpoint(directory: Path) -> str | None:
+    found = {}
+    for path in directory.glob("checkpoint-*"):
+        if (path / COMPLETE).exists():
+            found[int(path.name.split("-")[1])] = str(path)
+        else:
+            shutil.rmtree(path)
+    return found[max(found)] if found else None
+
+
+def _arguments(
+    config: GRPOTraining, output_dir: Path, max_new_tokens: int, suppressed: list[int], seed: int, weights: list[float]
+) -> GRPOConfig:
+    rollouts, processes = config.pairs_per_step * config.num_generations, PartialState().num_processes
+    if rollouts % processes:
+        raise InputError(
+            f"{config.pairs_per_step} pairs x {config.num_generations} rollouts cannot be shared by {processes} "
+            "processes; give numbers that divide."
+        )
+    mine = rollouts // processes
+    micro_batch = max(size for size in range(1, min(config.micro_batch, mine) + 1) if mine % size == 0)
+    return GRPOConfig(
+        output_dir=str(output_dir),
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=mine // micro_batch,
+        num_generations=config.num_generations,
+        max_completion_length=max_new_tokens,
+        max_steps=config.steps,
+        shuffle_dataset=False,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=2,
+        beta=config.kl_weight,
+        use_bias_correction_kl=False,
+        loss_type="grpo",
+        reward_weights=weights,
+        generation_kwargs={"suppress_tokens": suppressed},
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        logging_steps=1,
+        report_to=[],
+        disable_tqdm=True,
+        gradient_checkpointing=torch.cuda.is_available(),
+        bf16=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),
+        seed=seed % 2**31,
+        log_level="error",
+    )
+
+
+def train_judge(
+    path: str | Path,
+    pairs: Sequence[LabelledPair],
+    output_dir: Path,
+    config: GRPOTraining,
+    *,
+    seed: int,
+    adapter: Path | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> dict:
+    """GRPO-train the judge at ``path`` on ``pairs``; writes the LoRA to ``output_dir/adapter`` and returns a summary.
+
+    ``adapter`` (a LoRA on the same base) is where training starts; the KL reference is the base without any adapter.
+    Interrupted, the same call goes on at the last whole checkpoint and ends with the same bytes. The summary holds
+    ``steps``, ``pairs``, ``reward_first`` and ``reward_last`` (means over the first and last tenth of the steps, at
+    least one).
+    """
+    prompt = JudgePrompt.load(base_directory(path))
+    return run_grpo(
+        path,
+        showings(pairs, prompt, seed, config.steps * config.pairs_per_step),
+        output_dir,
+        config,
+        seed=seed,
+        prompt=prompt,
+        trainer_class=partial(VideoGRPOTrainer, reward_funcs=[accuracy_reward, tags_reward], share_videos=True),
+        reward_weights=[1.0, config.format_weight],
+        counts={"pairs": len(pairs)},
+        adapter=adapter,
+        on_step=on_step,
+    )
+
+
+def run_grpo(
+    path: str | Path,
+    rows: list[dict],
+    output_dir: Path,
+    config: GRPOTraining,
+    *,
+    seed: int,
+    prompt: JudgePrompt,
+    trainer_class: Callable[..., VideoGRPOTrainer],
+    reward_weights: list[float],
+    counts: dict[str, int],
+    adapter: Path | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> dict:
+    """GRPO of the judge at ``path`` on ``rows``, in their order, as :func:`train_judge` does on pairs.
+
+    ``prompt`` says how many frames are shown and how long an answer may be; ``trainer_class`` brings the rewards,
+    ``reward_weights`` their weights. The summary holds ``counts`` too.
+    """
+    if (output_dir / "training.json").exists():
+        return {name: value for name, value in read_json(output_dir / "training.json").items() if name != "log"}
+    model, processor = load_model(path), AutoProcessor.from_pretrained(base_directory(path))
+    tokens = processor.tokenizer.convert_tokens_to_ids
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_rank,
+        target_modules=r".*language_model.*(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
+        base_model_name_or_path=str(path),
+    )
+    checkpoints = output_dir / "checkpoints"
+    # The trainer makes the LoRA before it seeds anything.
+    torch.manual_seed(seed_for(seed, "lora"))
+    suppressed = [tokens(name) for name in SPECIAL_VISION_TOKENS]
+    trainer = trainer_class(
+        model=model,
+        processing_class=processor,
+        args=_arguments(config, checkpoints, prompt.max_new_tokens, suppressed, seed, reward_weights),
+        train_dataset=Dataset.from_list(rows),
+        peft_config=lora,
+        callbacks=[_Marks(on_step)],
+        encoder=ShowingEncoder.for_prompt(processor, prompt),
+    )
+    # Metrics are kept in the log; the terminal belongs to the progress bar.
+    trainer.remove_callback(PrinterCallback)
+    if adapter is not None:
+        # A PeftModel handed to the trainer would get a copy of its adapter as reference; the reference here is the
+        # base.
+        set_peft_model_state_dict(trainer.model, load_file(Path(adapter) / "adapter_model.safetensors"))
+    trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+    rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
+    tenth = max(1, len(rewards) // 10)
+    summary = {
+        "steps": trainer.state.global_step,
+        **counts,
+        "reward_first": float(np.mean(rewards[:tenth])),
+        "reward_last": float(np.mean(rewards[-tenth:])),
+    }
+    if trainer.accelerator.is_main_process:
+        with atomic_path(output_dir / "adapter") as temporary:
+            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(temporary)
+        write_json(output_dir / "training.json", {**summary, "log": trainer.state.log_history})
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
+    return summary

@@ -1,0 +1,131 @@
+"""How a command reads its line, and how it ends: one sentence for what the user can mend, and an exit code.
+
+0: done. 1: something the user gave cannot be used, or the machine gave out. 2: wrong usage. 130: stopped by Ctrl-C.
+Nothing here loads a model or a library of models, so help and usage errors come at once.
+"""
+
+import argparse
+import difflib
+import importlib
+import os
+import re
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from rich.markup import escape
+
+from videoduet.config import SCHEMA_VERSION, refuse_newer, resolve
+from videoduet.errors import InputError
+from videoduet.progress import console
+
+Config = TypeVar("Config")
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Wraps paragraphs and keeps lines that are indented, such as examples, as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = re.split(r"\n\s*\n", textwrap.dedent(text).strip("\n"))
+        return "\n\n".join(
+            paragraph if paragraph.startswith(" ") else textwrap.fill(" ".join(paragraph.split()), width)
+            for paragraph in paragraphs
+        )
+
+
+class CommandParser(ArgumentParser):
+    """A parser that tells a mistake alone, in one sentence, with the option that was probably meant."""
+
+    def __init__(self, *arguments: Any, **named: Any):
+        super().__init__(*arguments, formatter_class=HelpFormatter, **named)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print ``message`` and what was probably meant, and end with exit code 2."""
+        console.print(f"[bold red]error:[/] {escape(self._mended(message))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+
+    def _mended(self, message: str) -> str:
+        sentence = " ".join(message.split())
+        unknown = re.search(r"[Uu]nrecognized arguments?: (\S+)|[Kk]ey '([^']+)' is not expected", sentence)
+        if unknown is None:
+            return f"{sentence} (--help lists the options)" if sentence.startswith("expected") else sentence
+        name = (unknown[1] or unknown[2]).split("=")[0]
+        options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        near = difflib.get_close_matches(f"--{name.lstrip('-')}", options, n=1)
+        meant = f"did you mean {near[0]}?" if near else "--help lists the options."
+        return f"{sentence.rstrip('.')}; {meant}"
+
+
+def command_parser(prog: str, description: str | None) -> CommandParser:
+    """The parser of ``python -m PROG``, which takes a YAML file of its options as ``--config``."""
+    parser = CommandParser(prog=f"python -m {prog}", description=description)
+    parser.add_argument("--config", action="config", help="YAML file with any of these options")
+    # Kept in every config that is written; nobody types it.
+    parser.add_argument("--schema_version", type=int, default=SCHEMA_VERSION, help=argparse.SUPPRESS)
+    return parser
+
+
+def read_line(parser: CommandParser, arguments: Sequence[str] | None) -> dict[str, Any]:
+    """The values on a command line (None: the process's), dataclasses made; recipes are found in the package too.
+
+    Wrong usage ends the program with exit code 2 and a message that names it.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args([_found(*pair) for pair in zip(["", *given], given, strict=False)])
+    try:
+        values = parser.instantiate_classes(options)
+        refuse_newer(values["schema_version"], "This config")
+    except InputError as error:
+        parser.error(str(error))
+    return {name: value for name, value in vars(values).items() if name not in ("config", "schema_version")}
+
+
+def _found(before: str, argument: str) -> str:
+    """``argument``, with the path of a recipe resolved."""
+    if before == "--config":
+        return resolve(argument)
+    return f"--config={resolve(argument[9:])}" if argument.startswith("--config=") else argument
+
+
+def parse_command(kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None) -> Config:
+    """Read the command line of ``python -m PROG`` into the dataclass ``kind``.
+
+    Wrong usage ends the program with exit code 2 and a message that names it.
+    """
+    parser = command_parser(prog, description)
+    parser.add_class_arguments(kind, None, fail_untyped=False)
+    values = read_line(parser, arguments)
+    try:
+        return kind(**values)
+    except InputError as error:
+        parser.error(str(error))
+
+
+def guarded(command: Callable[[], object], resume: str) -> None:
+    """Run a command; what the user can mend ends it with one sentence and an exit code, not a traceback."""
+    try:
+        command()
+    except InputError as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, markup=True, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.print(f"\nStopped. Nothing is lost; go on with: {resume}", soft_wrap=True, markup=False)
+        sys.exit(130)
+    except OSError as error:
+        message = f"error: {error}; mend that (space, permissions, a path), then go on with: {resume}"
+        console.print(message, soft_wrap=True, markup=False)
+        sys.exit(1)
+
+
+def quiet_libraries(libraries: Iterable[str] = ("diffusers", "transformers")) -> None:
+    """Keep the libraries' own bars and warnings off a terminal that shows ours. Commands call it; importing changes
+    nothing.
+    """
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    for library in libraries:
+        # A tiny model loads in a blink, a large one says so itself.
+        importlib.import_module(f"{library}.utils.logging").disable_progress_bar()
