@@ -19,7 +19,7 @@ from reward_model.prompts import JudgePrompt, VideoPrompt
 from videoduet.errors import InputError
 from videoduet.records import (
     Comparison,
-    Dimension,
+    DimensionScore,
     OrderVerdict,
     Prompt,
     Video,
@@ -134,7 +134,7 @@ class VideoJudge:
                 judge_id=judge_id,
                 text=joined(answers),
                 score=statistics.fmean(means.values()) if means else None,
-                dimensions=tuple(Dimension(name=key, value=means[key]) for key in prompt.keys if means),
+                dimensions=tuple(DimensionScore(name=key, value=means[key]) for key in prompt.keys if means),
             )
 
         yield from self._answered(videos, _as_shown, prompt, _one_showing(prompt), make, failures)
