@@ -212,7 +212,7 @@ def run_grpo(
         train_dataset=Dataset.from_list(rows),
         peft_config=lora,
         callbacks=[_Marks(on_step)],
-        encoder=ShowingEncoder.for_prompt(processor, prompt),
+        encoder=ShowingEncoder.for_view(processor, prompt.view),
     )
     # Metrics are kept in the log; the terminal belongs to the progress bar.
     trainer.remove_callback(PrinterCallback)
@@ -221,6 +221,7 @@ def run_grpo(
         # base.
         set_peft_model_state_dict(trainer.model, load_file(Path(adapter) / "adapter_model.safetensors"))
     trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
+    trainer.stop_sharing()
     rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
     tenth = max(1, len(rewards) // 10)
     summary = {
