@@ -55,7 +55,9 @@ class Build:
 
 
 def write_pairs(pairs: list[ClipPair], file: Path) -> list[LabelledPair]:
-    """Write labelled clips as mp4 and JSON Lines, the format of ``reward_model.training.refresh.read_labelled_pairs``."""
+    """``pairs`` as labelled pairs, written as mp4 and JSON Lines, the format of
+    :func:`reward_model.training.refresh.read_labelled_pairs`.
+    """
     rows, labelled = [], []
     for index, pair in enumerate(pairs):
         names = [f"{file.stem}/{index:04d}_{side}.mp4" for side in ("first", "second")]
@@ -63,7 +65,7 @@ def write_pairs(pairs: list[ClipPair], file: Path) -> list[LabelledPair]:
             write_video(file.parent / name, clip.frames, FPS)
         preferred = "first" if pair.gap > 0 else "second"
         rows.append({"prompt": pair.prompt.prompt, "first": names[0], "second": names[1], "preferred": preferred})
-        first, second = (Video(id=name, path=str(file.parent / name)) for name in names)
+        first, second = (Video(id=name, path=str(file.parent.absolute() / name)) for name in names)
         labelled.append(
             LabelledPair(prompt=Prompt.of(pair.prompt.prompt), first=first, second=second, preferred=preferred)
         )

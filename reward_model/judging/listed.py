@@ -121,3 +121,18 @@ def pair_records(paths: Sequence[tuple[str, str, str]], failures: list[Failure])
         except InputError as error:
             failures.append(Failure(f"{first} / {second}", str(error)))
     return found
+
+
+def groups_of(videos: Sequence[Shown], names: Sequence[str]) -> list[list[Shown]]:
+    """The videos of each prompt, which are ranked apart.
+
+    Raises InputError where no prompt has two; ``names`` are what was asked for.
+    """
+    groups: dict[str, list[Shown]] = {}
+    for shown in videos:
+        groups.setdefault(shown[1], []).append(shown)
+    if all(len(group) < 2 for group in groups.values()):
+        if missing := [name for name in names if not Path(name).exists()]:
+            raise InputError(f"{missing[0]} does not exist; check the path.")
+        raise InputError("No prompt has two videos; a ranking takes two or more.")
+    return list(groups.values())

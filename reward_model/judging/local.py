@@ -9,37 +9,26 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoProcessor, LogitsProcessor, LogitsProcessorList, ProcessorMixin
+from transformers import AutoProcessor, LogitsProcessorList, ProcessorMixin
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from reward_model.encoding import Showing, ShowingEncoder, video_tensors
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import Decoding
+from reward_model.judging.labels import LabelLogits, label_ids, verdict_at_label
 from reward_model.judging.loading import base_directory, load_model, local_directory, weights_id
 from reward_model.judging.sharing import positions, prefill, shared_prefixes
-from reward_model.parsing import Choice, parse_choice
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.questions import Question, View
 from videoduet.errors import InputError
-from videoduet.records import OrderVerdict, stable_id
+from videoduet.records import stable_id
 from videoduet.seeding import seed_for
 
 BATCHES_AHEAD = 4
 """So many batches of questions are read at once, that those of like length may be asked together."""
 LIKE_LENGTH = 64
 """Tokens. Padding up to so many costs less than it would to ask in another order."""
-
-
-class _LabelLogits(LogitsProcessor):
-    """Keeps the logits of the answer labels at every step of a generation, and changes nothing."""
-
-    def __init__(self, label_ids: Sequence[int]):
-        self.label_ids, self.steps = list(label_ids), []
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        self.steps.append(scores[:, self.label_ids].float().cpu())
-        return scores
 
 
 class Judge(VideoJudge):
@@ -125,22 +114,9 @@ class Judge(VideoJudge):
         return self._encoders[key]
 
     def _label_ids(self, labels: tuple[str, str]) -> list[int]:
-        """Token ids of both labels, and again of the same words with or without a space before them, where those are
-        tokens too: an answer may be spelt either way.
-        """
         if labels not in self._spellings:
-            self._spellings[labels] = self._spelt(labels)
+            self._spellings[labels] = label_ids(self.tokenizer, labels)
         return self._spellings[labels]
-
-    def _spelt(self, labels: tuple[str, str]) -> list[int]:
-        respelt = [label.strip() if label.startswith(" ") else f" {label}" for label in labels]
-        spelt = [self.tokenizer(list(each), add_special_tokens=False).input_ids for each in (labels, respelt)]
-        ids = [tokens[0] for pair in spelt if all(len(tokens) == 1 for tokens in pair) for tokens in pair]
-        if not ids or not all(label.strip() for label in labels):
-            raise InputError(f"The judge's labels {labels} are no tokens; choose labels of one token each.")
-        if [parse_choice(label) for label in labels] != ["first", "second"]:
-            raise InputError(f"The judge's labels {labels} cannot be read back; take 1 and 2, or A and B.")
-        return ids
 
     def answer(self, questions: Iterable[Question]) -> Iterator[Answer]:
         """The answers, in the order of the questions, which are asked in batches of like length."""
@@ -182,8 +158,8 @@ class Judge(VideoJudge):
     ) -> list[Answer]:
         """The answers to a batch, whose questions are like ``question``."""
         inputs = self._inputs(showings, encoder)
-        label_ids = self._label_ids(question.labels) if question.labels is not None else []
-        recorder = _LabelLogits(label_ids)
+        labels = self._label_ids(question.labels) if question.labels is not None else []
+        recorder = LabelLogits(labels)
         sampled = self.decoding.samples > 1 and question.sampled
         drawn = {"do_sample": False}
         if sampled:
@@ -199,11 +175,11 @@ class Judge(VideoJudge):
             )
         completions = generated[:, -len(recorder.steps) :].cpu()
         texts = self.tokenizer.batch_decode(completions, skip_special_tokens=True)
-        if not label_ids:
+        if not labels:
             return [Answer(text) for text in texts]
         logits = torch.stack(recorder.steps, dim=1)
         rows = zip(texts, completions, logits, strict=True)
-        return [Answer(row[0], self._verdict(*row, label_ids).p) for row in rows]
+        return [Answer(row[0], verdict_at_label(self.tokenizer, *row, labels).p) for row in rows]
 
     def _inputs(self, showings: list[Showing], encoder: ShowingEncoder) -> dict:
         """What ``generate`` takes: with vision tokens instead of pixels, and with what the model has read already."""
@@ -251,31 +227,6 @@ class Judge(VideoJudge):
         while len(self._features) > self.keep:
             self._features.popitem(last=False)
         return features
-
-    def _verdict(self, text: str, completion: Tensor, logits: Tensor, label_ids: Sequence[int]) -> OrderVerdict:
-        """The verdict in ``text``, with the probability of the first label at the token that says it.
-
-        ``completion`` (T,) are its tokens, ``logits`` (T, labels) those of ``label_ids`` at each.
-        """
-        verdict = parse_choice(text)
-        if verdict not in ("first", "second"):
-            return OrderVerdict(text=text, verdict=verdict)
-        spellings = [label_ids[start : start + 2] for start in range(0, len(label_ids), 2)]
-        spelt = {pair[verdict == "second"]: 2 * number for number, pair in enumerate(spellings)}
-        for step in reversed(range(len(completion))):
-            column = spelt.get(int(completion[step]))
-            if column is None:
-                continue
-            # The label that makes the verdict readable, not one in the thought or in what follows.
-            before, after = (self._parse(completion[:end]) for end in (step, step + 1))
-            if before is None and after == verdict:
-                return OrderVerdict(
-                    text=text, verdict=verdict, p=float(logits[step, column : column + 2].softmax(0)[0])
-                )
-        return OrderVerdict(text=text, verdict=verdict)
-
-    def _parse(self, completion: Tensor) -> Choice | None:
-        return parse_choice(self.tokenizer.decode(completion, skip_special_tokens=True))
 
 
 def _in_order(showings: Mapping[int, Showing]) -> list[int]:

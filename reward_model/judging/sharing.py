@@ -103,8 +103,8 @@ class SharedVision(_Rewriting):
     """Makes the vision tower ``visual`` (frozen) of a Qwen2.5-VL remember the last ``keep`` videos.
 
     In GRPO a group of G responses sees the same videos, and sees them three times: in generation, under the reference
-    and in the loss. Before each forward :meth:`expect` says which videos come, in their order. Each is encoded alone, so
-    that no bit of its tokens depends on what it came with or on what was remembered.
+    and in the loss. Before each forward :meth:`expect` says which videos come, in their order. Each is encoded alone,
+    so that no bit of its tokens depends on what it came with or on what was remembered.
     """
 
     def __init__(self, visual: torch.nn.Module, keep: int = 256):

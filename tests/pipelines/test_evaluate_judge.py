@@ -12,8 +12,10 @@ from miniature import write_miniature
 from small_judge import write_clips
 
 import shapes_world
-from pipelines import evaluate_judge
-from pipelines.evaluate_judge import EvaluationConfig, evaluate, parse, show
+from pipelines.evaluate_judge import parse, show
+from reward_model import Judge
+from reward_model.measuring.benchmark import evaluate, items_of
+from reward_model.measuring.config import JudgeEvaluationConfig
 from videoduet.errors import InputError
 from videoduet.store import read_json
 
@@ -30,11 +32,11 @@ def clips(tmp_path_factory) -> list[Path]:
     return sorted(directory.glob("*.mp4"))
 
 
-def config(judge: Path, clips: list[Path], tmp_path: Path, benchmark: str, **options) -> EvaluationConfig:
+def config(judge: Path, clips: list[Path], tmp_path: Path, benchmark: str, **options) -> JudgeEvaluationConfig:
     data = tmp_path / benchmark
     if not data.exists():
         write_miniature(benchmark, data, clips)
-    return EvaluationConfig(
+    return JudgeEvaluationConfig(
         judge=str(judge), benchmark=benchmark, data=str(data), output=str(tmp_path / f"out_{benchmark}"),
         batch_size=4, resamples=20, **options,
     )  # fmt: skip
@@ -55,8 +57,8 @@ def test_preferences(judge, clips, tmp_path, capsys, monkeypatch):
     # Resumed, only what is missing is asked again.
     Path(asked.output, "answers", "0000004.parquet").unlink()
     seen = []
-    compare = evaluate_judge.Judge.compare
-    monkeypatch.setattr(evaluate_judge.Judge, "compare", lambda self, pairs: seen.extend(pairs) or compare(self, pairs))
+    compare = Judge.compare
+    monkeypatch.setattr(Judge, "compare", lambda self, pairs, **how: seen.extend(pairs) or compare(self, pairs, **how))
     assert evaluate(asked) == results
     assert len(seen) == 2
 
@@ -68,7 +70,7 @@ def test_images(judge, clips, tmp_path):
 
 def test_a_damaged_video_costs_its_own_items_alone(judge, clips, tmp_path):
     asked = replace(config(judge, clips, tmp_path, "lgvq"), limit=4)
-    paths = [Path(item.path) for item in evaluate_judge.items_of(asked).items]
+    paths = [Path(item.path) for item in items_of(asked).items]
     paths[1].write_bytes(b"damaged")
     results = evaluate(asked)
     assert (results["n"], results["unreadable_videos"]) == (3, 1)
@@ -106,6 +108,6 @@ def test_wrong_usage(arguments, says, capsys):
 
 
 def test_an_unknown_benchmark_is_refused(tmp_path):
-    asked = EvaluationConfig(judge="j", benchmark="monetbanch", data=str(tmp_path), output=str(tmp_path / "o"))
+    asked = JudgeEvaluationConfig(judge="j", benchmark="monetbanch", data=str(tmp_path), output=str(tmp_path / "o"))
     with pytest.raises(InputError, match="monetbench"):
         evaluate(asked)

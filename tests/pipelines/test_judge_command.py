@@ -8,10 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-import pipelines.judge
-from pipelines.judge import JudgingConfig, main
-from reward_model.judging.base import Answer, Prompts, Question, VideoJudge
-from reward_model.prompts import DEFAULT_PROMPT
+from pipelines.judge import main
+from reward_model.judging import batch as judging
+from reward_model.judging.base import Answer, VideoJudge
+from reward_model.judging.config import JudgingConfig
+from reward_model.prompts import DEFAULT_PROMPT, Prompts
+from reward_model.questions import Question
 from shapes_world.world import Scene, render
 from videoduet.video import write_video
 
@@ -52,7 +54,7 @@ class Fixed(VideoJudge):
         super().__init__(Prompts(compare=DEFAULT_PROMPT), judge_id="fixed")
         self.text = text
 
-    def _ask(self, questions: Iterator[Question]) -> Iterator[Answer]:
+    def answer(self, questions: Iterator[Question]) -> Iterator[Answer]:
         for _ in questions:
             yield Answer(self.text)
 
@@ -118,7 +120,7 @@ def write_batch(folder, videos, count):
 
 
 def test_a_batch_goes_on_where_it_was_stopped(command, videos, tmp_path, fixed, monkeypatch):
-    monkeypatch.setattr(pipelines.judge, "COMPARISONS_PER_SHARD", 1)
+    monkeypatch.setattr(judging, "COMPARISONS_PER_SHARD", 1)
     fixed("<answer>1</answer>")
     batch = write_batch(tmp_path, videos, 4)
     whole = json.loads(command("compare", "--batch", batch, "--json", "--output", tmp_path / "whole")[1])
@@ -132,7 +134,7 @@ def test_a_batch_goes_on_where_it_was_stopped(command, videos, tmp_path, fixed, 
             yield Answer("<answer>1</answer>")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Fixed, "_ask", stopping)
+        patched.setattr(Fixed, "answer", stopping)
         code, _, err = command("compare", "--batch", batch, "--output", tmp_path / "out")
         assert code == 130 and "Nothing is lost" in err
     assert len(list((tmp_path / "out").glob("compare_*.json"))) == 2
@@ -190,7 +192,7 @@ def test_adaptive_tournaments_list_what_is_broken_and_play_on(command, videos, f
             yield Answer(error="b.mp4 is broken") if "b.mp4" in str(question.messages) else Answer("1")
 
     fixed("1")
-    monkeypatch.setattr(Fixed, "_ask", ask)
+    monkeypatch.setattr(Fixed, "answer", ask)
     code, out, err = command("rank", videos, "--json", "--adaptive")
     found = json.loads(out)
     assert code == 0 and [row["second"] for row in found["comparisons"]] == [str(videos / "c.mp4")]

@@ -10,7 +10,7 @@ from small_qwen3 import write_qwen3
 
 from reward_model import Judge
 from reward_model.encoding import Showing, ShowingEncoder
-from reward_model.judging.prefixes import shared_heads
+from reward_model.judging.sharing import shared_prefixes
 
 NAMES = ("red", "green", "blue", "three_frames")
 
@@ -29,7 +29,7 @@ def showing(path: str, head: int, length: int, begin: int = 0) -> Showing:
     ],
 )
 def test_heads_are_shared_where_that_saves_reading(showings, owners):
-    assert shared_heads(showings, slack=64) == owners
+    assert shared_prefixes(showings, slack=64) == owners
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_answers_are_those_of_the_plain_model_and_heads_are_read_once(small, qwe
     comparisons = list(judge.compare(pairs))
     hook.remove()
     assert lengths[0][0] == len(NAMES) and lengths[1][0] == 2 * len(pairs)
-    plain, p = ShowingEncoder.for_prompt(judge.processor, SMALL_PROMPT), []
+    plain, p = ShowingEncoder.for_view(judge.processor, SMALL_PROMPT.view), []
     for question, comparison in zip(pairs, comparisons, strict=True):
         videos = (question.first.path, question.second.path)
         for order, verdict in ((videos, comparison.forward), (videos[::-1], comparison.backward)):

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 import reward_model.judging.server
-from reward_model.judging.base import Decoding, label_probability
-from reward_model.judging.server import ServerJudge, ServerSettings, _read
+from reward_model.judging.base import label_probability
+from reward_model.judging.config import Decoding, ServerSettings
+from reward_model.judging.server import ServerJudge, _read
 from videoduet.errors import InputError
 from videoduet.video import write_video
 
