@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from reward_model.presets import preset_named
-from videoduet.config import Precision, at_least
+from videoduet.config import Precision, at_least, execution
 from videoduet.errors import InputError
 
 if TYPE_CHECKING:
@@ -147,7 +147,9 @@ class JudgingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What the answers in a directory are answers to; ``judge_id`` is not known before the judge is loaded."""
+    """What the answers in a directory are answers to, and whose: ``judge_id`` is not known before the judge is loaded,
+    so it is compared apart.
+    """
 
     command: str
     judge: str
@@ -159,4 +161,4 @@ class Judged:
     backend: Backend
     items: int
     items_id: str
-    judge_id: str | None = None
+    judge_id: str | None = execution(None)

@@ -268,7 +268,7 @@ def test_a_subfolder_may_be_given_itself_and_its_own_wording_goes_first(publishe
     itself = Judge.from_pretrained(published / "vqinsight-comp", preset="vqinsight-comp", device="cpu")
     assert itself.judge_id == Judge.from_pretrained(published, preset="vqinsight-comp", device="cpu").judge_id
     shutil.copytree(published / "vqinsight-comp", tmp_path / "own")
-    own = replace(PRESETS["vqinsight-comp"].compare, question="Which?")
+    own = replace(PRESETS["vqinsight-comp"].prompts.compare, question="Which?")
     own.save(tmp_path / "own")
     assert JudgePrompt.load(tmp_path / "own") == own
     assert Judge.from_pretrained(tmp_path / "own", preset="vqinsight-comp", device="cpu").prompt == own
