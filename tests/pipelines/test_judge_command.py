@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from pipelines.judge import main
 from reward_model.judging import batch as judging
@@ -297,3 +298,23 @@ def test_a_judge_trained_anew_at_its_path_does_not_go_on(command, videos, tmp_pa
     judge.judge_id = "trained further"
     code, _, err = command(*asked)
     assert code == 1 and "was judged with other weights or another wording" in err
+
+
+def test_a_directory_of_an_older_version_goes_on(command, videos, tmp_path, fixed):
+    """It kept what was asked in asked.json, and whom in judge.json."""
+    fixed("1")
+    asked = ("compare", videos / "a.mp4", videos / "b.mp4", "--json", "--output", tmp_path / "judged")
+    whole = json.loads(command(*asked)[1])
+    kept = yaml.safe_load((tmp_path / "judged" / "config.yaml").read_text())
+    for older in ("fixed", "another"):
+        (tmp_path / "judged" / "config.yaml").unlink()
+        (tmp_path / "judged" / "asked.json").write_text(
+            json.dumps({name: kept[name] for name in kept if name not in ("schema_version", "judge_id")})
+        )
+        (tmp_path / "judged" / "judge.json").write_text(json.dumps(older))
+        assert json.loads(command(*asked)[1]) == whole
+        code, _, err = command(*asked[:-2], "--samples", 2, "--output", tmp_path / "judged")
+        assert code == 1 and "was judged with another samples; give another --output" in err
+    (tmp_path / "judged" / "compare_00000.json").unlink()
+    code, _, err = command(*asked)
+    assert code == 1 and "was judged with other weights" in err
