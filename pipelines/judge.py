@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from reward_model.judging.config import JudgingConfig
+from reward_model.judging.listed import groups_of, read_pairs, read_videos
 from videoduet.commands import CommandParser, guarded
 from videoduet.errors import InputError
 
@@ -30,19 +31,18 @@ WHAT = {
 
 def compare(config: JudgingConfig, names: Sequence[str]) -> "Judgements | None":
     """Which of two videos is better, asked in both orders, and why."""
+    pairs = read_pairs(names, config.batch, config.prompt)
     from reward_model.judging.batch import ask_pairs, judge_in_shards
-    from reward_model.judging.listed import read_pairs
 
-    return judge_in_shards(config, "compare", read_pairs(names, config.batch, config.prompt), ask_pairs)
+    return judge_in_shards(config, "compare", pairs, ask_pairs)
 
 
 def rank(config: JudgingConfig, names: Sequence[str], adaptive: bool = False) -> "Judgements | None":
     """The order of several videos, from comparisons of all pairs; videos with different prompts are ranked apart."""
+    groups = groups_of(read_videos(names, config.batch, config.prompt), names)
     from alignment.preferences.tournament import adaptive_comparisons
     from reward_model.judging.batch import ask_groups, judge_in_shards
-    from reward_model.judging.listed import groups_of, read_videos
 
-    groups = groups_of(read_videos(names, config.batch, config.prompt), names)
     most = max(map(len, groups))
     if adaptive:
         return judge_in_shards(config, "rank_adaptive", groups, ask_groups(adaptive_comparisons), 3 * most // 2)
@@ -51,18 +51,18 @@ def rank(config: JudgingConfig, names: Sequence[str], adaptive: bool = False) ->
 
 def score(config: JudgingConfig, names: Sequence[str]) -> "Judgements | None":
     """A number for each video, and why."""
+    videos = read_videos(names, config.batch, config.prompt)
     from reward_model.judging.batch import ask_videos, judge_in_shards
-    from reward_model.judging.listed import read_videos
 
-    return judge_in_shards(config, "score", read_videos(names, config.batch, config.prompt), ask_videos("score"))
+    return judge_in_shards(config, "score", videos, ask_videos("score"))
 
 
 def describe(config: JudgingConfig, names: Sequence[str]) -> "Judgements | None":
     """Each video in words."""
+    videos = read_videos(names, config.batch, config.prompt)
     from reward_model.judging.batch import ask_videos, judge_in_shards
-    from reward_model.judging.listed import read_videos
 
-    return judge_in_shards(config, "describe", read_videos(names, config.batch, config.prompt), ask_videos("describe"))
+    return judge_in_shards(config, "describe", videos, ask_videos("describe"))
 
 
 COMMANDS = {"compare": compare, "rank": rank, "score": score, "describe": describe}
@@ -70,13 +70,13 @@ COMMANDS = {"compare": compare, "rank": rank, "score": score, "describe": descri
 
 def run(name: str, config: JudgingConfig, names: Sequence[str], forms: Sequence[str], **options: bool) -> None:
     """Judge, and print what came out in the form that is asked for. Raises InputError where nothing could be judged."""
-    from pipelines.report.judgements import list_failures, show
-
     if len(forms) > 1:
         raise InputError(f"Give one of --{' and --'.join(forms)}.", exit_code=2)
     found = COMMANDS[name](config, names, **options)
     if found is None:
         return
+    from pipelines.report.judgements import list_failures, show
+
     list_failures(found.failures)
     if not found.rows:
         raise InputError("Nothing could be judged; mend what is listed above.")

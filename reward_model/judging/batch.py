@@ -11,10 +11,11 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from reward_model.inputs import as_video
 from reward_model.judging.adopted import adopt_older
 from reward_model.judging.base import Failure, PairwiseJudge, VideoJudge
 from reward_model.judging.config import Judged, JudgingConfig
-from reward_model.judging.listed import Shown, distinct, pair_records, records
+from reward_model.judging.listed import Shown
 from videoduet.errors import InputError
 from videoduet.processes import processes
 from videoduet.progress import console, track
@@ -112,6 +113,38 @@ def _note_missing_prompts(judge: VideoJudge, command: str, items: Sequence) -> N
             f"{lacking} of {len(texts)} questions have no prompt, and this judge asks how well videos follow theirs; "
             "give it with --prompt, or in a list.", markup=False, soft_wrap=True,
         )  # fmt: skip
+
+
+def records(paths: Sequence[Shown], failures: list[Failure]) -> list[tuple[Video, Prompt]]:
+    """The records of videos; what is no video goes into ``failures``."""
+    found = []
+    for path, prompt in paths:
+        try:
+            found.append((as_video(path)[0], Prompt.of(prompt)))
+        except InputError as error:
+            failures.append(Failure(path, str(error)))
+    return found
+
+
+def distinct(videos: Sequence[Video], failures: list[Failure]) -> list[Video]:
+    """``videos`` without those whose bytes are another's, which go into ``failures``."""
+    first: dict[str, Video] = {}
+    for video in videos:
+        if (same := first.setdefault(video.id, video)) is not video:
+            failures.append(Failure(video.path, f"It is the same video as {same.path} and is ranked as that."))
+    return list(first.values())
+
+
+def pair_records(paths: Sequence[tuple[str, str, str]], failures: list[Failure]) -> list[VideoPair]:
+    """The records of pairs; a pair one of whose videos is none goes into ``failures``."""
+    found = []
+    for first, second, prompt in paths:
+        try:
+            one, other = as_video(first)[0], as_video(second)[0]
+            found.append(VideoPair(prompt=Prompt.of(prompt), first=one, second=other))
+        except InputError as error:
+            failures.append(Failure(f"{first} / {second}", str(error)))
+    return found
 
 
 def ask_pairs(judge: VideoJudge, part: Sequence[tuple[str, str, str]], failures: list[Failure]) -> list[dict]:

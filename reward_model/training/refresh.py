@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,27 +36,22 @@ def read_labelled_pairs(path: str | Path) -> list[LabelledPair]:
         raise InputError(f"Labelled pairs {path} cannot be read ({error}); give JSON Lines in UTF-8.") from error
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-            for key in ("prompt", "first", "second", "preferred"):
-                if not isinstance(row[key], str) or (key == "preferred" and row[key] not in ("first", "second")):
-                    raise ValueError(f"{key} is {row[key]!r}")
-            first, second = (
-                Video(id=f"{path.stem}/{row[side]}", path=str(folder / row[side])) for side in ("first", "second")
-            )
-            pairs.append(
-                LabelledPair(
-                    prompt=Prompt.of(row["prompt"]),
-                    first=first,
-                    second=second,
-                    preferred=row["preferred"],
-                    source=path.stem,
-                )
-            )
+            pairs.append(_labelled(json.loads(line), path.stem, folder))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path}, line {number}: cannot be used ({error}); give prompt, first, second, preferred."
             ) from error
     return pairs
+
+
+def _labelled(row: Mapping[str, Any], source: str, folder: Path) -> LabelledPair:
+    for key in ("prompt", "first", "second", "preferred"):
+        if not isinstance(row[key], str) or (key == "preferred" and row[key] not in ("first", "second")):
+            raise ValueError(f"{key} is {row[key]!r}")
+    first, second = (Video(id=f"{source}/{row[side]}", path=str(folder / row[side])) for side in ("first", "second"))
+    return LabelledPair(
+        prompt=Prompt.of(row["prompt"]), first=first, second=second, preferred=row["preferred"], source=source
+    )
 
 
 def best_by_knockout(
