@@ -47,33 +47,33 @@ class Turn:
 
 
 def _sample(run: "Run", round_number: int) -> None:
-    from pipelines.loop.sample import sample
+    from pipelines.loop.sample import sample_round
 
-    sample(
+    sample_round(
         lambda: run.generator(round_number), run.prompts, run.folder("sample", round_number), run.directory,
         config=run.config.generator, seed=run.config.seed, round_number=round_number,
     )  # fmt: skip
 
 
 def _refresh(run: "Run", round_number: int) -> None:
-    from pipelines.loop.refresh import Refresh, refresh
+    from pipelines.loop.refresh import Refresh, refresh_judge
 
-    refresh(Refresh.of(run, round_number), run.directory)
+    refresh_judge(Refresh.of(run, round_number), run.directory)
 
 
 def _rank(run: "Run", round_number: int) -> None:
-    from pipelines.loop.rank import rank
+    from pipelines.loop.rank import rank_round
 
-    rank(
+    rank_round(
         lambda: run.judge(round_number), run.split.labelled(round_number), run.samples("sample", round_number),
         run.folder("rank", round_number), run.directory, config=run.config.pairs, round_number=round_number,
     )  # fmt: skip
 
 
 def _align(run: "Run", round_number: int) -> None:
-    from pipelines.loop.align import align
+    from pipelines.loop.align import align_round
 
-    align(
+    align_round(
         run.base_generator, run.preferences(round_number), run.samples("sample", round_number), run.prompts,
         run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
         adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
@@ -81,11 +81,11 @@ def _align(run: "Run", round_number: int) -> None:
 
 
 def _score(run: "Run", round_number: int) -> None:
-    from pipelines.loop.score import score
+    from pipelines.loop.score import score_versions
 
-    score(
-        run.generator, run.measuring_judges, run.held_out_prompts, lambda version: run.samples("score", version=version),
-        run.folder("score"), run.directory, config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
+    score_versions(
+        run.generator, run.measuring_judges, run.held_out_prompts,
+        lambda version: run.samples("score", version=version), run.folder("score"), run.directory, config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
         batch_size=run.config.generator.batch_size,
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ Samples = Callable[[str], list[Sample]]
 """The readable held-out samples of a generator version."""
 
 
-def score(
+def score_versions(
     load_generator: Callable[[int], Generator], judges: Callable[[], Iterator[tuple[str, PairwiseJudge]]],
     prompts: Sequence[Prompt], samples: Samples, output: Path, directory: Workspace, *, config: ScoreConfig, seed: int,
     rounds: int, batch_size: int,
