@@ -85,7 +85,8 @@ def _score(run: "Run", round_number: int) -> None:
 
     score_versions(
         run.generator, run.measuring_judges, run.held_out_prompts,
-        lambda version: run.samples("score", version=version), run.folder("score"), run.directory, config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
+        lambda version: run.samples("score", version=version), run.folder("score"), run.directory,
+        config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
         batch_size=run.config.generator.batch_size,
     )  # fmt: skip
 
