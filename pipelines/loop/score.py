@@ -1,12 +1,11 @@
 """Measure every generator version after the last round: ``python -m pipelines.score --run_dir RUN``."""
 
-import math
-
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from pipelines.loop.phase import phase_main
 from pipelines.loop.run import Run
 from pipelines.loop.vbench import score_vbench, stop_if_still
 from reward_model.judging.local import PairwiseJudge
+from videoduet.intervals import wilson_interval
 from videoduet.progress import track
 from videoduet.records import Comparison, VideoPair
 from videoduet.seeding import seed_for
@@ -82,12 +81,6 @@ def _win_rates(run: Run, name: str, judge: PairwiseJudge) -> dict:
         low, high = wilson_interval(rate, total)
         rates[f"G_{version}"] = {"rate": rate, "low": low, "high": high, "decided": won + lost, "total": total}
     return rates
-
-
-def wilson_interval(rate: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927)."""
-    centre, spread = rate + z * z / (2 * n), z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
 
 
 if __name__ == "__main__":
