@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from alignment.preferences.ranking import order_by_standing
 from videoduet.config import identity
 from videoduet.errors import InputError
 from videoduet.records import Comparison, PreferencePair, Ranking
@@ -104,6 +103,9 @@ def follows_position(statistics: Mapping[str, int | float | None]) -> bool:
 
 def _candidates(ranking: Ranking, k: int) -> list[tuple[int, int]]:
     """Indices (chosen, rejected): the k best against the k worst, who are never the same; extremes first."""
+    # Not above: ranking needs scipy, for which nobody should wait who only reads a PairConfig.
+    from alignment.preferences.ranking import order_by_standing
+
     order = [index for index in order_by_standing(ranking) if ranking.comparisons[index]]
     k = min(k, len(order) // 2)
     return [(chosen, rejected) for chosen in order[:k] for rejected in order[::-1][:k]]
