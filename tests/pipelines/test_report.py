@@ -13,8 +13,9 @@ from PIL import Image
 from report_fixtures import HOSTILE, Browser, draw, write_round, write_run, write_score
 
 from pipelines.report import charts as report_charts
-from pipelines.report import page as report
-from pipelines.report.page import main, write_report
+from pipelines.report import write_report
+from pipelines.report.__main__ import main
+from pipelines.report.shelf import Shelf
 from videoduet import store
 from videoduet.errors import InputError
 from videoduet.records import Prompt
@@ -233,7 +234,7 @@ def test_more_seeds_of_one_prompt_are_linked(tmp_path):
 
 def test_a_video_path_cannot_leave_the_run_directory(tmp_path):
     (tmp_path / "secret.mp4").write_bytes(b"secret")
-    shelf = report.Shelf(tmp_path / "run")
+    shelf = Shelf(tmp_path / "run")
     for path in ("../secret.mp4", str(tmp_path / "secret.mp4"), "a/../../secret.mp4"):
         shown = shelf.show(path, "prompt", "label", "described")
         assert not shown.source and not shown.href and "out of the run directory" in shown.problem
