@@ -103,7 +103,7 @@ class RecordedRun:
         for path in sorted(self.directory.glob(pattern)):
             try:
                 yield from read_records(record_type, path)
-            except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+            except (InputError, OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
                 self.problems.append(f"{path.relative_to(self.directory)} could not be read ({_one_line(error)}).")
 
     def prompt_text(self, prompt_id: str) -> str:

@@ -165,6 +165,14 @@ def test_empty_and_damaged_runs_still_give_a_page(tmp_path):
     assert "Left out as unreadable: round_00/x.mp4 (no frames)" in text
 
 
+def test_records_of_a_newer_program_cost_their_section_alone(tmp_path, monkeypatch):
+    write_round(tmp_path, 0, [Prompt.of("a")])
+    monkeypatch.setattr(store, "SCHEMA_VERSION", 99)
+    write_score(tmp_path, [Prompt.of("b")], ("G_0",))
+    text = text_of(write_report(tmp_path).read_text("utf-8"))
+    assert "score/samples_G_0.parquet could not be read" in text and "newer VideoDuet" in text
+
+
 def test_every_value_may_be_null(tmp_path):
     write_run(tmp_path)
     for path in [*tmp_path.glob("round_*/*/summary.json"), tmp_path / "score/summary.json"]:
