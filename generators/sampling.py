@@ -28,10 +28,10 @@ def sample_videos(
     generator: Generator,
     items: Sequence[SamplingItem],
     output_dir: Path,
-    root: Path,
     *,
+    root: Path,
     version: str,
-    round: int,
+    round_number: int,
     batch_size: int,
     process: int = 0,
     processes: int = 1,
@@ -71,17 +71,17 @@ def sample_videos(
                         index=item.index,
                         seed=item.seed,
                         generator=version,
-                        round=round,
+                        round=round_number,
                         settings=generator.settings,
-                        video_path=str(path.relative_to(root)),
-                        latents_path=str(latents_path.relative_to(root)),
+                        video_path=str(path),
+                        latents_path=str(latents_path),
                         index_in_shard=len(records),
                     )
                 )
             latents.append(drawn.cpu())
             yield len(batch)
         write_tensors(latents_path, {"latents": torch.cat(latents)})
-        write_records(output_dir / f"samples_{name}.parquet", records, Sample)
+        write_records(output_dir / f"samples_{name}.parquet", records, Sample, root=root)
 
 
 def _encode(generator: Generator, items: Sequence[SamplingItem], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -94,6 +94,6 @@ def _encode(generator: Generator, items: Sequence[SamplingItem], known: Mapping[
     }
 
 
-def read_samples(output_dir: Path, version: str = "*") -> list[Sample]:
+def read_samples(output_dir: Path, version: str = "*", *, root: Path) -> list[Sample]:
     """The samples of a phase (of one generator version), in the order of prompt id and index."""
-    return read_records(Sample, *sorted(output_dir.glob(f"samples_{version}_*.parquet")))
+    return read_records(Sample, *sorted(output_dir.glob(f"samples_{version}_*.parquet")), root=root)
