@@ -7,11 +7,11 @@ from pathlib import Path
 from evaluation.vbench.config import VBenchEvaluationConfig
 from evaluation.vbench.suite import SuiteVideo, VideoFile, names_on_disk, write_index
 from generators.base import Generator
+from generators.drawing import draw_items
 from generators.loading import load_generator, with_adapter
-from generators.sampling import SamplingItem, read_samples, sample_videos
+from generators.sampling import SamplingItem, read_samples
 from videoduet.config import resolve
 from videoduet.processes import processes
-from videoduet.progress import track
 from videoduet.records import Prompt, stable_id
 from videoduet.seeding import seed_for
 from videoduet.store import read_records, write_records
@@ -44,7 +44,10 @@ def draw(config: VBenchEvaluationConfig, wanted: Sequence[SuiteVideo]) -> Path:
         if state.is_main_process and plan is rest:
             workspace.adopt(config, "drawn")
             write_records(samples / f"plan_{number:03d}.parquet", plan, SuiteVideo)
-        _draw_plan(generator, items, samples, f"plan{number:03d}", config.batch_size)
+        draw_items(
+            generator, items, samples, samples, version=f"plan{number:03d}", round_number=0,
+            batch_size=config.batch_size, what=f"{len(items)} videos: sample",
+        )  # fmt: skip
     folder = Path(config.output) / "videos"
     if state.is_main_process:
         _name_officially(samples, folder, {Prompt.of(v.prompt).id: v.prompt for plan in plans for v in plan})
@@ -59,20 +62,6 @@ def _items(plan: Sequence[SuiteVideo], seed: int) -> list[SamplingItem]:
 def _generator(config: VBenchEvaluationConfig, device: str) -> Generator:
     generator = load_generator(resolve(config.generator), sampler=config.sampler, dtype=config.dtype, device=device)
     return with_adapter(generator, config.adapter)
-
-
-def _draw_plan(
-    generator: Generator, items: Sequence[SamplingItem], samples: Path, version: str, batch_size: int
-) -> None:
-    """Draw this process's part of ``items``, under a progress bar; ends when all processes have theirs."""
-    state = processes()
-    drawn = sample_videos(
-        generator, items, samples, root=samples, version=version, round_number=0, batch_size=batch_size,
-        process=state.process_index, processes=state.num_processes,
-    )  # fmt: skip
-    for _ in track(drawn, f"{len(items)} videos: sample", total=len(items) // state.num_processes, advance=int):
-        pass
-    state.wait_for_everyone()
 
 
 def _name_officially(samples: Path, folder: Path, texts: dict[str, str]) -> None:

@@ -1,5 +1,6 @@
 """What the report says of a run, in plain words: the verdict, warnings and notes, what is missing, what was run."""
 
+from pipelines.loop.phases import round_phases
 from pipelines.report.recorded import (
     JUDGES,
     PHASES,
@@ -23,7 +24,7 @@ def missing(run: RecordedRun) -> list[str]:
             rounds = f"Rounds {index} to {last} have" if last > index else f"Round {index} has"
             sentences.append(f"{rounds} not begun.")
             break
-        absent = [name for name, first in PHASES if index >= first and not present[index].phases[name]]
+        absent = [phase.name for phase in round_phases(index) if not present[index].phases[phase.name]]
         if absent:
             sentences.append(f"Round {index} has not finished: {', '.join(absent)} left no summary.")
     if not run.score:
@@ -121,7 +122,7 @@ def facts(run: RecordedRun, settings: SamplerSettings | None) -> list[tuple[str,
     if settings:
         size = f"{settings.num_frames} frames of {settings.width} × {settings.height} pixels at {settings.fps:g} fps"
         facts.append(("Each video", f"{size}, {settings.steps} sampling steps, guidance {settings.guidance_scale:g}"))
-    for phase, _ in PHASES:
+    for phase in (phase.name for phase in PHASES):
         spent = [number(item.phases[phase].get("seconds")) for item in run.rounds]
         if any(seconds is not None for seconds in spent):
             facts.append((f"Time in {phase}", _duration(sum(seconds or 0 for seconds in spent))))

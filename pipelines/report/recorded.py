@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import yaml
 
+from pipelines.loop import phases as loop
 from videoduet.errors import InputError
 from videoduet.records import Prompt
 from videoduet.store import read_json, read_records
@@ -27,19 +28,7 @@ JUDGES = {
 }
 
 
-class RecordedPhase(NamedTuple):
-    """A phase of a round, and the first round that has it."""
-
-    name: str
-    first_round: int
-
-
-PHASES = (
-    RecordedPhase("sample", 0),
-    RecordedPhase("refresh", 1),
-    RecordedPhase("rank", 0),
-    RecordedPhase("align", 0),
-)
+PHASES = tuple(phase for phase in loop.PHASES if phase.first_round is not None)
 """The phases of a round, in their order."""
 
 
@@ -192,7 +181,7 @@ def load_run(directory: Path) -> RecordedRun:
 def _load_round(run: RecordedRun, folder: Path) -> RecordedRound:
     """Each phase's summary, over the counts in its ``done.json``; what align left out of it comes from its log."""
     phases = {}
-    for phase, _ in PHASES:
+    for phase in (phase.name for phase in PHASES):
         done = run.read(f"{folder.name}/{phase}/done.json")
         summary = run.read(f"{folder.name}/{phase}/summary.json")
         timing = run.read(f"{folder.name}/{phase}/timing.json")

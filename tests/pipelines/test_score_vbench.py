@@ -1,7 +1,5 @@
 """VBench in the loop: off, unavailable, scored, the alarm of still videos, what the report shows of it."""
 
-from dataclasses import replace
-
 import pytest
 from report_fixtures import write_round, write_score
 from test_report import text_of
@@ -19,9 +17,11 @@ from videoduet.records import Prompt
 from videoduet.store import read_json, write_json
 
 
-def run_with(root, **settings) -> Run:
+def score_of(root, versions, **settings):
+    """What VBench says of the versions of a run."""
     run = Run.open(root)
-    return Run(run.directory, replace(run.config, score=replace(run.config.score, vbench=VBenchConfig(**settings))))
+    drawn = {version: run.samples("score", version=version) for version in versions}
+    return score_vbench(drawn, run.held_out_prompts, run.folder("score"), VBenchConfig(**settings), run.directory.root)
 
 
 def test_off_and_unavailable_are_told_and_change_nothing(finished, monkeypatch, tmp_path):
@@ -29,7 +29,7 @@ def test_off_and_unavailable_are_told_and_change_nothing(finished, monkeypatch, 
     assert kept == {"available": False, "reason": "it is turned off (score.vbench.dimensions is empty)."}
     monkeypatch.setenv("VIDEODUET_VBENCH", str(tmp_path))
     before = sorted(finished.root.rglob("*"))
-    found = score_vbench(run_with(finished.root), ["G_0", "G_1", "G_2"])
+    found = score_of(finished.root, ["G_0", "G_1", "G_2"])
     assert found["available"] is False and found["reason"].startswith(
         "temporal_flickering: VBench's environment is not"
     )
@@ -38,7 +38,7 @@ def test_off_and_unavailable_are_told_and_change_nothing(finished, monkeypatch, 
 
 
 def test_the_videos_shown_are_of_the_version_that_the_alarm_names(finished, monkeypatch):
-    run, degrees = run_with(finished.root, dimensions=["dynamic_degree"]), {"G_0": 1, "G_1": 0, "G_2": 1}
+    run, degrees = Run.open(finished.root), {"G_0": 1, "G_1": 0, "G_2": 1}
     texts = {prompt.id: prompt.text for prompt in run.held_out_prompts}
     samples = read_samples(run.directory.phase("score"), "G_0", root=finished.root)
     keys = {(texts[sample.prompt_id], sample.index) for sample in samples}
@@ -50,7 +50,7 @@ def test_the_videos_shown_are_of_the_version_that_the_alarm_names(finished, monk
 
     monkeypatch.setattr("evaluation.vbench.versions.unscorable", lambda name, official: None)
     monkeypatch.setattr("evaluation.vbench.versions.score_version", results_of)
-    found = score_vbench(run, list(degrees))
+    found = score_of(finished.root, list(degrees), dimensions=["dynamic_degree"])
     assert "fell from 100 % of videos in G_0 to 0 % in G_1" in found["alarm"]
     assert found["stilled"] and {case["version"] for case in found["stilled"]} == {"G_1"}
     for case in found["stilled"]:
@@ -60,10 +60,10 @@ def test_the_videos_shown_are_of_the_version_that_the_alarm_names(finished, monk
 
 def test_stop_or_warn(finished):
     found = {"alarm": "It stands still."}
-    stop_if_still(run_with(finished.root), found)
+    stop_if_still(found, VBenchConfig(), finished.root)
     with pytest.raises(InputError, match=r"Stopped before the export: It stands still.*when_still warn"):
-        stop_if_still(run_with(finished.root, when_still="stop"), found)
-    stop_if_still(run_with(finished.root, when_still="stop"), {"alarm": None})
+        stop_if_still(found, VBenchConfig(when_still="stop"), finished.root)
+    stop_if_still({"alarm": None}, VBenchConfig(when_still="stop"), finished.root)
 
 
 @pytest.mark.parametrize("name", ["scene", "sceen"])
