@@ -37,6 +37,6 @@ def stop_if_still(found: Mapping[str, Any], config: VBenchConfig, root: Path) ->
     """Raises InputError where the alarm is raised and the config says to stop on it."""
     if found.get("alarm") and config.when_still == "stop":
         raise InputError(
-            f"Stopped before the export: {found['alarm']} Look at the videos (python -m pipelines.report {root}); to go "
-            "on all the same, add --score.vbench.when_still warn."
+            f"Stopped before the export: {found['alarm']} Look at the videos (python -m pipelines.report {root}); to "
+            "go on all the same, add --score.vbench.when_still warn."
         )

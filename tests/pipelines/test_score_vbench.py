@@ -107,7 +107,7 @@ def test_the_report_shows_the_alarm_and_what_stands_still(tmp_path):
 def test_the_loops_videos_are_scored_by_the_real_package(finished, monkeypatch, tmp_path):
     monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "weights"))
     versions = ["G_0", "G_1", "G_2"]
-    found = score_vbench(run_with(finished.root, dimensions=["temporal_flickering", "dynamic_degree"]), versions)
+    found = score_of(finished.root, versions, dimensions=["temporal_flickering", "dynamic_degree"])
     assert found["available"] and found["alarm"] is None and found["stilled"] == []
     assert all(0.5 < found[version]["temporal_flickering"] <= 1 for version in versions)
     assert [text.split(":")[0] for text in found["against_base"]] == [f"{v}, temporal flickering" for v in versions[1:]]
