@@ -51,9 +51,9 @@ def select_pairs(
     """Pair the best videos of each prompt with its worst; the same input always gives the same list.
 
     ``rankings`` are those of :func:`alignment.preferences.ranking.rank_prompts` (or their values), ``comparisons`` what
-    they were made from, ``rounds[video id]`` the round in which a video was sampled. Videos are ordered by wins less losses
-    (where all are compared equally often, by wins), then Bradley-Terry strength, then id. A pair is kept where the
-    chosen has strictly more wins and the higher win rate and, if the two were compared with each other, every such
+    they were made from, ``rounds[video id]`` the round in which a video was sampled. Videos are ordered by wins less
+    losses (where all are compared equally often, by wins), then Bradley-Terry strength, then id. A pair is kept where
+    the chosen has strictly more wins and the higher win rate and, if the two were compared with each other, every such
     comparison decided for the chosen: a tie, a disagreement or an unparsable answer is never a label. Prompts without
     a pair are left out.
 

@@ -4,20 +4,19 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alignment.training.config import Frames
 from generators.base import Generator
 from videoduet.errors import InputError
 from videoduet.records import SamplerSettings, stable_id
 from videoduet.store import content_hash, write_tensors
 from videoduet.video import Clip, read_video
 
-Frames = Literal["by_time", "as_stored"]
 RATE_TOLERANCE = 0.02
 """Rates that differ by less are the same: 29.97 is 30."""
 
@@ -37,10 +36,11 @@ class LatentCache:
         self.key = stable_id(generator_id, str(generator.denoiser.dtype), size, latents)
 
     def path(self, video_id: str) -> Path:
+        """The file of a video's latents: tensor ``latents`` (1, C, T, h, w), float32."""
         return self.folder / f"{video_id}_{self.key}.safetensors"
 
     def encode(self, videos: Sequence[Path], process: int = 0, processes: int = 1) -> Iterator["Encoded"]:
-        """Encode this process's share of ``videos``, as far as it is missing."""
+        """Encode this process's part of ``videos``, as far as it is missing; yields what became of each."""
         for video in videos[process::processes]:
             video_id, problem = content_hash(video), None
             path = self.path(video_id)

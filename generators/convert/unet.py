@@ -10,7 +10,7 @@ from diffusers import UNet3DConditionModel
 from diffusers.models.embeddings import TimestepEmbedding
 from torch import Tensor
 
-from generators.convert.strict import check, load_strictly, part
+from generators.convert.state_dict import check, load_strictly, part
 from generators.fps_unet import FpsUNet3DConditionModel, fps_sinusoid
 from videoduet.errors import InputError
 

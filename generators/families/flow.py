@@ -6,6 +6,7 @@ network says dx/dσ = ε - x_0. Timesteps are σ in thousandths.
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ def shifted(sigma: float, shift: float) -> float:
 
 class FlowGenerator(DiffusersGenerator):
     """A generator that is trained by flow matching."""
+
+    num_train_timesteps: ClassVar[int] = TRAIN_STEPS
 
     @property
     @abstractmethod

@@ -19,7 +19,6 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from generators.families.diffusers_base import DiffusersGenerator, from_uint8, to_uint8
-from generators.fast.recomputation import checkpoint_unet
 
 FRAMES_AT_ONCE = 8
 """Frames that go through the autoencoder together: it knows no time, and memory grows with them."""
@@ -176,6 +175,3 @@ class UNetGenerator(DiffusersGenerator):
         if self.pipeline.scheduler.config.prediction_type == "v_prediction":
             return self.pipeline.scheduler.get_velocity(latents, noise, timesteps)
         return noise
-
-    def enable_gradient_checkpointing(self) -> None:
-        checkpoint_unet(self.denoiser)

@@ -40,9 +40,20 @@ class Experts(nn.Module):
         self.high.compile(*arguments, **named)
         self.low.compile(*arguments, **named)
 
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether either computes activations again for gradients."""
+        return self.high.is_gradient_checkpointing or self.low.is_gradient_checkpointing
+
     def enable_gradient_checkpointing(self) -> None:
+        """Let both compute activations again for gradients, as diffusers does for one."""
         self.high.enable_gradient_checkpointing()
         self.low.enable_gradient_checkpointing()
+
+    def disable_gradient_checkpointing(self) -> None:
+        """Let both keep their activations."""
+        self.high.disable_gradient_checkpointing()
+        self.low.disable_gradient_checkpointing()
 
     def forward(self, hidden_states: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, **named: Any) -> tuple:
         """As one transformer's; every row goes to the expert of its own timestep."""

@@ -38,7 +38,6 @@ def align_round(
         config=config,
         seed=seed_for(seed, "align", round_number),
         output_dir=output,
-        run_dir=Path("/"),
         adapter=adapter,
         base=base,
         events=directory.root / "events" / f"align_{round_number:02d}",

@@ -1,7 +1,7 @@
-"""How the processes of a training share its state: each holds all of it, or a shard.
+"""How the processes of a training hold its state: each all of it, or a shard.
 
 ``accelerate launch`` tells by environment variables which it is to be; recipes are in ``configs/accelerate``. In each
-of them a process works on its share of a step's draws, and what comes out is the same.
+of them a process works on its part of a step's draws, and what comes out is the same.
 """
 
 import math
@@ -61,7 +61,7 @@ class Replicated:
             self.sum_gradients()
 
     def sum_gradients(self) -> None:
-        """Sum over processes what is not sharded, some parameters at a time. A process without a share adds zeros."""
+        """Sum over processes what is not sharded, some parameters at a time. A process without a part adds zeros."""
         if PartialState().num_processes == 1:
             return
         group: list[Tensor] = []
@@ -96,7 +96,7 @@ class Replicated:
     def restore(self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor | float]) -> None:
         """Put weights and optimizer state, as a checkpoint has them, bit for bit where they were.
 
-        Raises InputError where it was written under another way of sharing.
+        Raises InputError where it was written under another of these ways.
         """
         if any(name.rpartition(".")[0] not in self.parameters for name in optimizer_state):
             raise InputError("This checkpoint was written by ZeRO-2; go on by zero2.yaml, as it was begun.")
@@ -207,8 +207,8 @@ class ZeroRedundancy2(Replicated):
             self.optimizer.state[flat][key] = value
 
 
-def share(policy: nn.Module, config: AlignConfig, reference: nn.Module | None) -> Replicated:
-    """Share the training of ``policy``, on its device and as yet whole, as accelerate's launcher says.
+def parallelize(policy: nn.Module, config: AlignConfig, reference: nn.Module | None) -> Replicated:
+    """The state of a training of ``policy``, on its device and as yet whole, held as accelerate's launcher says.
 
     ``reference`` is a frozen copy of it, or None. Raises InputError for a way that is not one of these.
     """
