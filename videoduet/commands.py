@@ -63,7 +63,8 @@ class CommandParser(ArgumentParser):
 
 def command_parser(prog: str, description: str | None) -> CommandParser:
     """The parser of ``python -m PROG``, which takes a YAML file of its options as ``--config``."""
-    parser = CommandParser(prog=f"python -m {prog}", description=description)
+    usage = f"python -m {prog} [--config FILE] [options]"
+    parser = CommandParser(prog=f"python -m {prog}", usage=usage, description=description)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     # Kept in every config that is written; nobody types it.
     parser.add_argument("--schema_version", type=int, default=SCHEMA_VERSION, help=argparse.SUPPRESS)

@@ -91,9 +91,13 @@ class Workspace:
         for name in self.changed(config):
             raise InputError(f"{self.root} was {made} with another {name}; give another {self.option}.")
 
-    def adopt(self, config: Any, made: str) -> None:
-        """Keep ``config`` (a dataclass) as this directory's. Raises InputError as :meth:`check` does."""
-        self.check(config, made)
+    def adopt(self, config: Any, made: str, *, again: bool = False) -> None:
+        """Keep ``config`` (a dataclass) as this directory's. Raises InputError as :meth:`check` does.
+
+        ``again`` replaces what was adopted, unchecked: nothing that was made by it is left.
+        """
+        if not again:
+            self.check(config, made)
         kept = {"schema_version": SCHEMA_VERSION, **to_dict(config)}
         write_bytes(self.root / CONFIG, yaml.safe_dump(kept, sort_keys=False).encode())
 

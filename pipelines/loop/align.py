@@ -1,51 +1,50 @@
-"""Diffusion-DPO of the generator on a round's pairs: ``python -m pipelines.align --run_dir RUN --round R``."""
+"""Diffusion-DPO of the generator on a round's pairs."""
 
-from alignment.training.trainer import align as train
-from generators.loading import load_generator
-from generators.sampling import read_samples
-from pipelines.loop.phase import phase_main
-from pipelines.loop.rank import rank_summary
-from pipelines.loop.run import Run
-from videoduet.config import resolve
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from alignment.training.config import AlignConfig
+from alignment.training.trainer import align
+from generators.base import Generator
+from pipelines.loop.summaries import AlignSummary, RankSummary, write_summary
+from videoduet.processes import processes
 from videoduet.progress import console
-from videoduet.records import PreferencePair
+from videoduet.records import PreferencePair, Prompt, Sample
 from videoduet.seeding import seed_for
-from videoduet.store import read_records, write_json
+from videoduet.workspace import Workspace
 
 
-def align(run: Run, round: int) -> None:
-    """Train G_round on its ranked pairs into G_(round + 1); skipped, with the reason, where the judge gave none."""
-    output, config = run.directory.phase("align", round), run.config.generator
-    skipped = rank_summary(run, round)["skipped"]
-    if skipped:
-        write_json(output / "summary.json", {"status": "skipped", "reason": skipped})
-        run.directory.finish(output, pairs=0)
+def align_round(
+    load_base: Callable[[], Generator], ranked: tuple[RankSummary, Sequence[PreferencePair]],
+    samples: Sequence[Sample], prompts: Sequence[Prompt], output: Path, directory: Workspace, *, config: AlignConfig,
+    seed: int, adapter: Path | None, base: str, round_number: int,
+) -> None:  # fmt: skip
+    """Train G_r on its ranked pairs into G_(r + 1); skipped, with the reason, where the judge gave none.
+
+    ``load_base`` gives the plain base: ``adapter``, what was learned so far, is continued by the trainer, not merged.
+    """
+    summary, pairs = ranked
+    if summary.skipped is not None:
+        if processes().is_main_process:
+            write_summary(output, AlignSummary(status="skipped", reason=summary.skipped))
+            directory.finish(output, pairs=0)
         return
-    pairs = read_records(PreferencePair, run.directory.phase("rank", round) / "pairs.parquet")
-    samples = {sample.id: sample for sample in read_samples(run.directory.phase("sample", round))}
-    path = resolve(config.path)
-    # The plain base: the adapter so far is continued by the trainer, not merged.
-    generator = load_generator(path, sampler=config.sampler, dtype=config.dtype, device=run.device)
-    console.print(f"round {round}: align on {len(pairs)} pairs", markup=False)
-    summary = train(
-        generator,
+    console.print(f"round {round_number}: align on {len(pairs)} pairs", markup=False)
+    figures = align(
+        load_base(),
         pairs,
-        samples,
-        {prompt.id: prompt for prompt in run.prompts},
-        config=run.config.align,
-        seed=seed_for(run.config.seed, "align", round),
-        run_dir=run.directory.root,
+        {sample.id: sample for sample in samples},
+        {prompt.id: prompt for prompt in prompts},
+        config=config,
+        seed=seed_for(seed, "align", round_number),
         output_dir=output,
-        adapter=run.generator_adapter(round),
-        base=path,
-        events=run.directory.root / "events" / f"align_{round:02d}",
+        run_dir=Path("/"),
+        adapter=adapter,
+        base=base,
+        events=directory.root / "events" / f"align_{round_number:02d}",
     )
-    run.processes.wait_for_everyone()
-    if run.processes.is_main_process:
-        last = {name: value for name, value in summary["last_step"].items() if name not in ("step", "skipped")}
-        write_json(output / "summary.json", {**summary, "status": "trained", "reason": None, **last})
-        run.directory.finish(output, pairs=len(pairs), steps=summary["steps"])
-
-
-if __name__ == "__main__":
-    phase_main(align, __doc__)
+    processes().wait_for_everyone()
+    if processes().is_main_process:
+        last = {name: value for name, value in figures["last_step"].items() if name not in ("step", "skipped")}
+        write_summary(output, AlignSummary(status="trained", figures={**figures, **last}))
+        directory.finish(output, pairs=len(pairs), steps=figures["steps"])

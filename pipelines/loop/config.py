@@ -1,43 +1,21 @@
-"""The config of a run, and where its command line comes from."""
+"""The config of a run, and the command line that it comes from."""
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from importlib import resources
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Any, Literal
-
-from jsonargparse import ArgumentParser
 
 from alignment.preferences.pairs import PairConfig
 from alignment.training.config import AlignConfig
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.suite import NEEDS_LABELS
+from pipelines.loop.phases import phase_names
 from reward_model.training.config import GRPOTraining
+from videoduet.commands import command_parser, read_line
+from videoduet.config import PACKAGE_ROOT, Precision, at_least, execution, identity, within
 from videoduet.errors import InputError
 
-PACKAGE_ROOT = Path(str(resources.files("videoduet"))).parent
 DEFAULT_RECIPE = "configs/shapes_world.yaml"
-PHASES = ("sample", "refresh", "rank", "align", "score")
-
-
-Precision = Literal["float32", "bfloat16", "float16"]
-
-
-def identity(default: Any, help: str) -> Any:
-    """A config field that changes results."""
-    return field(default=default, metadata={"role": "identity", "help": help})
-
-
-def execution(default: Any, help: str) -> Any:
-    """A config field that may change between resumptions."""
-    return field(default=default, metadata={"role": "execution", "help": help})
-
-
-def at_least(low: float, **values: float | None) -> None:
-    for name, value in values.items():
-        if value is not None and value < low:
-            raise InputError(f"{name} is {value}; give {low} or more.", exit_code=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +32,12 @@ class PromptsConfig:
         nsfw_below: Of VidProM's files only prompts whose six probabilities of being unsafe are all below this are used.
     """
 
-    train: str = identity("prompts.txt", "training prompts")
-    held_out: str = identity("held_out.txt", "held-out prompts")
-    limit: int | None = identity(None, "number of training prompts")
-    subset_seed: int | None = identity(None, "seed")
-    column: str | None = identity(None, "column")
-    nsfw_below: float = identity(0.2, "probability")
+    train: str = identity("prompts.txt")
+    held_out: str = identity("held_out.txt")
+    limit: int | None = identity(None)
+    subset_seed: int | None = identity(None)
+    column: str | None = identity(None)
+    nsfw_below: float = identity(0.2)
 
     def __post_init__(self) -> None:
         at_least(1, **{"prompts.limit": self.limit})
@@ -77,11 +55,11 @@ class GeneratorConfig:
         batch_size: Videos drawn at once.
     """
 
-    path: str = identity("", "generator")
-    sampler: dict[str, Any] = field(default_factory=dict, metadata={"role": "identity"})
-    dtype: Precision = identity("float32", "precision")
-    videos_per_prompt: int = identity(10, "N")
-    batch_size: int = identity(8, "videos at once")
+    path: str = identity("")
+    sampler: dict[str, Any] = identity(factory=dict)
+    dtype: Precision = identity("float32")
+    videos_per_prompt: int = identity(10)
+    batch_size: int = identity(8)
 
     def __post_init__(self) -> None:
         at_least(1, **{"generator.batch_size": self.batch_size})
@@ -106,12 +84,12 @@ class JudgeConfig:
         batch_size: Showings answered at once (two for each pair).
     """
 
-    path: str | None = identity(None, "judge")
-    factory: str | None = identity(None, "class")
-    arguments: dict[str, Any] = field(default_factory=dict, metadata={"role": "identity"})
-    second_path: str | None = identity(None, "second judge")
-    dtype: Precision = identity("float32", "precision")
-    batch_size: int = identity(64, "showings at once")
+    path: str | None = identity(None)
+    factory: str | None = identity(None)
+    arguments: dict[str, Any] = identity(factory=dict)
+    second_path: str | None = identity(None)
+    dtype: Precision = identity("float32")
+    batch_size: int = identity(64)
 
     def __post_init__(self) -> None:
         at_least(1, **{"judge.batch_size": self.batch_size})
@@ -133,20 +111,19 @@ class RefreshConfig:
         training: GRPO settings.
     """
 
-    enabled: bool = identity(True, "refresh the judge")
-    original_data: str | None = identity(None, "labelled pairs")
-    held_out_data: str | None = identity(None, "held-out labelled pairs")
-    original_share: float = identity(0.34, "share")
-    held_out_prompts: float = identity(0.2, "share")
-    tolerance_original: float = identity(0.05, "tolerance")
-    tolerance_generated: float = identity(0.25, "tolerance")
-    cross_fit: bool = identity(False, "halves")
+    enabled: bool = identity(True)
+    original_data: str | None = identity(None)
+    held_out_data: str | None = identity(None)
+    original_share: float = identity(0.34)
+    held_out_prompts: float = identity(0.2)
+    tolerance_original: float = identity(0.05)
+    tolerance_generated: float = identity(0.25)
+    cross_fit: bool = identity(False)
     training: GRPOTraining = GRPOTraining()
 
     def __post_init__(self) -> None:
         for name in ("original_share", "held_out_prompts"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"refresh.{name} is {getattr(self, name)}; give a share in [0, 1].", exit_code=2)
+            within(0, 1, **{f"refresh.{name}": getattr(self, name)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,10 +138,10 @@ class VBenchConfig:
         processes: Dimensions scored at once.
     """
 
-    dimensions: list[str] = field(default_factory=lambda: ["temporal_flickering"], metadata={"role": "identity"})
-    dynamic_degree_tolerance: float = execution(0.1, "tolerance")
-    when_still: Literal["warn", "stop"] = execution("warn", "on the alarm")
-    processes: int = execution(1, "processes")
+    dimensions: list[str] = identity(factory=lambda: ["temporal_flickering"])
+    dynamic_degree_tolerance: float = execution(0.1)
+    when_still: Literal["warn", "stop"] = execution("warn")
+    processes: int = execution(1)
 
     def __post_init__(self) -> None:
         at_least(1, **{"score.vbench.processes": self.processes})
@@ -187,7 +164,7 @@ class ScoreConfig:
         vbench: VBench dimensions of these videos.
     """
 
-    videos_per_prompt: int = identity(2, "videos")
+    videos_per_prompt: int = identity(2)
     vbench: VBenchConfig = VBenchConfig()
 
     def __post_init__(self) -> None:
@@ -216,9 +193,9 @@ class RunConfig:
             runs as its own 'accelerate launch'.
     """
 
-    run_dir: str = execution("runs/shapes_world", "run directory")
-    seed: int = identity(0, "seed")
-    rounds: int = execution(2, "rounds")
+    run_dir: str = execution("runs/shapes_world")
+    seed: int = identity(0)
+    rounds: int = execution(2)
     prompts: PromptsConfig = PromptsConfig()
     generator: GeneratorConfig = GeneratorConfig()
     judge: JudgeConfig = JudgeConfig()
@@ -226,13 +203,13 @@ class RunConfig:
     pairs: PairConfig = PairConfig()
     align: AlignConfig = AlignConfig()
     score: ScoreConfig = ScoreConfig()
-    launch: dict[str, str] = field(default_factory=dict, metadata={"role": "execution"})
+    launch: dict[str, str] = execution(factory=dict)
 
     def __post_init__(self) -> None:
         at_least(1, rounds=self.rounds)
         for name in self.launch:
-            if name not in PHASES:
-                raise InputError(f"launch names {name}; phases are {', '.join(PHASES)}.", exit_code=2)
+            if name not in phase_names():
+                raise InputError(f"launch names {name}; phases are {', '.join(phase_names())}.", exit_code=2)
         if self.align.parameters == "all":
             raise InputError(
                 "align.parameters is 'all', but the loop carries a LoRA from round to round; give 'lora', or train all "
@@ -243,64 +220,33 @@ class RunConfig:
             raise InputError("No judge is named; set judge.path to a model or judge.factory to a class.", exit_code=2)
 
 
-EARLIEST_PHASE = {
-    "seed": "sample",
-    "prompts": "sample",
-    "prompts.held_out": "score",
-    "generator": "sample",
-    "judge": "rank",
-    "judge.second_path": "score",
-    "pairs": "rank",
-    "align": "align",
-    "refresh": "refresh",
-    "score": "score",
-}
-"""The first phase that each section of the config, or a field apart from its section, touches."""
+@dataclass(frozen=True)
+class LoopOptions:
+    """What a command line says besides the config: only a plan, from which phase on, whole models too."""
+
+    plan: bool
+    from_phase: str | None
+    merge: bool
 
 
-def resolve(path: str) -> str:
-    """A path that exists, absolute; else one below the installed package (its recipes and tiny models); else as given
-    (a hub id).
-
-    Absolute, since adapters name their base by it and are loaded from elsewhere.
-    """
-    for candidate in (Path(path), PACKAGE_ROOT / path):
-        if candidate.exists():
-            return str(candidate.absolute())
-    return path
-
-
-def _resolve_config(before: str, argument: str) -> str:
-    """A recipe's path, found below the installed package too."""
-    if before == "--config":
-        return resolve(argument)
-    return f"--config={resolve(argument[9:])}" if argument.startswith("--config=") else argument
-
-
-def parse(arguments: Sequence[str] | None = None) -> tuple[RunConfig, Any]:
-    """Read the command line: the config, and the options that are not part of it (``plan``, ``from_phase``, ``merge``).
+def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> tuple[RunConfig, LoopOptions]:
+    """The config of a command line (None: the process's), and the options that are not part of it.
 
     Wrong usage (an unknown key, a wrong type) ends the program with exit code 2 and a message that names it.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parser = ArgumentParser(
-        prog="python -m pipelines.united_finetune", description=RunConfig.__doc__.split("Attributes:")[0]
-    )
-    parser.add_argument("--config", action="config", help="YAML recipe; the embedded shapes world is used without one")
+    parser = command_parser("pipelines.united_finetune", description or RunConfig.__doc__)
     parser.add_class_arguments(RunConfig, None, fail_untyped=False)
     parser.add_argument("--plan", action="store_true", help="print what the run would cost, and stop")
     parser.add_argument(
         "--from", dest="from_phase", type=str | None, default=None, help="start a sibling run at this phase"
     )
     parser.add_argument("--merge", action="store_true", help="also export whole models to final/merged_*")
-    if not any(argument.split("=")[0] == "--config" for argument in arguments):
-        arguments = ["--config", str(PACKAGE_ROOT / DEFAULT_RECIPE), *arguments]
-    before = ["", *arguments]
-    arguments = [_resolve_config(*pair) for pair in zip(before, arguments, strict=False)]
-    options = parser.parse_args(arguments)
-    values = parser.instantiate_classes(options)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not any(argument.split("=")[0] == "--config" for argument in given):
+        given = ["--config", str(PACKAGE_ROOT / DEFAULT_RECIPE), *given]
+    values = read_line(parser, given)
+    options = LoopOptions(**{item.name: values.pop(item.name) for item in fields(LoopOptions)})
     try:
-        config = RunConfig(**{item.name: values[item.name] for item in fields(RunConfig)})
+        return RunConfig(**values), options
     except InputError as error:
         parser.error(str(error))
-    return config, {name: values[name] for name in ("plan", "from_phase", "merge")}

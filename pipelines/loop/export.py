@@ -1,6 +1,7 @@
 """What a run leaves for others: ``final/generator`` and ``final/judge``, as PEFT directories."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -20,37 +21,35 @@ def export_final(run: Run, *, merge: bool = False) -> None:
 
     Where nothing was learned the adapter is one that changes nothing, so that what loads it needs no special case.
     """
-    final, rounds, config = run.directory.phase("final"), run.config.rounds, run.config
+    final, rounds = run.folder("final"), run.config.rounds
+    judge_path = run.config.judge.path and resolve(run.config.judge.path)
     run.directory.sweep(final)
     generator, judge = run.generator_adapter(rounds), run.judge_adapter(rounds - 1)
-    _copy(
-        generator,
-        final / "generator",
-        lambda: load_generator(resolve(config.generator.path)).denoiser,
-        config.generator.path,
-    )
-    if config.judge.path is not None:
-        _copy(judge, final / "judge", lambda: load_model(resolve(config.judge.path)), config.judge.path)
-    if not merge:
-        return
-    path = resolve(config.generator.path)
-    with atomic_path(final / "merged_generator") as temporary:
-        with_adapter(load_generator(path), generator).pipeline.save_pretrained(temporary)
-    if config.judge.path is not None:
-        path = resolve(config.judge.path)
+    _write_adapter(generator, final / "generator", lambda: load_generator(run.base).denoiser, run.base)
+    if judge_path:
+        _write_adapter(judge, final / "judge", lambda: load_model(judge_path), judge_path)
+    if merge:
+        with atomic_path(final / "merged_generator") as temporary:
+            with_adapter(load_generator(run.base), generator).pipeline.save_pretrained(temporary)
+    if merge and judge_path:
         with atomic_path(final / "merged_judge") as temporary:
-            load_model(path, judge).save_pretrained(temporary)
-            JudgePrompt.load(base_directory(path)).save(temporary)
-            AutoProcessor.from_pretrained(base_directory(path)).save_pretrained(temporary)
+            write_judge(temporary, judge_path, judge)
 
 
-def _copy(adapter: Path | None, target: Path, load, base: str) -> None:
+def write_judge(target: Path, path: str, adapter: Path | None) -> None:
+    """Write the judge at ``path`` with ``adapter`` in its weights, its processor and what it is asked."""
+    load_model(path, adapter).save_pretrained(target)
+    JudgePrompt.load(base_directory(path)).save(target)
+    AutoProcessor.from_pretrained(base_directory(path)).save_pretrained(target)
+
+
+def _write_adapter(adapter: Path | None, target: Path, load: Callable[[], torch.nn.Module], base: str) -> None:
     with atomic_path(target) as temporary:
         if adapter is not None:
             shutil.copytree(adapter, temporary)
         else:
             torch.manual_seed(0)
             model = get_peft_model(load(), LoraConfig(r=1, target_modules=r".*(q_proj|to_q)"))
-            model.peft_config["default"].base_model_name_or_path = resolve(base)
+            model.peft_config["default"].base_model_name_or_path = base
             # "auto" would look for the base model's vocabulary, on the network if need be.
             model.save_pretrained(temporary, save_embedding_layers=False)

@@ -3,14 +3,11 @@
 import math
 import time
 
-import torch
-from rich.table import Table
-
 from generators.loading import load_generator
 from pipelines.loop.config import RunConfig
-from pipelines.loop.run import read_run_prompts
+from pipelines.loop.prompts import read_run_prompts
 from videoduet.config import resolve
-from videoduet.progress import console
+from videoduet.processes import device
 
 
 def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[str, int]:
@@ -42,29 +39,21 @@ def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[s
     }
 
 
-def print_plan(config: RunConfig) -> dict[str, int]:
-    """Print the counts, and hours for sampling from one measured batch on this machine."""
-    prompts, held_out = (read_run_prompts(config)[name] for name in ("train", "held_out"))
+def planned(config: RunConfig) -> dict[str, str]:
+    """The counts, and hours of sampling from one measured batch on this machine, as a person reads them."""
+    prompts = read_run_prompts(config.prompts)
     generator = load_generator(
-        resolve(config.generator.path),
-        sampler=config.generator.sampler,
-        dtype=config.generator.dtype,
-        device="cuda" if torch.cuda.is_available() else "cpu",
+        resolve(config.generator.path), sampler=config.generator.sampler, dtype=config.generator.dtype, device=device()
     )
-    plan = counts(config, len(prompts), len(held_out), generator.settings.steps)
-    batch = min(config.generator.batch_size, len(prompts))
-    embeds = generator.encode_prompts([prompt.text for prompt in prompts[:batch]])
+    plan = counts(config, len(prompts.train), len(prompts.held_out), generator.settings.steps)
+    batch = min(config.generator.batch_size, len(prompts.train))
+    embeds = generator.encode_prompts([prompt.text for prompt in prompts.train[:batch]])
     started = time.perf_counter()
     frames = generator.decode(generator.sample(embeds, range(batch)))
     rate = batch / (time.perf_counter() - started)
-    table = Table(
-        title=f"Plan: {len(prompts)} prompts × {config.generator.videos_per_prompt} videos × {config.rounds} rounds"
-    )
-    table.add_column("what")
-    table.add_column("how much", justify="right")
-    for name, value in plan.items():
-        table.add_row(name, f"{value:,}")
-    table.add_row("hours of sampling (measured on one batch here)", f"{plan['videos'] / rate / 3600:.2f}")
-    table.add_row("videos on disk, at most (GB)", f"{plan['videos'] * frames[0].numel() / 1e9 / 4:.2f}")
-    console.print(table)
-    return plan
+    return {
+        "prompts": f"{len(prompts.train):,}",
+        **{name: f"{value:,}" for name, value in plan.items()},
+        "hours of sampling (measured on one batch here)": f"{plan['videos'] / rate / 3600:.2f}",
+        "videos on disk, at most (GB)": f"{plan['videos'] * frames[0].numel() / 1e9 / 4:.2f}",
+    }

@@ -1,41 +1,36 @@
-"""One run: its directory, its config, and the models of each round."""
+"""One run: its directory, its config, and the models and videos of each round."""
 
 import importlib
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import diffusers
-import torch
-import transformers
-import yaml
-from accelerate import PartialState
-
-from generators.base import Generator
-from generators.loading import load_generator, with_adapter
-from pipelines.loop.config import EARLIEST_PHASE, RunConfig, parse
-from reward_model.judging.local import Judge, PairwiseJudge
+from pipelines.loop.config import RunConfig, parse
+from pipelines.loop.directory import RunDirectory
+from pipelines.loop.phases import Turn, needed, turns
+from pipelines.loop.prompts import PromptSplit, read_run_prompts
+from pipelines.loop.summaries import AlignSummary, RankSummary, RefreshSummary, read_summary
+from pipelines.loop.videos import RoundVideos
 from videoduet.config import resolve
 from videoduet.errors import InputError
-from videoduet.prompt_sets import read_prompts
-from videoduet.records import Comparison, Prompt, Video, VideoPair
-from videoduet.store import read_json, read_records, write_json, write_records
-from videoduet.video import read_video
-from videoduet.workspace import RunDirectory
+from videoduet.processes import device
+from videoduet.records import PreferencePair, Prompt, Sample
+from videoduet.store import read_records, write_json, write_records
 
-# A tiny model loads in a blink, a large one says so itself.
-diffusers.utils.logging.disable_progress_bar()
-transformers.utils.logging.disable_progress_bar()
+if TYPE_CHECKING:
+    from generators.base import Generator
+    from reward_model.judging.local import Judge, PairwiseJudge
+
 LIBRARIES = ("torch", "diffusers", "transformers", "trl", "peft", "accelerate", "av")
 
 
 @dataclass
 class Run:
-    """A run directory with its config: what a phase needs to find its models and its data."""
+    """A run directory with its config: where phases are handed what they need from."""
 
     directory: RunDirectory
     config: RunConfig
@@ -45,14 +40,9 @@ class Run:
         """Make or enter the run directory; refuses a config that contradicts it."""
         run = cls(RunDirectory(config.run_dir), config)
         run._check()
-        prompts = read_run_prompts(config)
-        train, held_out = ({prompt.text for prompt in prompts[name]} for name in ("train", "held_out"))
-        if both := train & held_out:
-            raise InputError(
-                f"{len(both)} held-out prompts are training prompts too, e.g. {min(both)!r}; take them out."
-            )
-        run.directory.adopt_config(config, EARLIEST_PHASE)
-        for name, group in (("prompts.parquet", prompts["train"]), ("score/prompts.parquet", prompts["held_out"])):
+        prompts = read_run_prompts(config.prompts)
+        run.directory.adopt_config(config)
+        for name, group in (("prompts.parquet", prompts.train), ("score/prompts.parquet", prompts.held_out)):
             if not (file := run.directory.root / name).exists():
                 write_records(file, group, Prompt)
         if not (file := run.directory.root / "environment.json").exists():
@@ -75,8 +65,7 @@ class Run:
                 continue
             if not name.endswith("path") or path.count("/") != 1 or path.startswith((".", "/")):
                 raise InputError(f"{name} {path} does not exist; give one that does, or a model's hub id (owner/name).")
-        file = self.directory.root / "config.yaml"
-        kept = yaml.safe_load(file.read_text())["rounds"] if file.exists() else 0
+        kept = (self.directory.kept() or {}).get("rounds", 0)
         if config.rounds < kept:
             raise InputError(
                 f"{self.directory.root} has {kept} rounds; give --rounds {kept} or more, or another --run_dir."
@@ -91,6 +80,21 @@ class Run:
         config, _ = parse(["--config", str(path), "--run_dir", str(run_dir)])
         return cls(RunDirectory(run_dir), config)
 
+    def check_turn(self, turn: Turn) -> None:
+        """Raises InputError unless the run has this phase in this round, and what it needs is done."""
+        if turn not in turns(self.config.rounds):
+            raise InputError(
+                f"The run has no {turn.phase.name} in round {turn.round_number}; it has {self.config.rounds} rounds.",
+                exit_code=2,
+            )
+        for path in needed(turn, self.config.rounds):
+            if not self.directory.is_done(self.directory.root / path):
+                raise InputError(f"{turn.path} needs {path}, which is not done; run that phase first.")
+
+    def folder(self, phase: str, round_number: int | None = None) -> Path:
+        """The folder of a phase; without a round it is the whole run's."""
+        return self.directory.phase(phase, round_number)
+
     @cached_property
     def prompts(self) -> list[Prompt]:
         """The training prompts."""
@@ -98,75 +102,91 @@ class Run:
 
     @cached_property
     def held_out_prompts(self) -> list[Prompt]:
+        """The prompts that are only scored."""
         return read_records(Prompt, self.directory.root / "score" / "prompts.parquet")
 
+    @property
+    def split(self) -> PromptSplit:
+        """Which training prompts label, which refresh the judge, which measure it."""
+        refresh = self.config.refresh
+        return PromptSplit(self.prompts, refresh.cross_fit, refresh.held_out_prompts)
+
     @cached_property
-    def processes(self) -> PartialState:
-        return processes()
+    def _videos(self) -> RoundVideos:
+        return RoundVideos(self.directory)
+
+    def samples(self, phase: str, round_number: int | None = None, version: str = "*") -> list[Sample]:
+        """The readable samples of a phase (of one generator version), in the order of prompt id and index."""
+        return self._videos.samples(self.folder(phase, round_number), version)
+
+    def preferences(self, round_number: int) -> tuple[RankSummary, list[PreferencePair]]:
+        """What a round's ranking came to."""
+        folder = self.folder("rank", round_number)
+        return read_summary(RankSummary, folder), read_records(PreferencePair, folder / "pairs.parquet")
 
     @property
-    def device(self) -> str:
-        return str(self.processes.device)
+    def base(self) -> str:
+        """The generator's directory or hub id, as adapters name it."""
+        return resolve(self.config.generator.path)
 
-    def generator(self, round: int) -> Generator:
-        """G_round: the base generator with what was learned in the rounds before."""
+    def base_generator(self) -> "Generator":
+        """G_0, plain."""
+        from generators.loading import load_generator
+
         config = self.config.generator
-        generator = load_generator(resolve(config.path), sampler=config.sampler, dtype=config.dtype, device=self.device)
-        return with_adapter(generator, self.generator_adapter(round))
+        return load_generator(self.base, sampler=config.sampler, dtype=config.dtype, device=device())
 
-    def generator_adapter(self, round: int) -> Path | None:
-        """The LoRA of G_round: that of the last alignment before it (None: there was none)."""
-        return self._last(round, "align", "trained")
+    def generator(self, round_number: int) -> "Generator":
+        """G_r: the base with what was learned in the rounds before, in force."""
+        from generators.loading import with_adapter
 
-    def judge_adapter(self, round: int) -> Path | None:
-        """The LoRA of D_round: that of the last accepted refresh up to it (None: D_0)."""
-        return self._last(round + 1, "refresh", "accepted")
+        return with_adapter(self.base_generator(), self.generator_adapter(round_number))
 
-    def _last(self, stop: int, phase: str, status: str) -> Path | None:
+    def generator_adapter(self, round_number: int) -> Path | None:
+        """The LoRA of G_r: that of the last alignment before it (None: there was none)."""
+        return self._last(round_number, "align", AlignSummary, "trained")
+
+    def judge_adapter(self, round_number: int) -> Path | None:
+        """The LoRA of D_r: that of the last accepted refresh up to it (None: D_0)."""
+        return self._last(round_number + 1, "refresh", RefreshSummary, "accepted")
+
+    def _last(self, stop: int, phase: str, kind: type[AlignSummary] | type[RefreshSummary], status: str) -> Path | None:
         for earlier in reversed(range(stop)):
-            path = self.directory.phase(phase, earlier)
-            if self.directory.is_done(path) and read_json(path / "summary.json")["status"] == status:
+            path = self.folder(phase, earlier)
+            if self.directory.is_done(path) and read_summary(kind, path).status == status:
                 return path / "adapter"
         return None
 
-    def judge(self, round: int) -> PairwiseJudge:
-        """D_round."""
+    def judge(self, round_number: int) -> "PairwiseJudge":
+        """D_r."""
         config = self.config.judge
         if config.factory is not None:
             return _make(config.factory, config.arguments)
-        return self.load_judge(config.path, self.judge_adapter(round))
+        assert config.path is not None  # the config says so where there is no factory
+        return self.load_judge(config.path, self.judge_adapter(round_number))
 
-    def load_judge(self, path: str, adapter: Path | None = None) -> Judge:
+    def load_judge(self, path: str, adapter: Path | None = None) -> "Judge":
+        """The judge at ``path``, with ``adapter`` on top."""
+        from reward_model.judging.local import Judge
+
         config = self.config.judge
         return Judge.from_pretrained(
-            resolve(path), adapter=adapter, dtype=config.dtype, batch_size=config.batch_size, device=self.device
+            resolve(path), adapter=adapter, dtype=config.dtype, batch_size=config.batch_size, device=device()
         )
 
-    def readable(self, videos: Iterable[Video]) -> list[Video]:
-        """The videos that can be read; the others are quarantined and left out."""
-        good = []
-        for video in videos:
-            try:
-                read_video(self.directory.root / video.path, 1)
-                good.append(video)
-            except InputError as error:
-                self.directory.quarantine(video.path, str(error))
-        return good
-
-    def compare(self, judge: PairwiseJudge, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
-        """Ask ``judge`` about pairs of this run's videos, whose paths are relative to it."""
-        absolute = self.directory.absolute
-        yield from judge.compare(
-            VideoPair(prompt=pair.prompt, first=absolute(pair.first), second=absolute(pair.second)) for pair in pairs
-        )
+    def measuring_judges(self) -> "Iterator[tuple[str, PairwiseJudge]]":
+        """The judges that measure by name, loaded one at a time: the last D, D_0, and the second one, which was trained
+        apart and never gave a label.
+        """
+        config = self.config.judge
+        yield "judge", self.judge(self.config.rounds - 1)
+        if config.path is not None:
+            yield "frozen_judge", self.load_judge(config.path)
+        if config.second_path is not None:
+            yield "second_judge", self.load_judge(config.second_path)
 
 
-def processes() -> PartialState:
-    """This process among its fellows, who wait for each other as long as a phase may take."""
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
-
-
-def _make(factory: str, arguments: Mapping) -> PairwiseJudge:
+def _make(factory: str, arguments: Mapping[str, Any]) -> "PairwiseJudge":
     module, _, name = factory.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)(**arguments)
@@ -174,14 +194,3 @@ def _make(factory: str, arguments: Mapping) -> PairwiseJudge:
         raise InputError(
             f"judge.factory {factory} cannot be used ({error}); give module.Class, and judge.arguments that it takes."
         ) from error
-
-
-def read_run_prompts(config: RunConfig) -> dict[str, list[Prompt]]:
-    """The prompts that ``config`` names: ``train`` and ``held_out``."""
-    prompts = config.prompts
-    shared = {"column": prompts.column, "nsfw_below": prompts.nsfw_below}
-    subset = {"limit": prompts.limit, "subset_seed": prompts.subset_seed}
-    return {
-        "train": read_prompts(resolve(prompts.train), **shared, **subset).prompts,
-        "held_out": read_prompts(resolve(prompts.held_out), **shared).prompts,
-    }

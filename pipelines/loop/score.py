@@ -1,94 +1,91 @@
-"""Measure every generator version after the last round: ``python -m pipelines.score --run_dir RUN``."""
+"""Measure every generator version after the last round."""
 
-import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
-from generators.sampling import SamplingItem, read_samples, sample_videos
-from pipelines.loop.phase import phase_main
-from pipelines.loop.run import Run
+from videoduet.intervals import wilson_interval
+
+from generators.base import Generator
+from generators.drawing import draw_items
+from generators.sampling import SamplingItem
+from pipelines.loop.config import ScoreConfig
+from pipelines.loop.summaries import ScoreSummary, write_summary
 from pipelines.loop.vbench import score_vbench, stop_if_still
 from reward_model.judging.local import PairwiseJudge
+from videoduet.processes import processes
 from videoduet.progress import track
-from videoduet.records import Comparison, VideoPair
+from videoduet.records import Comparison, Prompt, Sample, VideoPair
 from videoduet.seeding import seed_for
-from videoduet.store import read_records, write_json, write_records
+from videoduet.store import read_records, write_records
+from videoduet.workspace import Workspace
+
+Samples = Callable[[str], list[Sample]]
+"""The readable held-out samples of a generator version."""
 
 
-def score(run: Run, round: int = 0) -> None:
-    """Held-out prompts drawn by the base and each G_r from the same noise, compared by three judges.
+def score_versions(
+    load_generator: Callable[[int], Generator], judges: Callable[[], Iterator[tuple[str, PairwiseJudge]]],
+    prompts: Sequence[Prompt], samples: Samples, output: Path, directory: Workspace, *, config: ScoreConfig, seed: int,
+    rounds: int, batch_size: int,
+) -> None:  # fmt: skip
+    """Held-out prompts drawn by the base and each G_r from the same noise, compared by several judges.
 
-    *judge* is the last D, *frozen_judge* is D_0, *second_judge* was trained apart and never gave a label.
+    ``judges`` gives them by name, one at a time.
     """
-    output, versions = run.directory.phase("score"), run.config.rounds + 1
     items = [
-        SamplingItem(prompt, index, seed_for(run.config.seed, "score", prompt.id, index))
-        for prompt in run.held_out_prompts
-        for index in range(run.config.score.videos_per_prompt)
+        SamplingItem(prompt, index, seed_for(seed, "score", prompt.id, index))
+        for prompt in prompts
+        for index in range(config.videos_per_prompt)
     ]
-    state = run.processes
-    for version in range(versions):
-        drawn = sample_videos(
-            run.generator(version),
-            items,
-            output,
-            run.directory.root,
-            version=f"G_{version}",
-            round=version,
-            batch_size=run.config.generator.batch_size,
-            process=state.process_index,
-            processes=state.num_processes,
-        )
-        for _ in track(drawn, f"score: sample G_{version}", total=len(items) // state.num_processes, advance=int):
-            pass
-    state.wait_for_everyone()
-    if state.is_main_process:
-        run.readable(sample.video for sample in read_samples(output))
-        win_rate = {name: _win_rates(run, name, judge) for name, judge in _judges(run)}
-        names = [f"G_{version}" for version in range(versions)]
-        vbench = score_vbench(run, names)
-        write_json(output / "summary.json", {"versions": names, "win_rate": win_rate, "vbench": vbench})
-        stop_if_still(run, vbench)
-        run.directory.finish(output, samples=len(items) * versions)
+    versions = [f"G_{number}" for number in range(rounds + 1)]
+    for number, version in enumerate(versions):
+        draw_items(
+            load_generator(number), items, output, directory.root, version=version, round_number=number,
+            batch_size=batch_size, what=f"score: sample {version}",
+        )  # fmt: skip
+    if processes().is_main_process:
+        base, later = samples(versions[0]), versions[1:]
+        # All that are unreadable are in quarantine before anybody judges.
+        drawn = {version: samples(version) for version in later}
+        win_rate = {
+            name: {
+                version: _win_rate(_compared(judge, (name, version), drawn[version], base, prompts, output), len(items))
+                for version in later
+            }
+            for name, judge in judges()
+        }
+        vbench = score_vbench({versions[0]: base, **drawn}, prompts, output, config.vbench, directory.root)
+        write_summary(output, ScoreSummary(versions=versions, win_rate=win_rate, vbench=vbench))
+        stop_if_still(vbench, config.vbench, directory.root)
+        directory.finish(output, samples=len(items) * len(versions))
 
 
-def _judges(run: Run):
-    """The judges that measure, loaded one at a time."""
-    yield "judge", run.judge(run.config.rounds - 1)
-    if run.config.judge.path is not None:
-        yield "frozen_judge", run.load_judge(run.config.judge.path)
-    if run.config.judge.second_path is not None:
-        yield "second_judge", run.load_judge(run.config.judge.second_path)
+def _compared(
+    judge: PairwiseJudge, named: tuple[str, str], drawn: Sequence[Sample], base: Sequence[Sample],
+    prompts: Sequence[Prompt], output: Path,
+) -> list[Comparison]:  # fmt: skip
+    """What a judge says of a version's videos (first) against the base's from the same noise; ``named`` is the judge's
+    and the version's name. Kept, and not asked again.
+    """
+    path = output / f"comparisons_{'_'.join(named)}.parquet"
+    if not path.exists():
+        texts = {prompt.id: prompt for prompt in prompts}
+        before = {(sample.prompt_id, sample.index): sample for sample in base}
+        sides = [(new, before.get((new.prompt_id, new.index))) for new in drawn]
+        pairs = [
+            VideoPair(prompt=texts[new.prompt_id], first=new.video, second=old.video)
+            for new, old in sides
+            if old is not None and new.id != old.id
+        ]
+        results = list(track(judge.compare(pairs), f"score: {' on '.join(named)}", total=len(pairs)))
+        write_records(path, results, Comparison)
+    return read_records(Comparison, path)
 
 
-def _win_rates(run: Run, name: str, judge: PairwiseJudge) -> dict:
-    """Win rate of each version over the base, with 95 % intervals; an abstention counts ½."""
-    output, rates = run.directory.phase("score"), {}
-    base = {(sample.prompt_id, sample.index): sample for sample in read_samples(output, "G_0")}
-    prompts, quarantined = {prompt.id: prompt for prompt in run.held_out_prompts}, run.directory.quarantined()
-    for version in range(1, run.config.rounds + 1):
-        path = output / f"comparisons_{name}_G_{version}.parquet"
-        if not path.exists():
-            pairs = [
-                VideoPair(prompt=prompts[s.prompt_id], first=s.video, second=base[s.prompt_id, s.index].video)
-                for s in read_samples(output, f"G_{version}")
-                if s.id != base[s.prompt_id, s.index].id
-                and not {s.video_path, base[s.prompt_id, s.index].video_path} & quarantined
-            ]
-            results = list(track(run.compare(judge, pairs), f"score: {name} on G_{version}", total=len(pairs)))
-            write_records(path, results, Comparison)
-        comparisons, total = read_records(Comparison, path), len(base)
-        won = sum(c.preferred_id == c.first_id for c in comparisons)
-        lost = sum(c.preferred_id == c.second_id for c in comparisons)
-        rate = (won + 0.5 * (total - won - lost)) / total
-        low, high = wilson_interval(rate, total)
-        rates[f"G_{version}"] = {"rate": rate, "low": low, "high": high, "decided": won + lost, "total": total}
-    return rates
-
-
-def wilson_interval(rate: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval of a proportion (Wilson 1927)."""
-    centre, spread = rate + z * z / (2 * n), z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
-
-
-if __name__ == "__main__":
-    phase_main(score, __doc__)
+def _win_rate(comparisons: Sequence[Comparison], total: int) -> dict[str, float | int]:
+    """Win rate of the first videos among ``total`` cases, with its 95 % interval; an abstention counts ½."""
+    won = sum(c.preferred_id == c.first_id for c in comparisons)
+    lost = sum(c.preferred_id == c.second_id for c in comparisons)
+    rate = (won + 0.5 * (total - won - lost)) / total
+    low, high = wilson_interval(rate, total)
+    return {"rate": rate, "low": low, "high": high, "decided": won + lost, "total": total}

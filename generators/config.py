@@ -1,0 +1,48 @@
+"""What can be set about drawing videos for a file of prompts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from videoduet.config import Precision, at_least, execution, identity, required
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Draw videos for a set of prompts, with what is needed to learn from them. The same command resumes.
+
+    Attributes:
+        generator: diffusers directory or hub id of a text-to-video model.
+        prompts: Text file with one prompt a line, or a JSON, CSV or parquet file with a column of them: VidProM's files
+            and VBench's VBench_full_info.json are read as they are.
+        output: Where videos, final latents and records are kept.
+        adapter: A LoRA in PEFT's format to put in force.
+        videos_per_prompt: Videos of each prompt.
+        seed: Each video's noise depends on this, its prompt and its index alone.
+        batch_size: Videos drawn at once, across prompts.
+        sampler: Overrides of the family's settings: steps, guidance_scale, fps, num_frames, height, width.
+        dtype: Precision of the weights.
+        compile: Compile the denoiser (torch.compile): a slow start, then faster steps.
+        column: The column of prompts, where it is not called prompt, prompt_en, text or caption.
+        nsfw_below: Of VidProM's files only prompts are drawn whose six probabilities of being unsafe are all below it.
+        limit: Draw that many prompts (None: all): the first ones, or those that subset_seed draws.
+        subset_seed: Seed of the random subset of ``limit`` prompts (None: the first ones).
+    """
+
+    generator: str = identity("")
+    prompts: str = identity("")
+    output: str = execution("")
+    adapter: str | None = identity(None)
+    videos_per_prompt: int = identity(1)
+    seed: int = identity(0)
+    batch_size: int = identity(8)
+    sampler: dict[str, Any] = identity(factory=dict)
+    dtype: Precision = identity("float32")
+    compile: bool = identity(False)
+    column: str | None = identity(None)
+    nsfw_below: float = identity(0.2)
+    limit: int | None = identity(None)
+    subset_seed: int | None = identity(None)
+
+    def __post_init__(self) -> None:
+        required(self, "generator", "prompts", "output")
+        at_least(1, videos_per_prompt=self.videos_per_prompt, batch_size=self.batch_size, limit=self.limit)

@@ -1,0 +1,105 @@
+"""Draw videos for a file of prompts: ``python -m pipelines.sample``, from its config to a folder with an index."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+
+from generators.base import Generator
+from generators.config import SamplingConfig
+from generators.loading import load_generator, with_adapter
+from generators.sampling import SamplingItem, read_samples, sample_videos
+from videoduet.config import resolve
+from videoduet.processes import processes
+from videoduet.progress import console, track
+from videoduet.prompt_sets import read_prompts
+from videoduet.records import Prompt
+from videoduet.seeding import seed_for
+from videoduet.store import atomic_path, read_records, write_records
+from videoduet.workspace import Workspace
+
+
+def draw_items(
+    generator: Generator, items: Sequence[SamplingItem], output: Path, root: Path, *, version: str, round_number: int,
+    batch_size: int, what: str,
+) -> None:  # fmt: skip
+    """Draw this process's part of ``items`` under a progress bar called ``what``; returns when all have theirs."""
+    state = processes()
+    drawn = sample_videos(
+        generator, items, output, root=root, version=version, round_number=round_number, batch_size=batch_size,
+        process=state.process_index, processes=state.num_processes,
+    )  # fmt: skip
+    for _ in track(drawn, what, total=len(items) // state.num_processes, advance=int):
+        pass
+    state.wait_for_everyone()
+
+
+def draw_prompts(config: SamplingConfig) -> tuple[Path, int]:
+    """Draw, or go on with, what ``config`` says; returns the directory and how many videos are in it.
+
+    The directory gets ``videos``, ``videos.csv``, records and final latents. Raises InputError where it holds videos
+    that were drawn with other settings.
+    """
+    directory, state = Workspace(config.output), processes()
+    output = directory.root
+    prompts = _prompts(config, directory)
+    items = [
+        SamplingItem(prompt, index, seed_for(config.seed, prompt.id, index))
+        for prompt in prompts
+        for index in range(config.videos_per_prompt)
+    ]
+    if not directory.is_done():
+        generator = load_generator(
+            resolve(config.generator), sampler=config.sampler, dtype=config.dtype, device=str(state.device)
+        )
+        generator = with_adapter(generator, config.adapter)
+        if config.compile:
+            generator.denoiser.compile()
+        if state.is_main_process:
+            # Only now: what failed so far has drawn nothing, and may be mended in the same directory.
+            write_records(output / "prompts.parquet", prompts, Prompt)
+            directory.adopt(config, "drawn", again=True)
+        what = f"{len(prompts)} prompts: sample"
+        draw_items(
+            generator, items, output, output, version="sample", round_number=0, batch_size=config.batch_size, what=what
+        )
+        if state.is_main_process:
+            _write_index(output, prompts)
+            directory.finish(samples=len(items))
+    return output, len(items)
+
+
+def _prompts(config: SamplingConfig, directory: Workspace) -> list[Prompt]:
+    """The prompts: where videos are there already, those they were drawn for, since the file may have changed."""
+    if any(directory.root.glob("samples_*.parquet")):
+        directory.check(config, "drawn")
+        return read_records(Prompt, directory.root / "prompts.parquet")
+    found = read_prompts(
+        resolve(config.prompts), column=config.column, nsfw_below=config.nsfw_below, limit=config.limit,
+        subset_seed=config.subset_seed,
+    )  # fmt: skip
+    for reason, count in found.left_out.items():
+        console.print(f"{config.prompts}: {count} rows left out, {reason}.", markup=False)
+    return found.prompts
+
+
+def _write_index(output: Path, prompts: Sequence[Prompt]) -> None:
+    """``videos.csv``: what each video shows, with paths relative to the directory."""
+    videos = {
+        prompt: list(samples)
+        for prompt, samples in itertools.groupby(read_samples(output, root=output), key=lambda s: s.prompt_id)
+    }
+    rows = [
+        {
+            "video": str(Path(sample.video_path).relative_to(output)),
+            "prompt": prompt.text,
+            "index": sample.index,
+            "seed": str(sample.seed),
+        }
+        for prompt in prompts
+        for sample in videos[prompt.id]
+    ]
+    with atomic_path(output / "videos.csv") as temporary:
+        pa.csv.write_csv(pa.Table.from_pylist(rows), temporary)

@@ -1,0 +1,59 @@
+"""Run the phases of a run, in their order, each in place or as a launch of its own."""
+
+import gc
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from pipelines.loop.export import export_final
+from pipelines.loop.phases import Turn, turns
+from pipelines.loop.run import Run
+from videoduet.config import resolve
+from videoduet.errors import InputError
+from videoduet.progress import console
+from videoduet.store import write_json
+
+
+def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
+    """Do what is not done of ``run``, and export the result; ``after_each`` phase something may be shown.
+
+    ``merge`` also exports whole models.
+    """
+    _reopen_score(run)
+    for turn in turns(run.config.rounds):
+        folder = run.directory.root / turn.path
+        if run.directory.is_done(folder):
+            console.print(f"{turn.path}: done before", style="dim", markup=False)
+            continue
+        started = time.perf_counter()
+        launch_config = run.config.launch.get(turn.phase.name)
+        if launch_config is not None:
+            _launch(turn, launch_config, str(run.directory.root))
+        else:
+            turn.phase.function(run, turn.round_number)
+            gc.collect()
+        write_json(folder / "timing.json", {"seconds": time.perf_counter() - started})
+        after_each()
+    export_final(run, merge=merge)
+
+
+def _reopen_score(run: Run) -> None:
+    """Where ``rounds`` grew, the scores of a shorter run are made anew; the videos drawn for them are kept."""
+    output, last = run.folder("score"), turns(run.config.rounds)[-2]
+    if output.exists() and not run.directory.is_done(run.directory.root / last.path):
+        # In this order: killed in between, the same is found to do again.
+        for path in output.glob("comparisons_judge_*.parquet"):
+            path.unlink()
+        (output / "done.json").unlink(missing_ok=True)
+
+
+def _launch(turn: Turn, launch_config: str, run_dir: str) -> None:
+    """Do one phase as its own ``accelerate launch``, with its own processes and memory."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", resolve(launch_config), "-m"]
+    command += ["pipelines.phase", turn.phase.name, "--run_dir", run_dir, "--round", str(turn.round_number)]
+    code = subprocess.run(command).returncode
+    if code:
+        raise InputError(
+            f"Phase {turn.phase.name} of round {turn.round_number} ended with exit code {code}; its message is above."
+        )

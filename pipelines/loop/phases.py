@@ -1,0 +1,155 @@
+"""The phases of a run: one table, from which everything else that knows phases is made.
+
+A round goes through its phases in the order of the table; a phase without a first round is done once, after the last
+round. What a phase is handed is in its adapter here, what it does in the module of its name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipelines.loop.run import Run
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One row.
+
+    Attributes:
+        name: What it is called: its folder, and what the user types.
+        function: Does it, for one round of a run (0 for a phase of the whole run).
+        needs: Phases that must be done before: those above it in the table of the same round, those below it (and
+            itself) of the round before; for a phase of the whole run, of the last round.
+        first_round: The first round that has it; None for a phase of the whole run.
+        sections: Sections or dotted fields of the config that no earlier phase depends on; the most exact counts.
+    """
+
+    name: str
+    function: "Callable[[Run, int], None]"
+    needs: tuple[str, ...]
+    first_round: int | None
+    sections: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A phase in a round (0 for a phase of the whole run)."""
+
+    phase: Phase
+    round_number: int
+
+    @property
+    def path(self) -> str:
+        """Where it lies, relative to the run directory: ``round_00/sample``, ``score``."""
+        return phase_path(self.phase.name, None if self.phase.first_round is None else self.round_number)
+
+
+def _sample(run: "Run", round_number: int) -> None:
+    from pipelines.loop.sample import sample_round
+
+    sample_round(
+        lambda: run.generator(round_number), run.prompts, run.folder("sample", round_number), run.directory,
+        config=run.config.generator, seed=run.config.seed, round_number=round_number,
+    )  # fmt: skip
+
+
+def _refresh(run: "Run", round_number: int) -> None:
+    from pipelines.loop.refresh import Refresh, refresh_judge
+
+    refresh_judge(Refresh.of(run, round_number), run.directory)
+
+
+def _rank(run: "Run", round_number: int) -> None:
+    from pipelines.loop.rank import rank_round
+
+    rank_round(
+        lambda: run.judge(round_number), run.split.labelled(round_number), run.samples("sample", round_number),
+        run.folder("rank", round_number), run.directory, config=run.config.pairs, round_number=round_number,
+    )  # fmt: skip
+
+
+def _align(run: "Run", round_number: int) -> None:
+    from pipelines.loop.align import align_round
+
+    align_round(
+        run.base_generator, run.preferences(round_number), run.samples("sample", round_number), run.prompts,
+        run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
+        adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
+    )  # fmt: skip
+
+
+def _score(run: "Run", round_number: int) -> None:
+    from pipelines.loop.score import score_versions
+
+    score_versions(
+        run.generator, run.measuring_judges, run.held_out_prompts,
+        lambda version: run.samples("score", version=version), run.folder("score"), run.directory,
+        config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
+        batch_size=run.config.generator.batch_size,
+    )  # fmt: skip
+
+
+PHASES = (
+    Phase("sample", _sample, needs=("align",), first_round=0, sections=("seed", "prompts", "generator")),
+    Phase("refresh", _refresh, needs=("sample", "rank"), first_round=1, sections=("refresh",)),
+    Phase("rank", _rank, needs=("sample", "refresh"), first_round=0, sections=("judge", "pairs")),
+    Phase("align", _align, needs=("sample", "rank"), first_round=0, sections=("align",)),
+    Phase(
+        "score", _score, needs=("align",), first_round=None, sections=("score", "prompts.held_out", "judge.second_path")
+    ),
+)
+
+
+def phase_path(name: str, round_number: int | None = None) -> str:
+    """The folder of a phase, relative to the run directory; without a round it is the whole run's."""
+    return name if round_number is None else f"round_{round_number:02d}/{name}"
+
+
+def phase_of(name: str) -> Phase:
+    """The row called ``name``. Raises KeyError where there is none."""
+    return {phase.name: phase for phase in PHASES}[name]
+
+
+def phase_names() -> tuple[str, ...]:
+    """The names of all phases, in order."""
+    return tuple(phase.name for phase in PHASES)
+
+
+def round_phases(round_number: int) -> tuple[Phase, ...]:
+    """The phases of one round, in order."""
+    return tuple(phase for phase in PHASES if phase.first_round is not None and phase.first_round <= round_number)
+
+
+def turns(rounds: int) -> list[Turn]:
+    """Every phase of a run of so many rounds, in order."""
+    of_rounds = [Turn(phase, number) for number in range(rounds) for phase in round_phases(number)]
+    return [*of_rounds, *(Turn(phase, 0) for phase in PHASES if phase.first_round is None)]
+
+
+def needed(turn: Turn, rounds: int) -> list[Path]:
+    """The folders, relative to the run directory, that must be done before ``turn``."""
+    order = phase_names()
+    paths = []
+    for name in turn.phase.needs:
+        if turn.phase.first_round is None:
+            number = rounds - 1
+        else:
+            earlier = order.index(name) < order.index(turn.phase.name)
+            number = turn.round_number if earlier else turn.round_number - 1
+        first = phase_of(name).first_round
+        if first is not None and number >= first:
+            paths.append(Path(phase_path(name, number)))
+    return paths
+
+
+def earliest_phase(field: str) -> str:
+    """The first phase that a dotted field of the config touches: the phase of the longest section that it is in."""
+    found = [
+        (len(section), phase.name)
+        for phase in PHASES
+        for section in phase.sections
+        if field == section or field.startswith(f"{section}.")
+    ]
+    return max(found)[1] if found else PHASES[0].name

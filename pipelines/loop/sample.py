@@ -1,0 +1,31 @@
+"""Draw a round's videos, with their final latents."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from generators.base import Generator
+from generators.drawing import draw_items
+from generators.sampling import SamplingItem
+from pipelines.loop.config import GeneratorConfig
+from videoduet.processes import processes
+from videoduet.records import Prompt
+from videoduet.seeding import seed_for
+from videoduet.workspace import Workspace
+
+
+def sample_round(
+    load_generator: Callable[[], Generator], prompts: Sequence[Prompt], output: Path, directory: Workspace, *,
+    config: GeneratorConfig, seed: int, round_number: int,
+) -> None:  # fmt: skip
+    """Draw N videos for each prompt from G_r."""
+    items = [
+        SamplingItem(prompt, index, seed_for(seed, "sample", round_number, prompt.id, index))
+        for prompt in prompts
+        for index in range(config.videos_per_prompt)
+    ]
+    draw_items(
+        load_generator(), items, output, directory.root, version=f"G_{round_number}", round_number=round_number,
+        batch_size=config.batch_size, what=f"round {round_number}: sample",
+    )  # fmt: skip
+    if processes().is_main_process:
+        directory.finish(output, samples=len(items))

@@ -1,0 +1,133 @@
+"""What a phase hands on: frozen records, kept as ``summary.json`` in its folder.
+
+Figures that are a record of their own stand beside the rest in the file.
+"""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from videoduet.config import to_dict
+from videoduet.store import read_json, write_json
+
+Summary = TypeVar("Summary")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshFigures:
+    """What a refresh measured.
+
+    Attributes:
+        held_out: By kind of held-out pairs: accuracies and abstentions before and after, and their number.
+        newer_preferred_rate: How often the new judge prefers the newer version among pairs that the judge before found
+            equal; None where there were none.
+        newer_preferred_n: How many those were.
+        steps: Optimizer steps.
+        pairs: Labelled pairs trained on.
+        reward_first: Mean reward over the first tenth of the steps.
+        reward_last: The same over the last tenth.
+        new_pairs: Labelled pairs across versions.
+        within_pairs: Labelled pairs within one version.
+    """
+
+    held_out: dict[str, dict[str, float | int | None]]
+    newer_preferred_rate: float | None
+    newer_preferred_n: int
+    steps: int
+    pairs: int
+    reward_first: float
+    reward_last: float
+    new_pairs: int
+    within_pairs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefreshSummary:
+    """What became of a judge's refresh.
+
+    Attributes:
+        status: 'accepted' (D_r is new), 'kept_previous' (the gate refused it), 'off' (nothing was trained).
+        reason: Why it was refused or off.
+        figures: What was measured, where something was trained.
+    """
+
+    status: Literal["accepted", "kept_previous", "off"]
+    reason: str | None = None
+    figures: RefreshFigures | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankSummary:
+    """What a judge said about a round's videos, as :func:`alignment.preferences.ranking.judge_statistics` counts.
+
+    Attributes:
+        pairs: Preference pairs that came of it.
+        skipped: Why there are none (None: there are).
+    """
+
+    prompts: int
+    comparisons: int
+    decided: int
+    tie: int
+    disagreement: int
+    unparsable: int
+    agreement: float | None
+    abstention: float | None
+    showings_with_winner: int
+    first_position_rate: float | None
+    transitivity: float | None
+    pairs: int
+    skipped: str | None
+
+    @property
+    def status(self) -> Literal["ranked", "skipped"]:
+        """Whether there are pairs to learn from."""
+        return "ranked" if self.skipped is None else "skipped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignSummary:
+    """What became of a generator's training.
+
+    Attributes:
+        status: 'trained' (G_(r + 1) is new) or 'skipped' (there were no pairs).
+        reason: Why it was skipped.
+        figures: What :func:`alignment.training.trainer.align` says, and the metrics of its last step.
+    """
+
+    status: Literal["trained", "skipped"]
+    reason: str | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSummary:
+    """How the versions of a generator compare.
+
+    Attributes:
+        versions: ``G_0``, the base, and all later ones.
+        win_rate: By judge and version: the win rate over the base with its interval, and counts.
+        vbench: What VBench says of the held-out videos, or why it says nothing.
+    """
+
+    versions: list[str]
+    win_rate: dict[str, dict[str, dict[str, float | int]]]
+    vbench: dict[str, Any]
+
+
+def write_summary(folder: Path, summary: Any) -> None:
+    """Keep one of the records above."""
+    rows = to_dict(summary)
+    write_json(folder / "summary.json", {**(rows.pop("figures", None) or {}), **rows})
+
+
+def read_summary(kind: type[Summary], folder: Path) -> Summary:
+    """The summary of a phase that is done."""
+    rows, names = read_json(folder / "summary.json"), {item.name for item in fields(kind)}
+    known = {name: value for name, value in rows.items() if name in names}
+    rest = {name: value for name, value in rows.items() if name not in names}
+    if kind is RefreshSummary:
+        known["figures"] = RefreshFigures(**rest) if rest else None
+    elif kind is AlignSummary:
+        known["figures"] = rest
+    return kind(**known)

@@ -1,0 +1,42 @@
+"""Run one phase of a run by hand.
+
+    python -m pipelines.phase rank --run_dir runs/my_run --round 1
+    python -m pipelines.phase score --run_dir runs/my_run
+
+A run does this by itself; by hand a phase can be launched on many machines, each phase as suits it (accelerate launch
+-m pipelines.phase ...). A finished phase is left as it is.
+"""
+
+from collections.abc import Sequence
+
+from pipelines.loop.phases import Turn, phase_names, phase_of
+from videoduet.commands import CommandParser, guarded, quiet_libraries
+from videoduet.progress import console
+
+
+def do(name: str, run_dir: str, round_number: int) -> None:
+    """Do a phase, unless it is done. Raises InputError where it is not its turn."""
+    from pipelines.loop.run import Run
+
+    quiet_libraries()
+    run, turn = Run.open(run_dir), Turn(phase_of(name), round_number)
+    run.check_turn(turn)
+    if run.directory.is_done(run.directory.root / turn.path):
+        console.print(f"{run.directory.root / turn.path} is done.", markup=False)
+    else:
+        turn.phase.function(run, round_number)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = CommandParser(prog="python -m pipelines.phase", description=__doc__)
+    parser.add_argument("name", choices=phase_names(), help="which phase")
+    parser.add_argument("--run_dir", type=str, required=True, help="a run directory, as united_finetune makes it")
+    parser.add_argument("--round", type=int, default=0, help="the round, counted from 0")
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    line = f"{options.name} --run_dir {options.run_dir} --round {options.round}"
+    guarded(lambda: do(options.name, options.run_dir, options.round), f"the same command ({line})")
+
+
+if __name__ == "__main__":
+    main()
