@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 import yaml
+from source_tree import MAY_IMPORT, ROOT
 
 import videoduet
-from tests.test_architecture import MAY_IMPORT, ROOT
 
 NOT_SHIPPED = ("__pycache__", "work")
 
