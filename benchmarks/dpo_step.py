@@ -36,20 +36,22 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from alignment.preferences.stored import StoredPair
-from alignment.training import trainer
 from alignment.training.config import AlignConfig
-from alignment.training.draws import Draw, pair_id, schedule
+from alignment.training.gathering import Preferences, of_files
 from alignment.training.latent_cache import LatentCache, fitted_frames
 from alignment.training.loss import diffusion_dpo_loss
 from alignment.training.policy import make_policy
+from alignment.training.schedule import Draw, pair_id, schedule
+from alignment.training.trainer import align
 from benchmarks.sampling import PEAK
 from benchmarks.turbo_models import random_weights, real_size_turbo
 from generators.base import override
 from generators.families.t2v_turbo import T2VTurbo
-from generators.fast import folded_lora
+from generators.fast import Rewrites, folded_lora
+from generators.fast import speed as fast
+from generators.fast.recomputation import recompute_all
 from generators.loading import load_generator
 from pipelines.loop.config import parse
-from pipelines.train_generator import of_files
 from videoduet.config import resolve
 from videoduet.progress import console
 from videoduet.seeding import seed_for
@@ -144,7 +146,7 @@ class PublicRecipe:
         self.frames = {video: fitted_frames(Path(s.video_path), generator.settings) for video, s in videos}
         self.copy = None if joint else copy.deepcopy(generator.denoiser).requires_grad_(False)
         if config.gradient_checkpointing:
-            generator.enable_gradient_checkpointing()
+            recompute_all(generator.denoiser)
         self.policy = generator.denoiser = make_policy(generator, config, 0, None, None, None)
         self.parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
@@ -233,15 +235,15 @@ def ours(
     for _ in cache.encode([side for pair in stored for side in (pair.chosen, pair.rejected)]):
         pass
     with tempfile.TemporaryDirectory(dir=root) as output:
-        trainer.align(
-            generator, records.pairs, records.samples, records.prompts, config=config, seed=0, run_dir=records.root,
-            output_dir=Path(output), adapter=None, on_step=on_step,
+        align(
+            generator, records.pairs, records.samples, records.prompts, config=config, seed=0, output_dir=Path(output),
+            adapter=None, on_step=on_step,
         )  # fmt: skip
     seconds = (moments[-1] - moments[0]) * len(moments) / (len(moments) - 1) if later else moments[-1] - started
     return {"seconds": seconds, "losses": losses, "shares": {}}
 
 
-def _records(generator: T2VTurbo, stored: list[StoredPair], root: Path):
+def _records(generator: T2VTurbo, stored: list[StoredPair], root: Path) -> tuple[Preferences, LatentCache]:
     cache = LatentCache(root / "latents", generator, "bench")
     ids = {side: content_hash(side) for pair in stored for side in (pair.chosen, pair.rejected)}
     return of_files(stored, ids, cache, generator.settings), cache
@@ -262,7 +264,7 @@ def run_way(way: str, size: Size, epochs: int, root: Path) -> None:
         measured = PublicRecipe(generator, stored, config, root, joint=way == WAYS[1]).run()
     else:
         if "stock kernels" in way:
-            folded_lora.ROWS, trainer.attend_together = sys.maxsize, lambda denoiser: None
+            folded_lora.ROWS, fast.attend_together = sys.maxsize, lambda denoiser: Rewrites()
         measured = ours(generator, stored, config, root, later="later" in way)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - idle
     if device == "cuda":

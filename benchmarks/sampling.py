@@ -52,14 +52,14 @@ def plain_way(generator: T2VTurbo, items: list[SamplingItem], folder: Path) -> N
 
 
 def our_way(generator: T2VTurbo, items: list[SamplingItem], folder: Path, batch_size: int) -> None:
-    for _ in sample_videos(generator, items, folder, folder, version="G_0", round=0, batch_size=batch_size):
+    for _ in sample_videos(generator, items, folder, root=folder, version="G_0", round_number=0, batch_size=batch_size):
         pass
 
 
 def difference(plain: Path, ours: Path) -> float:
     """Mean absolute difference of the two ways' videos, in grey levels of 255."""
-    pairs = zip(sorted(plain.glob("*.mp4")), read_samples(ours), strict=True)
-    frames = ((read_video(one).frames, read_video(ours / other.video_path).frames) for one, other in pairs)
+    pairs = zip(sorted(plain.glob("*.mp4")), read_samples(ours, root=ours), strict=True)
+    frames = ((read_video(one).frames, read_video(other.video_path).frames) for one, other in pairs)
     return float(np.mean([np.abs(one.astype(int) - other.astype(int)).mean() for one, other in frames]))
 
 
