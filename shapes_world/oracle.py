@@ -223,28 +223,6 @@ def _probabilities(reading: _Reading) -> dict[str, np.ndarray]:
     }
 
 
-def attribute_probabilities(frames: np.ndarray, prompt: str) -> dict[str, float]:
-    """The probability in [0, 1] that each attribute of the clip is what ``prompt`` says; 0 where there is no shape.
-
-    ``frames`` as in :func:`oracle_score`. Raises InputError where ``prompt`` is not of this world.
-    """
-    scene = Scene.parse(prompt)
-    reading = _read(frames)
-    if reading is None or not reading.presence.any():
-        return dict.fromkeys(ATTRIBUTES, 0.0)
-    probabilities = _probabilities(reading)
-    return {name: float(probabilities[name][values.index(getattr(scene, name))]) for name, values in ATTRIBUTES.items()}
-
-
-def recognise(frames: np.ndarray) -> Scene | None:
-    """The scene that ``frames`` show best, without any prompt; None where there is no shape."""
-    reading = _read(frames)
-    if reading is None or not reading.presence.any():
-        return None
-    probabilities = _probabilities(reading)
-    return Scene(**{name: values[int(probabilities[name].argmax())] for name, values in ATTRIBUTES.items()})
-
-
 def _sharpness(reading: _Reading) -> np.ndarray:
     """How much of the edges of the clean shape (T,) is there, in [0, 1]: noise has no part in it, blur nearly all."""
     masks, templates = (array.reshape(-1, SIZE, SIZE) for array in (reading.masks, reading.templates))

@@ -103,13 +103,10 @@ def follows_position(statistics: Mapping[str, int | float | None]) -> bool:
 
 def _candidates(ranking: Ranking, k: int) -> list[tuple[int, int]]:
     """Indices (chosen, rejected): the k best against the k worst, who are never the same; extremes first."""
+    # Not above: ranking needs scipy, for which nobody should wait who only reads a PairConfig.
+    from alignment.preferences.ranking import order_by_standing
 
-    def standing(index: int) -> tuple[float, float, str]:
-        net_wins = 2 * ranking.wins[index] - ranking.comparisons[index]
-        # Strengths are solved for numerically: without rounding, noise and not the id would break a tie between equals.
-        return -net_wins, -round(ranking.strengths[index], 6), ranking.video_ids[index]
-
-    order = sorted((i for i, count in enumerate(ranking.comparisons) if count), key=standing)
+    order = [index for index in order_by_standing(ranking) if ranking.comparisons[index]]
     k = min(k, len(order) // 2)
     return [(chosen, rejected) for chosen in order[:k] for rejected in order[::-1][:k]]
 

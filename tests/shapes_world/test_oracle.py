@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from shapes_world.degradations import ATTRIBUTES, SPATIAL, TEMPORAL, degrade, wrong
-from shapes_world.oracle import DIMENSIONS, attribute_probabilities, oracle_score, overall, recognise
+from shapes_world.oracle import DIMENSIONS, _probabilities, _read, oracle_score, overall
 from shapes_world.world import BACKGROUNDS, COLOURS, Scene, all_scenes, coverage, draw, render, trajectory
 from videoduet.errors import InputError
 from videoduet.video import read_video, write_video
@@ -18,6 +18,25 @@ STRENGTHS = (0, 0.25, 0.5, 0.75, 1)
 
 def clip_of(index: int) -> np.ndarray:
     return render(SCENES[index].prompt, index)
+
+
+def attribute_probabilities(frames: np.ndarray, prompt: str) -> dict[str, float]:
+    """The probability in [0, 1] that each attribute of the clip is what ``prompt`` says; 0 where there is no shape."""
+    scene = Scene.parse(prompt)
+    reading = _read(frames)
+    if reading is None or not reading.presence.any():
+        return dict.fromkeys(ATTRIBUTES, 0.0)
+    probabilities = _probabilities(reading)
+    return {name: float(probabilities[name][values.index(getattr(scene, name))]) for name, values in ATTRIBUTES.items()}
+
+
+def recognise(frames: np.ndarray) -> Scene | None:
+    """The scene that ``frames`` show best, without any prompt; None where there is no shape."""
+    reading = _read(frames)
+    if reading is None or not reading.presence.any():
+        return None
+    probabilities = _probabilities(reading)
+    return Scene(**{name: values[int(probabilities[name].argmax())] for name, values in ATTRIBUTES.items()})
 
 
 def mean_scores(frames: list[np.ndarray]) -> dict[str, float]:
