@@ -85,6 +85,7 @@ def oracle_pairs(scores: dict[Sample, float]) -> list[PreferencePair]:
 
 
 def turned(pair: PreferencePair) -> PreferencePair:
+    """The pair with its label the other way round."""
     return dataclasses.replace(pair, chosen_id=pair.rejected_id, rejected_id=pair.chosen_id)
 
 

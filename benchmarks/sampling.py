@@ -52,6 +52,7 @@ def plain_way(generator: T2VTurbo, items: list[SamplingItem], folder: Path) -> N
 
 
 def our_way(generator: T2VTurbo, items: list[SamplingItem], folder: Path, batch_size: int) -> None:
+    """As ``pipelines.sample`` draws."""
     for _ in sample_videos(generator, items, folder, root=folder, version="G_0", round_number=0, batch_size=batch_size):
         pass
 
@@ -124,6 +125,7 @@ def main(
 
 
 def report(generator: T2VTurbo, seconds: dict[str, list[float]], videos: int, apart: float, size: str) -> None:
+    """Print the speeds, their ratio, and how far the videos are apart."""
     ratios = [plain / ours for plain, ours in zip(seconds["plain"], seconds["ours"], strict=True)]
     flops = flops_per_video(generator)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
