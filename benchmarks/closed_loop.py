@@ -21,10 +21,9 @@ from jsonargparse import CLI
 from rich.table import Table
 
 from benchmarks.workers import finish, logged, workers
-from generators.sampling import read_samples
 from pipelines.loop.config import JudgeConfig, RunConfig, parse
-from pipelines.loop.refresh import withheld_prompts
 from pipelines.loop.run import Run
+from pipelines.loop.summaries import AlignSummary, RefreshSummary, read_summary
 from pipelines.united_finetune import run_loop
 from shapes_world.oracle import oracle_score, overall
 from videoduet.progress import console
@@ -94,10 +93,8 @@ def measure_arm(arm: str, seed: int, output: Path) -> dict:
         measured = {"cases": measure(run)}
         if arm == "full":
             measured["refresh"] = measure_refresh(run)
-        aligned = [
-            read_json(run.directory.phase("align", round) / "summary.json") for round in range(run.config.rounds)
-        ]
-        measured["skipped"] = [summary["reason"] for summary in aligned if summary["status"] == "skipped"]
+        aligned = [read_summary(AlignSummary, run.folder("align", number)) for number in range(run.config.rounds)]
+        measured["skipped"] = [summary.reason for summary in aligned if summary.status == "skipped"]
         measured["rounds"] = len(aligned)
     write_json(file, measured)
     return measured
@@ -106,17 +103,15 @@ def measure_arm(arm: str, seed: int, output: Path) -> dict:
 def _oracle(run: Run, samples: list[Sample]) -> dict[tuple[str, int], float]:
     prompts = {prompt.id: prompt.text for prompt in (*run.prompts, *run.held_out_prompts)}
     return {
-        (s.prompt_id, s.index): overall(
-            oracle_score(read_video(run.directory.root / s.video_path).frames, prompts[s.prompt_id])
-        )
+        (s.prompt_id, s.index): overall(oracle_score(read_video(s.video_path).frames, prompts[s.prompt_id]))
         for s in samples
     }
 
 
 def measure(run: Run) -> dict:
     """Oracle scores of base and last version on every held-out case."""
-    score = run.directory.phase("score")
-    base, last = (_oracle(run, read_samples(score, f"G_{version}")) for version in (0, run.config.rounds))
+    versions = (run.samples("score", version=f"G_{number}") for number in (0, run.config.rounds))
+    base, last = (_oracle(run, samples) for samples in versions)
     return {"base": [base[case] for case in sorted(base)], "aligned": [last[case] for case in sorted(base)]}
 
 
@@ -127,7 +122,7 @@ def measure_refresh(run: Run) -> dict:
     their clips and so are no cases of their own.
     """
     judges = {"D_0": run.judge(0), "D_1": run.judge(1)}
-    samples = [read_samples(run.directory.phase("sample", round)) for round in (0, 1)]
+    samples = [run.samples("sample", number) for number in (0, 1)]
     scores = [_oracle(run, group) for group in samples]
     prompts = {prompt.id: prompt for prompt in (*run.prompts, *run.held_out_prompts)}
     newer = {(s.prompt_id, s.index): s.video for s in samples[1]}
@@ -140,17 +135,17 @@ def measure_refresh(run: Run) -> dict:
     equals = [equals[index] for index in np.random.default_rng(run.config.seed).permutation(len(equals))[:300]]
     unseen = [
         (VideoPair(prompt=prompt, first=one.video, second=other.video), gap)
-        for prompt in withheld_prompts(run)
+        for prompt in run.split.withheld()
         for one, other in itertools.combinations([s for s in samples[1] if s.prompt_id == prompt.id], 2)
         if abs(gap := scores[1][prompt.id, one.index] - scores[1][prompt.id, other.index]) >= CLEAR
     ]
     gaps = {(pair.first.id, pair.second.id): gap for pair, gap in unseen}
-    status = read_json(run.directory.phase("refresh", 1) / "summary.json")["status"]
+    status = read_summary(RefreshSummary, run.folder("refresh", 1)).status
     results = {"equals": len(equals), "unseen": len(unseen), "status": status}
     for name, judge in judges.items():
-        decided = [c for c in run.compare(judge, equals) if c.preferred_id is not None]
+        decided = [c for c in judge.compare(equals) if c.preferred_id is not None]
         results[f"{name} prefers newer"] = _by_prompt(decided, lambda c: c.preferred_id == c.first_id)
-        decided = [c for c in run.compare(judge, [pair for pair, _ in unseen]) if c.preferred_id is not None]
+        decided = [c for c in judge.compare([pair for pair, _ in unseen]) if c.preferred_id is not None]
         results[f"{name} right within a version"] = _by_prompt(
             decided, lambda c: (c.preferred_id == c.first_id) == (gaps[c.first_id, c.second_id] > 0)
         )

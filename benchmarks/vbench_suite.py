@@ -19,11 +19,13 @@ from jsonargparse import CLI
 from rich.table import Table
 
 from evaluation.vbench.aggregation import DIMENSIONS
+from evaluation.vbench.config import VBenchEvaluationConfig
+from evaluation.vbench.drawing import draw
 from evaluation.vbench.results import save, summarise
 from evaluation.vbench.scoring import DimensionResult, readable
 from evaluation.vbench.statistics import ScoredVideo, mean
 from evaluation.vbench.suite import VIDEOS_PER_PROMPT, SuiteVideo, read_folder, read_suite, suite_videos
-from pipelines.evaluate_vbench import EvaluationConfig, draw
+from pipelines.report.vbench import write_page
 from videoduet.progress import console
 from videoduet.records import Prompt, Sample, SamplerSettings
 from videoduet.store import write_records
@@ -64,15 +66,16 @@ def pretend_drawn(output: Path, wanted: list[SuiteVideo]) -> None:
         os.link(samples / "clip.mp4", path)
         sample = Sample(
             id=str(number), prompt_id=Prompt.of(video.prompt, "VBench").id, index=video.index, seed=number,
-            generator="plan000", round=0, settings=SETTINGS, video_path=f"videos/{number}.mp4",
-            latents_path="latents.safetensors", index_in_shard=number,
+            generator="plan000", round=0, settings=SETTINGS, video_path=str(path),
+            latents_path=str(samples / "latents.safetensors"), index_in_shard=number,
         )  # fmt: skip
         records.append(sample)
     write_records(samples / "plan_000.parquet", wanted, SuiteVideo)
-    write_records(samples / "samples_plan000_00000.parquet", records, Sample)
+    write_records(samples / "samples_plan000_00000.parquet", records, Sample, root=samples)
 
 
 def list_videos(suite: Path) -> list[SuiteVideo]:
+    """The videos that the suite in a file wants, five of each prompt."""
     return suite_videos(read_suite(suite), VIDEOS_PER_PROMPT, flickering=VIDEOS_PER_PROMPT)
 
 
@@ -89,10 +92,18 @@ def scores(suite: Path) -> dict[str, DimensionResult]:
     return found
 
 
+def write(output: Path, summary: dict[str, Any], results: dict[str, DimensionResult]) -> None:
+    """Write all that an evaluation leaves: figures, tables, the page."""
+    save(output, summary, results)
+    write_page(output, summary)
+
+
 def main(videos: int = 10_000, resamples: int = 1000) -> None:
-    """Args:
-    videos: How many.
-    resamples: Bootstrap resamples of the aggregation.
+    """Time each step and print the table.
+
+    Args:
+        videos: How many.
+        resamples: Bootstrap resamples of the aggregation.
     """
     shown = Table("step", "seconds", "peak, MB", title=f"{videos} videos")
     with tempfile.TemporaryDirectory() as scratch:
@@ -101,7 +112,7 @@ def main(videos: int = 10_000, resamples: int = 1000) -> None:
         write_suite(suite, videos)
         wanted = timed(shown, "list the suite's videos", lambda: list_videos(suite))
         pretend_drawn(output, wanted)
-        config = EvaluationConfig(generator="none", output=str(output))
+        config = VBenchEvaluationConfig(generator="none", output=str(output))
         folder = draw(config, wanted)
         started = time.perf_counter()
         readable(read_folder(folder)[0], checked)
@@ -111,7 +122,7 @@ def main(videos: int = 10_000, resamples: int = 1000) -> None:
         results = scores(suite)
         summary = {"name": "", "base": None, "problems": [], "made_with": {}}
         summary |= timed(shown, "totals and intervals", lambda: summarise(results, complete=True, resamples=resamples))
-        timed(shown, "write results", lambda: save(output, summary, results))
+        timed(shown, "write results", lambda: write(output, summary, results))
     console.print(shown)
 
 

@@ -29,6 +29,14 @@ class Generator(ABC):
     lora_targets: ClassVar[str]
     """Regular expression (full match) of the denoiser's module names that a LoRA adapts."""
 
+    num_train_timesteps: ClassVar[int] = 1000
+    """How many timesteps there are in training, counted from 0: diffusers' schedulers have 0 to 999."""
+
+    guidance_range: ClassVar[tuple[float, float]] = (5.0, 15.0)
+    """The guidance scales w that a denoiser which takes one was trained on: T2V-Turbo's students were distilled on
+    these.
+    """
+
     @classmethod
     @abstractmethod
     def from_pretrained(cls, path: str | Path, *, sampler: dict, dtype: torch.dtype = torch.float32) -> "Generator":
@@ -43,7 +51,8 @@ class Generator(ABC):
 
     @denoiser.setter
     @abstractmethod
-    def denoiser(self, module: nn.Module) -> None: ...
+    def denoiser(self, module: nn.Module) -> None:
+        """Put ``module`` in its place."""
 
     @abstractmethod
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
@@ -88,10 +97,6 @@ class Generator(ABC):
         """The denoiser's prediction, differentiable, in float32; ``settings[i]`` is how sample i was drawn (its w and
         fps).
         """
-
-    def enable_gradient_checkpointing(self) -> None:
-        """Compute activations again for gradients instead of keeping them: less memory, about a third more time."""
-        self.denoiser.enable_gradient_checkpointing()
 
     @abstractmethod
     def free_encoders(self) -> None:

@@ -7,6 +7,7 @@ import torch
 from diffusers import DiffusionPipeline
 from peft import PeftModel
 from safetensors import SafetensorError
+from torch import nn
 
 from generators.base import Generator
 from videoduet.errors import InputError
@@ -49,12 +50,20 @@ def with_adapter(generator: Generator, adapter: str | Path | None) -> Generator:
     It is merged into float32 weights only: in half precision most of what it learned would be rounded away.
     """
     if adapter is not None:
-        try:
-            adapted = PeftModel.from_pretrained(generator.denoiser, str(adapter))
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"Adapter {adapter} cannot be put on this generator ({reason}); give a PEFT directory made for it."
-            ) from error
+        adapted = load_adapter(generator.denoiser, adapter)
         generator.denoiser = (adapted.merge_and_unload() if adapted.dtype is torch.float32 else adapted).eval()
     return generator
+
+
+def load_adapter(denoiser: nn.Module, adapter: str | Path, *, is_trainable: bool = False) -> PeftModel:
+    """``denoiser``, wrapped, with the LoRA at ``adapter`` (a PEFT directory).
+
+    Raises InputError where there is none, or where it does not fit.
+    """
+    try:
+        return PeftModel.from_pretrained(denoiser, str(adapter), is_trainable=is_trainable)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"Adapter {adapter} cannot be put on this generator ({reason}); give a PEFT directory made for it."
+        ) from error

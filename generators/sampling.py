@@ -28,22 +28,24 @@ def sample_videos(
     generator: Generator,
     items: Sequence[SamplingItem],
     output_dir: Path,
-    root: Path,
     *,
+    root: Path,
     version: str,
-    round: int,
+    round_number: int,
     batch_size: int,
     process: int = 0,
     processes: int = 1,
 ) -> Iterator[int]:
     """Draw ``items`` into ``output_dir`` and yield the number of videos after each batch (at once for those on disk).
 
-    Items are put in the order of prompt id and index, batches and shards are cut from that list and then shared out,
+    Items are put in the order of prompt id and index, batches and shards are cut from that list and then dealt out,
     and a batch that is not full is filled up with repetitions: so for one set of items and one size of batches a video
     does not change by a bit with the order in which they are given or the number of processes (a place in a batch and
     the number of a processor's threads change last bits). A shard is a parquet file of :class:`Sample`, a safetensors
-    file of final latents and mp4 files; whole shards are kept on resume. Paths in the records are relative to ``root``.
+    file of final latents and mp4 files; whole shards are kept on resume. In a file of records paths are relative to
+    ``root``, a directory above ``output_dir``; :func:`read_samples` makes them absolute again.
     """
+    output_dir, root = Path(output_dir).absolute(), Path(root).absolute()
     items = sorted(items, key=lambda item: (item.prompt.id, item.index))
     batch_size = min(batch_size, len(items))
     size = batch_size * BATCHES_PER_SHARD
@@ -71,17 +73,17 @@ def sample_videos(
                         index=item.index,
                         seed=item.seed,
                         generator=version,
-                        round=round,
+                        round=round_number,
                         settings=generator.settings,
-                        video_path=str(path.relative_to(root)),
-                        latents_path=str(latents_path.relative_to(root)),
+                        video_path=str(path),
+                        latents_path=str(latents_path),
                         index_in_shard=len(records),
                     )
                 )
             latents.append(drawn.cpu())
             yield len(batch)
         write_tensors(latents_path, {"latents": torch.cat(latents)})
-        write_records(output_dir / f"samples_{name}.parquet", records, Sample)
+        write_records(output_dir / f"samples_{name}.parquet", records, Sample, root=root)
 
 
 def _encode(generator: Generator, items: Sequence[SamplingItem], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -94,6 +96,9 @@ def _encode(generator: Generator, items: Sequence[SamplingItem], known: Mapping[
     }
 
 
-def read_samples(output_dir: Path, version: str = "*") -> list[Sample]:
-    """The samples of a phase (of one generator version), in the order of prompt id and index."""
-    return read_records(Sample, *sorted(output_dir.glob(f"samples_{version}_*.parquet")))
+def read_samples(folder: Path, version: str = "*", *, root: Path) -> list[Sample]:
+    """The samples that were drawn into ``folder`` (of one generator version), in the order of prompt id and index;
+    their paths are absolute. ``root`` is what :func:`sample_videos` was given, wherever that directory is now.
+    """
+    files = sorted(Path(folder).glob(f"samples_{version}_*.parquet"))
+    return read_records(Sample, *files, root=Path(root).absolute())

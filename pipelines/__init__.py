@@ -1,0 +1,1 @@
+"""The commands: one file each. Options in, rooms called, results printed."""

@@ -5,20 +5,17 @@ loads. Old pickles are read without running anything in them. The weights keep t
 T2V-Turbo say research use, ModelScope's are cc-by-nc-4.0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-import torch
 from jsonargparse import CLI
 
-from generators.convert.directory import write_turbo_directory, write_videocrafter2_directory
-from generators.convert.modelscope import write_turbo_ms_directory
-from videoduet.commands import guarded
+from generators import convert
+from videoduet.commands import CommandParser, guarded
+from videoduet.config import Precision
 from videoduet.errors import InputError
 from videoduet.progress import console
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def _convert(output: Path, write: Callable[[], None]) -> None:
@@ -43,21 +40,17 @@ def videocrafter2(
         fps: Frame rate that is folded into the weights (28: the authors' own command).
         dtype: Precision of the weights written.
     """
-    precision = getattr(torch, dtype)
-    _convert(output, lambda: write_videocrafter2_directory(checkpoint, output, tokenizer, fps=fps, dtype=precision))
+    _convert(
+        output,
+        lambda: convert.write_videocrafter2_directory(checkpoint, output, tokenizer, fps=fps, dtype=dtype),
+    )
 
 
 def t2v_turbo(
-    checkpoint: Path,
-    output: Path,
-    tokenizer: str,
-    lora: Path | None = None,
-    unet: Path | None = None,
-    fps: float = 16.0,
-    keep_fps: bool = False,
-    dtype: Precision = "float32",
+    checkpoint: Path, output: Path, tokenizer: str, lora: Path | None = None, unet: Path | None = None,
+    fps: float = 16.0, keep_fps: bool = False, dtype: Precision = "float32",
     time_cond_proj: Literal["zeros"] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """T2V-Turbo on VideoCrafter2: model.ckpt with unet_lora.pt or t2v_turbo_vc2.pt, or one file of all (CodeGoat24's).
 
     Args:
@@ -75,23 +68,17 @@ def t2v_turbo(
     """
     _convert(
         output,
-        lambda: write_turbo_directory(
+        lambda: convert.write_turbo_directory(
             checkpoint, output, tokenizer, unet=unet, lora=lora, fps=fps, keep_fps=keep_fps,
-            dtype=getattr(torch, dtype), time_cond_proj=time_cond_proj,
+            dtype=dtype, time_cond_proj=time_cond_proj,
         ),
     )  # fmt: skip
 
 
 def t2v_turbo_v2(
-    checkpoint: Path,
-    unet: Path,
-    output: Path,
-    tokenizer: str,
-    fps: float = 8.0,
-    keep_fps: bool = False,
-    dtype: Precision = "float32",
-    motion: Literal["unused"] | None = None,
-) -> None:
+    checkpoint: Path, unet: Path, output: Path, tokenizer: str, fps: float = 8.0, keep_fps: bool = False,
+    dtype: Precision = "float32", motion: Literal["unused"] | None = None,
+) -> None:  # fmt: skip
     """T2V-Turbo-v2: unet_no_mg.pt, or unet_mg.pt where its motion guidance is not to be used.
 
     Args:
@@ -106,9 +93,9 @@ def t2v_turbo_v2(
     """
     _convert(
         output,
-        lambda: write_turbo_directory(
+        lambda: convert.write_turbo_directory(
             checkpoint, output, tokenizer, unet=unet, fps=fps, keep_fps=keep_fps, original_steps=200,
-            dtype=getattr(torch, dtype), motion_unused=motion == "unused",
+            dtype=dtype, motion_unused=motion == "unused",
         ),
     )  # fmt: skip
 
@@ -130,10 +117,9 @@ def t2v_turbo_ms(
         time_cond_proj: What the base of the guidance embedding is, which was not kept; without this the LoRA is
             refused.
     """
-    precision = getattr(torch, dtype)
     _convert(
         output,
-        lambda: write_turbo_ms_directory(base, lora, output, dtype=precision, time_cond_proj=time_cond_proj),
+        lambda: convert.write_turbo_ms_directory(base, lora, output, dtype=dtype, time_cond_proj=time_cond_proj),
     )
 
 
@@ -144,5 +130,14 @@ FAMILIES = {
     "t2v_turbo_ms": t2v_turbo_ms,
 }
 
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line (None: the process's) and convert."""
+    CLI(
+        FAMILIES, args=None if arguments is None else list(arguments), as_positional=False, description=__doc__,
+        parser_class=CommandParser, prog="python -m pipelines.convert_generator",
+    )  # fmt: skip
+
+
 if __name__ == "__main__":
-    CLI(FAMILIES, as_positional=False, description=__doc__)
+    main()

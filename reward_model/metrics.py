@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.optimize import curve_fit
-from scipy.stats import ConstantInputWarning, DegenerateDataWarning, bootstrap, kendalltau, pearsonr, spearmanr
+from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, spearmanr
 
 from reward_model.parsing import Choice
+from videoduet.intervals import bootstrap_interval as bootstrap_interval
 
 Array = Sequence[float] | np.ndarray
 
@@ -163,30 +164,3 @@ def position_consistency(forward: Sequence[Choice | None], backward: Sequence[Ch
         "n": len(read),
         "unreadable": len(forward) - len(read),
     }
-
-
-def bootstrap_interval(
-    statistic: Callable[..., float],
-    *samples: Array,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of ``statistic(*samples)``, items drawn with replacement, the samples as pairs.
-
-    Resamples where the statistic is not defined are left out. (NaN, NaN) for fewer than two items.
-    """
-    samples = tuple(map(np.asarray, samples))
-    if len(samples[0]) < 2:
-        return float("nan"), float("nan")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)
-        result = bootstrap(
-            samples, statistic, n_resamples=resamples, confidence_level=confidence, paired=len(samples) > 1,
-            vectorized=False, method="percentile", rng=np.random.default_rng(seed),
-        )  # fmt: skip
-    defined = result.bootstrap_distribution[np.isfinite(result.bootstrap_distribution)]
-    if not len(defined):
-        return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)

@@ -27,7 +27,8 @@ from transformers import Qwen2_5_VLProcessor
 from reward_model.judging.loading import load_model
 from reward_model.training.config import GRPOTraining
 from reward_model.training.trainer import train_judge
-from shapes_world.build_generator import GeneratorBuild, build_autoencoder, build_generator, load_autoencoder
+from shapes_world.autoencoder import load_autoencoder
+from shapes_world.build_generator import GeneratorBuild, build_autoencoder, build_generator
 from shapes_world.build_judge import DESCRIBE, PROMPT, JudgeBuild, teach_comparison, teach_description
 from shapes_world.judge_data import ClipPair, clip_pairs
 from shapes_world.world import FPS, all_scenes
@@ -55,9 +56,7 @@ class Build:
 
 
 def write_pairs(pairs: list[ClipPair], file: Path) -> list[LabelledPair]:
-    """``pairs`` as labelled pairs, written as mp4 and JSON Lines, the format of
-    :func:`reward_model.training.refresh.read_labelled_pairs`.
-    """
+    """Write labelled clips as mp4 and JSON Lines, as :func:`read_labelled_pairs` of ``reward_model`` takes them."""
     rows, labelled = [], []
     for index, pair in enumerate(pairs):
         names = [f"{file.stem}/{index:04d}_{side}.mp4" for side in ("first", "second")]
@@ -65,7 +64,7 @@ def write_pairs(pairs: list[ClipPair], file: Path) -> list[LabelledPair]:
             write_video(file.parent / name, clip.frames, FPS)
         preferred = "first" if pair.gap > 0 else "second"
         rows.append({"prompt": pair.prompt.prompt, "first": names[0], "second": names[1], "preferred": preferred})
-        first, second = (Video(id=name, path=str(file.parent.absolute() / name)) for name in names)
+        first, second = (Video(id=name, path=str(file.parent / name)) for name in names)
         labelled.append(
             LabelledPair(prompt=Prompt.of(pair.prompt.prompt), first=first, second=second, preferred=preferred)
         )

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, LCMScheduler, UNet3DConditionModel
+from diffusers import LCMScheduler, UNet3DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, get_wsd_schedule
 
 from generators.families.t2v_turbo import T2VTurboPipeline, guidance_embedding
+from shapes_world.autoencoder import encode, load_autoencoder, train_autoencoder
 from shapes_world.judge_data import with_errors
 from shapes_world.tokenizers import clip_tokenizer
-from shapes_world.world import NUM_FRAMES, SIZE, Scene, all_scenes, render
+from shapes_world.world import NUM_FRAMES, Scene, all_scenes, render
 from videoduet.progress import track
 from videoduet.store import atomic_path
 
@@ -57,44 +58,8 @@ def _videos(count: int, seed: int) -> tuple[list[str], np.ndarray]:
     return prompts, np.stack([render(prompt, seed * count + index) for index, prompt in enumerate(prompts)])
 
 
-def train_autoencoder(build: GeneratorBuild, videos: np.ndarray) -> AutoencoderKL:
-    """AutoencoderKL of single frames: 32×32×3 to 8×8×4, trained on reconstruction with a light KL term."""
-    torch.manual_seed(build.seed)
-    vae = AutoencoderKL(
-        block_out_channels=(16, 32, 32), down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=4, norm_num_groups=8, sample_size=SIZE,
-        layers_per_block=1, mid_block_add_attention=False,
-    )  # fmt: skip
-    frames = torch.from_numpy(videos).flatten(0, 1).permute(0, 3, 1, 2)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=2e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=build.autoencoder_steps)
-    rng = torch.Generator().manual_seed(build.seed)
-    for _ in track(range(build.autoencoder_steps), "training the autoencoder"):
-        pixels = frames[torch.randint(len(frames), (32,), generator=rng)].float() / 127.5 - 1
-        posterior = vae.encode(pixels).latent_dist
-        latents = posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=rng)
-        reconstruction = vae.decode(latents).sample
-        loss = F.l1_loss(reconstruction, pixels) + F.mse_loss(reconstruction, pixels) + 1e-5 * posterior.kl().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    vae.eval()
-    vae.register_to_config(scaling_factor=float(1 / encode(vae, videos[:64], scale=1.0).std()))
-    return vae
-
-
-@torch.no_grad()
-def encode(vae: AutoencoderKL, videos: np.ndarray, scale: float | None = None) -> Tensor:
-    """Latents (B, C, T, h, w) of videos uint8 (B, T, H, W, 3), scaled to unit variance."""
-    latents = []
-    for video in torch.from_numpy(videos):
-        pixels = video.permute(0, 3, 1, 2).float() / 127.5 - 1
-        latents.append(vae.encode(pixels).latent_dist.mean.transpose(0, 1))
-    return torch.stack(latents) * (vae.config.scaling_factor if scale is None else scale)
-
-
 def new_unet(seed: int) -> UNet3DConditionModel:
+    """The untrained denoiser, of latents (B, 4, T, 8, 8), which takes a guidance embedding of 64 numbers."""
     torch.manual_seed(seed)
     return UNet3DConditionModel(
         sample_size=8, block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8, cross_attention_dim=64,
@@ -104,6 +69,7 @@ def new_unet(seed: int) -> UNet3DConditionModel:
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer, seed: int) -> CLIPTextModel:
+    """The untrained text encoder: ids (B, L) to hidden states (B, L, 64)."""
     torch.manual_seed(seed)
     return CLIPTextModel(
         CLIPTextConfig(
@@ -270,11 +236,7 @@ def build_autoencoder(build: GeneratorBuild, work: Path) -> None:
     if not (work / "autoencoder").exists():
         _, videos = _videos(build.clips, build.seed)
         with atomic_path(work / "autoencoder") as temporary:
-            train_autoencoder(build, videos).save_pretrained(temporary)
-
-
-def load_autoencoder(work: Path) -> AutoencoderKL:
-    return AutoencoderKL.from_pretrained(work / "autoencoder").eval()
+            train_autoencoder(videos, build.autoencoder_steps, build.seed).save_pretrained(temporary)
 
 
 def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:

@@ -110,9 +110,13 @@ class Lessons:
         self.answer_ids = {self.tokenizer.convert_tokens_to_ids(label) for label in PROMPT.labels}
 
     def description(self, index: int) -> tuple[list[dict], str, list[int]]:
+        """Messages that ask what clip ``index`` shows, the answer, and the clip's row."""
         return DESCRIBE.messages("", ""), self.clips[index].description, [index]
 
     def comparison(self, index: int, swap: bool) -> tuple[list[dict], str, list[int]]:
+        """Messages that ask which clip of pair ``index`` is better (shown the other way round for ``swap``), the
+        answer, and the clips' rows in the order of showing.
+        """
         pair, rows = self.pairs[index], [2 * index, 2 * index + 1]
         first, second = (pair.second, pair.first) if swap else (pair.first, pair.second)
         text = reasoning(first, second, pair.prompt)

@@ -47,6 +47,7 @@ class Scene:
 
     @property
     def prompt(self) -> str:
+        """The prompt that asks for this."""
         return f"a {self.colour} {self.shape} moving {self.direction} {self.speed} on a {self.background} background"
 
     @classmethod

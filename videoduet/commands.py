@@ -3,6 +3,8 @@
 0: done. 1: something the user gave cannot be used, or the machine gave out. 2: wrong usage. 130: stopped by Ctrl-C.
 Nothing here loads a model or a library of models, so help and usage errors come at once.
 """
+# jsonargparse leaves parameters open.
+# pyright: reportUnknownMemberType=false
 
 import argparse
 import difflib

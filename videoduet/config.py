@@ -1,9 +1,9 @@
 """What every config stands on: the role of a field, bounds, precision, and paths that are found in the package too."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from videoduet.errors import InputError
 
@@ -83,7 +83,7 @@ def to_dict(config: Any) -> Any:
     if is_dataclass(config):
         return {field.name: to_dict(getattr(config, field.name)) for field in fields(config)}
     if isinstance(config, list | tuple):
-        return [to_dict(item) for item in config]
+        return [to_dict(item) for item in cast("Sequence[Any]", config)]
     return str(config) if isinstance(config, Path) else config
 
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from accelerate import PartialState
+    from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs]
 
 FIRST_PROCESS = os.environ.get("RANK", "0") == "0"
 """Whether this process speaks for all, as far as the launcher says; known before any library is loaded."""
@@ -14,11 +14,11 @@ FIRST_PROCESS = os.environ.get("RANK", "0") == "0"
 def processes() -> "PartialState":
     """This process among its fellows, who wait for each other as long as a phase may take."""
     import torch
-    from accelerate import PartialState
+    from accelerate import PartialState  # pyright: ignore[reportMissingTypeStubs]
 
     return PartialState(cpu=not torch.cuda.is_available(), timeout=timedelta(days=7))
 
 
 def device() -> str:
     """The device that this process works on: 'cuda:0', 'cpu'."""
-    return str(processes().device)
+    return f"{processes().device}"  # pyright: ignore[reportUnknownMemberType]

@@ -1,10 +1,10 @@
 """Live progress on the terminal: what is happening, how far it is, how fast, how long is left."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -66,14 +66,14 @@ def track(
 
 
 @contextmanager
-def track_steps(description: str) -> Iterator[Callable[[dict], None]]:
+def track_steps(description: str) -> Generator[Callable[[Mapping[str, Any]], None]]:
     """Yield a function that takes a training step's row (``step``, ``steps``, maybe ``loss``) and shows how far it
     is.
     """
     with _Bar() as progress:
         task = progress.add_task(description, total=None)
 
-        def on_step(row: dict) -> None:
+        def on_step(row: Mapping[str, Any]) -> None:
             loss = f"  loss {row['loss']:.4f}" if row.get("loss") is not None else ""
             progress.update(task, completed=row["step"], total=row.get("steps"), description=description + loss)
             progress.tell()

@@ -3,18 +3,19 @@
 Text (one prompt a line), JSON Lines, JSON, CSV and parquet: whatever has a column of prompts, among them VidProM's
 ``VidProM_unique.csv`` (Wang & Yang 2024; cc-by-nc-4.0) and VBench's ``VBench_full_info.json`` (Huang et al. 2024).
 """
+# pyarrow's stubs leave parameters open.
+# pyright: reportUnknownMemberType=false
 
+import functools
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.json
-import pyarrow.parquet
-import pyarrow.types
+from pyarrow import csv, json, parquet
 
 from videoduet.errors import InputError
 from videoduet.records import Prompt, stable_id
@@ -87,31 +88,35 @@ def _texts(
     name = _prompt_column(file, table, column)
     if not set(NSFW) <= set(table.column_names):
         return table[name].to_pylist(), {}, str
-    safe = pa.scalar(True)
-    for score in NSFW:
-        safe = pc.and_(safe, pc.fill_null(pc.less(table[score], nsfw_below), False))
-    kept = table[name].filter(safe).to_pylist()
+    # Computed on whole columns, whose types the stubs do not follow.
+    compute: Any = pc
+    below: list[Any] = [compute.fill_null(compute.less(table[score], nsfw_below), False) for score in NSFW]
+    kept = table[name].filter(functools.reduce(compute.and_, below)).to_pylist()
     return kept, {f"not below {nsfw_below} in a probability of being unsafe": len(table) - len(kept)}, _folded
 
 
 def _table(file: Path) -> pa.Table:
     if file.suffix == ".parquet":
-        return pa.parquet.read_table(file)
+        return parquet.read_table(file)
     if file.suffix == ".csv":
-        parse = pa.csv.ParseOptions(newlines_in_values=True)
+        parse = csv.ParseOptions(newlines_in_values=True)
         # Types are given, not guessed: a guess is made on the first megabyte and fails on a later one.
-        names = pa.csv.open_csv(file, parse_options=parse).schema.names
+        names = csv.open_csv(file, parse_options=parse).schema.names
         types = {name: pa.float64() if name in NSFW else pa.string() for name in names}
-        return pa.csv.read_csv(file, parse_options=parse, convert_options=pa.csv.ConvertOptions(column_types=types))
+        return csv.read_csv(file, parse_options=parse, convert_options=csv.ConvertOptions(column_types=types))
     if file.suffix == ".jsonl":
-        return pa.json.read_json(file, parse_options=pa.json.ParseOptions(newlines_in_values=False))
-    rows = read_json(file)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("it is no list of objects")
+        return json.read_json(file, parse_options=json.ParseOptions(newlines_in_values=False))
+    rows = _list_of_objects(read_json(file))
     names = dict.fromkeys(name for row in rows for name in row)
     return pa.table(
         {name: [row.get(name) if isinstance(row.get(name), str) else None for row in rows] for name in names}
     )
+
+
+def _list_of_objects(value: Any) -> list[dict[str, object]]:
+    if isinstance(value, list) and all(isinstance(row, dict) for row in cast("list[object]", value)):
+        return cast("list[dict[str, object]]", value)
+    raise ValueError("it is no list of objects")
 
 
 def _prompt_column(file: Path, table: pa.Table, column: str | None) -> str:

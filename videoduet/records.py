@@ -33,6 +33,7 @@ class Prompt:
 
     @classmethod
     def of(cls, text: str, source: str = "") -> "Prompt":
+        """The prompt that says ``text``."""
         return cls(id=stable_id(text), text=text, source=source)
 
 
@@ -80,6 +81,7 @@ class Sample:
 
     @property
     def video(self) -> Video:
+        """The sample as a video, which a judge can be shown."""
         return Video(id=self.id, path=self.video_path)
 
 
@@ -107,6 +109,7 @@ class LabelledPair:
 
     @property
     def pair(self) -> VideoPair:
+        """The question that the label answers."""
         return VideoPair(prompt=self.prompt, first=self.first, second=self.second)
 
 
@@ -146,6 +149,7 @@ class Comparison:
 
     @property
     def id(self) -> str:
+        """What it compared, and whose opinion it is: 16 hexadecimal digits."""
         return stable_id(self.prompt_id, self.first_id, self.second_id, self.judge_id)
 
     @property

@@ -4,6 +4,8 @@ Records are kept in parquet, tensors in safetensors, everything else in JSON. Ev
 is flushed to the disk and then renamed, so a kill at any instant leaves no half-written file under its final name.
 Paths in records are absolute in memory and relative to ``root`` in a file, so that a directory may be moved.
 """
+# pyarrow's stubs leave parameters open.
+# pyright: reportUnknownMemberType=false
 
 import dataclasses
 import hashlib
@@ -14,10 +16,10 @@ import shutil
 import threading
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,9 +27,10 @@ import pyarrow.parquet as pq
 from videoduet.config import SCHEMA_VERSION, refuse_newer
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from torch import Tensor
 
-Record = TypeVar("Record")
+Record = TypeVar("Record", bound="DataclassInstance")
 SCHEMA_KEY = b"videoduet_schema_version"
 
 
@@ -40,7 +43,7 @@ def _fsync(path: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> Generator[Path]:
     """Yield a temporary sibling of ``path``; when the block succeeds it becomes ``path``, else it is removed.
 
     The block may make a file or a directory there. An existing directory at ``path`` is replaced.
@@ -80,9 +83,9 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in cast("dict[object, object]", value).items()}
     if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
+        return [finite(item) for item in cast("Sequence[object]", value)]
     return value
 
 
@@ -112,7 +115,7 @@ def content_hash(path: str | Path) -> str:
 def _arrow_type(annotation: Any) -> pa.DataType:
     """The parquet type of a record field's annotation (plain types, optionals, literals, tuples and nested records)."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if dataclasses.is_dataclass(annotation):
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         return pa.struct(list(_schema(annotation)))
     if origin is tuple:
         if arguments[-1] is Ellipsis:
@@ -134,7 +137,7 @@ def _revive(annotation: Any, value: Any) -> Any:
     if value is None:
         return None
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if dataclasses.is_dataclass(annotation):
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
         hints = typing.get_type_hints(annotation)
         return annotation(**{name: _revive(hints[name], item) for name, item in value.items()})
     if origin is tuple:
@@ -178,7 +181,7 @@ def read_records(record_type: type[Record], *paths: str | Path, root: Path | Non
 
     Raises InputError where a newer program wrote them.
     """
-    records = []
+    records: list[Record] = []
     for path in paths:
         table = pq.read_table(path)
         refuse_newer(int((table.schema.metadata or {}).get(SCHEMA_KEY, b"0")), f"Records {path}")

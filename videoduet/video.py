@@ -3,6 +3,8 @@
 Frames are uint8 RGB arrays (T, H, W, 3), upright as a player shows them: turned where the file says so, and laid on
 white where they are transparent.
 """
+# PyAV leaves the parameters of packets and frames open.
+# pyright: reportUnknownMemberType=false
 
 import itertools
 import os
@@ -11,10 +13,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
+import av.error
 import numpy as np
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from videoduet.errors import InputError
@@ -83,7 +88,7 @@ def read_video(path: str | Path, sampling: Sampling = None, *, first: int | None
             frames, times, rate = _decode(path, first=first)
         else:
             times, rate = _announced_times(path)
-            announced = None
+            frames, announced = {}, None
             # Only frames that are kept are converted, however long the file is. A second pass is for files whose
             # packets announce other frames than they hold.
             while times != announced:
@@ -137,14 +142,17 @@ def _announced_times(path: Path) -> tuple[list[float | None], float | None]:
         stream = container.streams.video[0]
         packets = [packet for packet in container.demux(stream) if packet.size]
         times = [None if packet.pts is None else float(packet.pts * packet.time_base) for packet in packets]
-        return (times if None in times else sorted(times)), stream.average_rate and float(stream.average_rate)
+        known = [time for time in times if time is not None]
+        return ([*sorted(known)] if len(known) == len(times) else times), _rate(stream)
 
 
 def _decode(
     path: Path, keep: Collection[int] | None = None, first: int | None = None
 ) -> tuple[dict[int, np.ndarray], list[float | None], float | None]:
     """Pixels of the frames to keep (None: all) by index, the times of all frames, and the stream's average rate."""
-    frames, times, size = {}, [], None
+    frames: dict[int, np.ndarray] = {}
+    times: list[float | None] = []
+    size = None
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_count = 1
@@ -153,7 +161,11 @@ def _decode(
             size = size or (frame.width, frame.height)
             if keep is None or index in keep:
                 frames[index] = _pixels(frame, size)
-        return frames, times, stream.average_rate and float(stream.average_rate)
+        return frames, times, _rate(stream)
+
+
+def _rate(stream: VideoStream) -> float | None:
+    return float(stream.average_rate) if stream.average_rate else None
 
 
 def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
@@ -162,7 +174,7 @@ def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.Vide
     if library is None or stream.metadata.get("alpha_mode") != "1":
         yield from container.decode(stream)
         return
-    decoder = av.CodecContext.create(library, "r")
+    decoder = cast(VideoCodecContext, av.CodecContext.create(library, "r"))
     for packet in container.demux(stream):
         yield from decoder.decode(packet)
 
@@ -182,26 +194,28 @@ def _pixels(frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
 def _timeline(times: list[float | None], rate: float | None) -> tuple[np.ndarray, float]:
     """Seconds (T,) that increase, and the average rate; a rate that the times contradict is theirs instead."""
     rate = rate or UNKNOWN_FPS
-    if None in times or any(later <= earlier for earlier, later in itertools.pairwise(times)):
+    known = [time for time in times if time is not None]
+    if len(known) < len(times) or any(later <= earlier for earlier, later in itertools.pairwise(known)):
         return np.arange(len(times)) / rate, rate
-    if len(times) > 1:
-        measured = (len(times) - 1) / (times[-1] - times[0])
+    if len(known) > 1:
+        measured = (len(known) - 1) / (known[-1] - known[0])
         rate = rate if abs(measured / rate - 1) < 0.05 else measured
-    return np.asarray(times, dtype=float), rate
+    return np.asarray(known, dtype=float), rate
 
 
 def _choose(seconds: np.ndarray, fps: float, sampling: Sampling) -> tuple[list[int], np.ndarray]:
     """Which frames to keep, and the moments at which they are shown."""
     total = len(seconds)
-    if isinstance(sampling, FrameSampling) and total:
-        sampling = sampling.count(total, float(seconds[-1] - seconds[0]) + 1 / fps)
+    if isinstance(sampling, FrameSampling):
+        sampling = sampling.count(total, float(seconds[-1] - seconds[0]) + 1 / fps) if total else None
     if sampling is None or total <= sampling:
         return list(range(total)), seconds
-    steady = np.linspace(seconds[0], seconds[-1], total)
+    start, end = float(seconds[0]), float(seconds[-1])
+    steady = np.linspace(start, end, total)
     if np.abs(seconds - steady).max() < 0.5 / fps:
         chosen = [round(i) for i in np.linspace(0, total - 1, sampling)]
         return chosen, seconds[chosen]
-    moments = np.linspace(seconds[0], seconds[-1], sampling)
+    moments = np.linspace(start, end, sampling)
     return (np.searchsorted(seconds, moments + 1e-6, side="right") - 1).tolist(), moments
 
 
@@ -229,8 +243,8 @@ def _read_folder(folder: Path, sampling: Sampling, first: int | None) -> Clip:
         with av.open(str(files[index])) as container:
             frame = next(container.decode(video=0))
             turned = frames and round(frame.rotation / 90) % 2
-            size = (frame.width, frame.height) if not frames else frames[0].shape[1::-1]
-            frames.append(_pixels(frame, size[::-1] if turned else size))
+            width, height = (frame.width, frame.height) if not frames else (frames[0].shape[1], frames[0].shape[0])
+            frames.append(_pixels(frame, (height, width) if turned else (width, height)))
     return Clip(np.stack(frames), seconds, UNKNOWN_FPS)
 
 

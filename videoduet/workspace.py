@@ -6,7 +6,7 @@ Work in it writes its files atomically and, last, ``done.json``.
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -59,7 +59,7 @@ class Workspace:
     def quarantine(self, path: str, reason: str) -> None:
         """List a file that cannot be used, and why; work goes on without it."""
         file, inside = self.root / "quarantine.json", os.path.relpath(path, self.root)
-        rows = read_json(file) if file.exists() else []
+        rows: list[dict[str, str]] = read_json(file) if file.exists() else []
         if inside not in {row["path"] for row in rows}:
             write_json(file, [*rows, {"path": inside, "reason": reason}])
 
@@ -106,5 +106,5 @@ def _lookup(tree: Any, dotted: str, default: Any) -> Any:
     for name in dotted.split("."):
         if not isinstance(tree, dict) or name not in tree:
             return default
-        tree = tree[name]
+        tree = cast("dict[str, Any]", tree)[name]
     return tree

@@ -51,9 +51,9 @@ def select_pairs(
     """Pair the best videos of each prompt with its worst; the same input always gives the same list.
 
     ``rankings`` are those of :func:`alignment.preferences.ranking.rank_prompts` (or their values), ``comparisons`` what
-    they were made from, ``rounds[video id]`` the round in which a video was sampled. Videos are ordered by wins less losses
-    (where all are compared equally often, by wins), then Bradley-Terry strength, then id. A pair is kept where the
-    chosen has strictly more wins and the higher win rate and, if the two were compared with each other, every such
+    they were made from, ``rounds[video id]`` the round in which a video was sampled. Videos are ordered by wins less
+    losses (where all are compared equally often, by wins), then Bradley-Terry strength, then id. A pair is kept where
+    the chosen has strictly more wins and the higher win rate and, if the two were compared with each other, every such
     comparison decided for the chosen: a tie, a disagreement or an unparsable answer is never a label. Prompts without
     a pair are left out.
 
@@ -103,13 +103,10 @@ def follows_position(statistics: Mapping[str, int | float | None]) -> bool:
 
 def _candidates(ranking: Ranking, k: int) -> list[tuple[int, int]]:
     """Indices (chosen, rejected): the k best against the k worst, who are never the same; extremes first."""
+    # Not above: ranking needs scipy, for which nobody should wait who only reads a PairConfig.
+    from alignment.preferences.ranking import order_by_standing
 
-    def standing(index: int) -> tuple[float, float, str]:
-        net_wins = 2 * ranking.wins[index] - ranking.comparisons[index]
-        # Strengths are solved for numerically: without rounding, noise and not the id would break a tie between equals.
-        return -net_wins, -round(ranking.strengths[index], 6), ranking.video_ids[index]
-
-    order = sorted((i for i, count in enumerate(ranking.comparisons) if count), key=standing)
+    order = [index for index in order_by_standing(ranking) if ranking.comparisons[index]]
     k = min(k, len(order) // 2)
     return [(chosen, rejected) for chosen in order[:k] for rejected in order[::-1][:k]]
 

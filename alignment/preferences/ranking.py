@@ -12,12 +12,11 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
+from videoduet.intervals import NORMAL_95
 from videoduet.records import Comparison, Ranking
 
 RANKING_L2 = 0.1
 """Penalty on strengths in :func:`rank`. It only shrinks strengths: pairs are made from wins."""
-
-NORMAL_95 = 1.959963984540054
 
 
 def rank_prompts(comparisons: Iterable[Comparison]) -> dict[str, Ranking]:
@@ -65,6 +64,17 @@ def rank(comparisons: Iterable[Comparison]) -> Ranking:
         first_position_rate=_ratio(positions["first"], positions["first"] + positions["second"]),
         unparsable=status["unparsable"],
     )
+
+
+def order_by_standing(ranking: Ranking) -> list[int]:
+    """Indices of a ranking's videos, best first: by wins less losses, then Bradley-Terry strength, then id."""
+
+    def standing(index: int) -> tuple[float, float, str]:
+        net_wins = 2 * ranking.wins[index] - ranking.comparisons[index]
+        # Strengths are solved for numerically: without rounding, noise and not the id would break a tie between equals.
+        return -net_wins, -round(ranking.strengths[index], 6), ranking.video_ids[index]
+
+    return sorted(range(len(ranking.video_ids)), key=standing)
 
 
 def judge_statistics(comparisons: Iterable[Comparison]) -> dict[str, int | float | None]:

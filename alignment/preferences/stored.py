@@ -6,16 +6,17 @@ sets with two columns of videos.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from datasets import Dataset, DatasetDict, Video, load_dataset, load_from_disk
+from typing import TYPE_CHECKING, Any
 
 from videoduet.errors import InputError
 from videoduet.records import stable_id
 from videoduet.store import read_json, write_bytes
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _problem(pair: StoredPair) -> str | None:
     return None
 
 
-def _read(path: Path, reader) -> list[StoredPair | str]:
+def _read(path: Path, reader: Callable[[Path], list[StoredPair | str]]) -> list[StoredPair | str]:
     try:
         return reader(path)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -139,6 +140,9 @@ def _from_item(item: dict[str, Any], folder: Path) -> StoredPair | str:
 
 
 def _hugging_face(data: str, videos: Path, columns: Columns) -> list[StoredPair | str]:
+    # Only here: it takes seconds, and configs name this module's columns.
+    from datasets import Video
+
     dataset = _load(data)
     for name in (columns.caption, columns.chosen, columns.rejected):
         if name not in dataset.column_names:
@@ -152,7 +156,9 @@ def _hugging_face(data: str, videos: Path, columns: Columns) -> list[StoredPair 
     ]
 
 
-def _load(data: str) -> Dataset:
+def _load(data: str) -> "Dataset":
+    from datasets import DatasetDict, load_dataset, load_from_disk
+
     try:
         if (Path(data) / "state.json").exists() or (Path(data) / "dataset_dict.json").exists():
             loaded = load_from_disk(data)

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alignment.training.metrics import empty_sums
-from alignment.training.sharing import Replicated, on_main, place
+from alignment.training.parallel import Replicated
+from alignment.training.sharding import on_main, place
 from videoduet.errors import InputError
 from videoduet.store import atomic_path, read_json, write_json, write_tensors
 
@@ -36,16 +37,16 @@ class TrainingState:
     """
 
     key: str
-    shared: Replicated
+    parallel: Replicated
     ema: EMAModel | None
     progress: Progress
 
     def save(self, folder: Path) -> None:
         """Write ``folder/step_N`` and then remove older ones."""
-        state, weights = self.shared.optimizer_state(), on_main(self.shared.parameters)
+        state, weights = self.parallel.optimizer_state(), on_main(self.parallel.parameters)
         average = {}
         if self.ema is not None:
-            average = on_main(dict(zip(self.shared.parameters, self.ema.shadow_params, strict=True)))
+            average = on_main(dict(zip(self.parallel.parameters, self.ema.shadow_params, strict=True)))
         if PartialState().is_main_process:
             self._write(folder, weights, state, average)
         PartialState().wait_for_everyone()
@@ -84,10 +85,10 @@ class TrainingState:
         if position["key"] != self.key:
             raise InputError(f"Checkpoint {path} is another training's; remove it or choose another output directory.")
         state = load_file(path / "optimizer.safetensors") | position["optimizer"]
-        self.shared.restore(load_file(path / "weights.safetensors"), state)
+        self.parallel.restore(load_file(path / "weights.safetensors"), state)
         if self.ema is not None:
             average = load_file(path / "ema.safetensors")
-            for name, shadow in zip(self.shared.parameters, self.ema.shadow_params, strict=True):
+            for name, shadow in zip(self.parallel.parameters, self.ema.shadow_params, strict=True):
                 place(average[name], shadow)
             self.ema.optimization_step = position["ema_step"]
         sums, late = (torch.tensor(position[name], dtype=torch.float64) for name in ("sums", "late"))
@@ -95,4 +96,5 @@ class TrainingState:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint in ``folder``; None where there is none."""
     return max(folder.glob("step_*"), default=None)

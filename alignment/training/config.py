@@ -1,13 +1,15 @@
 """What can be set about a preference training."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from videoduet.config import execution, identity
+from alignment.preferences.stored import Columns
+from videoduet.config import Precision, execution, identity, required
 from videoduet.errors import InputError
 
 Objective = Literal["sigmoid", "hinge", "ipo"]
 Reduction = Literal["mean", "sum"]
+Frames = Literal["by_time", "as_stored"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,3 +143,40 @@ class AlignConfig:
                 "step are the reference, so give 'previous_round'.",
                 exit_code=2,
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceTrainingConfig:
+    """Learn a generator from preferences that are stored.
+
+    Attributes:
+        generator: diffusers directory or hub id of a text-to-video model.
+        data: VideoDPO's folder, a JSON (Lines) file of caption, chosen and rejected, a data set's directory, parquet
+            file or hub id, or a round of a run (RUN/round_00).
+        output: Where the adapter and everything on the way to it is kept.
+        cache: Where latents are cached (None: in the output); several trainings may share it.
+        adapter: A LoRA to go on from.
+        sampler: Overrides of the family's settings: the size, frames and rate that videos are encoded at, and the
+            guidance scale that the denoiser is told.
+        dtype: Precision of the weights.
+        seed: Seed of all randomness.
+        frames: 'by_time' takes the videos' frames at the generator's frame rate, 'as_stored' their first ones whatever
+            their rate.
+        columns: What a data set calls its caption and its two videos.
+        align: Diffusion-DPO.
+    """
+
+    generator: str = identity("")
+    data: str = identity("")
+    output: str = execution("")
+    cache: str | None = execution(None)
+    adapter: str | None = identity(None)
+    sampler: dict[str, Any] = identity(factory=dict)
+    dtype: Precision = identity("float32")
+    seed: int = identity(0)
+    frames: Frames = identity("by_time")
+    columns: Columns = Columns()
+    align: AlignConfig = AlignConfig(held_out=0.1)
+
+    def __post_init__(self) -> None:
+        required(self, "generator", "data", "output")

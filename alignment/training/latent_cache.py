@@ -4,20 +4,19 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from alignment.training.config import Frames
 from generators.base import Generator
 from videoduet.errors import InputError
 from videoduet.records import SamplerSettings, stable_id
 from videoduet.store import content_hash, write_tensors
 from videoduet.video import Clip, read_video
 
-Frames = Literal["by_time", "as_stored"]
 RATE_TOLERANCE = 0.02
 """Rates that differ by less are the same: 29.97 is 30."""
 
@@ -37,10 +36,11 @@ class LatentCache:
         self.key = stable_id(generator_id, str(generator.denoiser.dtype), size, latents)
 
     def path(self, video_id: str) -> Path:
+        """The file of a video's latents: tensor ``latents`` (1, C, T, h, w), float32."""
         return self.folder / f"{video_id}_{self.key}.safetensors"
 
     def encode(self, videos: Sequence[Path], process: int = 0, processes: int = 1) -> Iterator["Encoded"]:
-        """Encode this process's share of ``videos``, as far as it is missing."""
+        """Encode this process's part of ``videos``, as far as it is missing; yields what became of each."""
         for video in videos[process::processes]:
             video_id, problem = content_hash(video), None
             path = self.path(video_id)
@@ -82,6 +82,7 @@ def fitted_frames(video: Path, settings: SamplerSettings, frames: Frames = "by_t
     height, width = pixels.shape[1:3]
     if (height, width) == (settings.height, settings.width):
         return pixels
+    # The largest part in the middle that has the generator's aspect ratio.
     scale = min(height / settings.height, width / settings.width)
     crop = round(settings.height * scale), round(settings.width * scale)
     top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
@@ -99,6 +100,7 @@ def _in_time(video: Path, settings: SamplerSettings) -> Clip:
             "frames 'as_stored' to take its frames as they are."
         )
     times = np.arange(settings.num_frames) / settings.fps
+    # Two frames beyond the last moment: one of them may be the nearest to it.
     clip = read_video(video, first=math.ceil(times[-1] * rate) + 2)
     seconds = clip.seconds - clip.seconds[0]
     length = seconds[-1] + 1 / rate

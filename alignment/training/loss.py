@@ -111,6 +111,64 @@ def dpo_from_errors(
     )
 
 
+def dpo_from_predictions(
+    policy: Tensor,
+    target: Tensor,
+    reference_errors: Tensor,
+    *,
+    beta: float | Tensor,
+    objective: Objective = "sigmoid",
+    weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+    sdpo_mu: float | None = None,
+    sdpo_per_pair: bool = False,
+    anchor_weight: float = 0.0,
+    sft_weight: float = 0.0,
+    reference: Tensor | None = None,
+) -> DPOOutput:
+    """The whole loss of n pairs, Diffusion-DPO and its safeguards: training and :func:`diffusion_dpo_loss` are this.
+
+    ``policy`` and ``target`` (2n, ...) of any rank >= 2 are predictions and what they should be, the chosen first, then
+    the rejected; ``reference_errors`` (n, 2) the reference's squared errors on the chosen and the rejected, of the same
+    ``reduction`` over all non-batch dimensions. ``beta``, ``objective``, ``weights`` and ``label_smoothing`` are those
+    of :func:`dpo_from_errors`. Optional safeguards:
+
+    - ``sdpo_mu`` in [0, 1] scales the gradient through the rejected error by :func:`sdpo_scale` (the value stays),
+      with ``sdpo_per_pair`` for each pair by itself;
+    - ``anchor_weight`` adds weight * ½ * [MSE(policy, reference) of chosen + of rejected]; it needs ``reference``, the
+      reference's predictions (2n, ...);
+    - ``sft_weight`` adds weight * (mean squared error of the policy on the chosen), over all dimensions.
+
+    Raises ValueError as :func:`squared_error`, :func:`sdpo_scale` and :func:`dpo_from_errors` do.
+    """
+    # Both sides in one reduction, as the reference's errors are: a policy equal to it has equal errors to the last bit.
+    chosen_error, rejected_error = squared_error(policy, target, reduction).chunk(2)
+    (policy_chosen, policy_rejected), (target_chosen, target_rejected) = policy.chunk(2), target.chunk(2)
+    if sdpo_mu is not None:
+        scale = sdpo_scale(
+            policy_chosen, policy_rejected, target_chosen, target_rejected, mu=sdpo_mu, per_pair=sdpo_per_pair
+        )
+        rejected_error = scale_gradient(rejected_error, scale)
+    output = dpo_from_errors(
+        chosen_error,
+        rejected_error,
+        *reference_errors.unbind(1),
+        beta=beta,
+        objective=objective,
+        weights=weights,
+        label_smoothing=label_smoothing,
+    )
+    loss = output.loss
+    if anchor_weight:
+        if reference is None:
+            raise ValueError("anchor_weight needs the reference's predictions")
+        loss = loss + anchor_weight * squared_error(policy, reference).mean()
+    if sft_weight:
+        loss = loss + sft_weight * squared_error(policy_chosen, target_chosen).mean()
+    return replace(output, loss=loss)
+
+
 def diffusion_dpo_loss(
     policy_chosen: Tensor,
     policy_rejected: Tensor,
@@ -128,41 +186,32 @@ def diffusion_dpo_loss(
     anchor_weight: float = 0.0,
     sft_weight: float = 0.0,
 ) -> DPOOutput:
-    """Diffusion-DPO from predictions and targets (B, ...) of any rank >= 2, the batch first.
+    """The loss from predictions of policy and reference and their targets (B, ...) of any rank >= 2, the batch first.
 
-    ``reduction`` is over all non-batch dimensions of a squared error; ``beta``, ``objective``, ``weights`` and
-    ``label_smoothing`` are those of :func:`dpo_from_errors`. Optional safeguards:
+    What the options mean is said at :func:`dpo_from_predictions`, which this is; ``sdpo_mu`` acts with one scale for
+    the whole batch, as in the released code of Diffusion-SDPO. No gradient goes through the reference.
 
-    - ``sdpo_mu`` in [0, 1] scales the gradient through the rejected error by :func:`sdpo_scale` (the value stays);
-    - ``anchor_weight`` adds weight * ½ * [MSE(policy, reference) of chosen + of rejected];
-    - ``sft_weight`` adds weight * (mean squared error of the policy on the chosen), over all dimensions.
-
-    Raises ValueError as :func:`squared_error` and :func:`dpo_from_errors` do.
+    Raises ValueError as :func:`dpo_from_predictions` does, and where the six shapes are not one.
     """
-    policy_rejected_error = squared_error(policy_rejected, target_rejected, reduction)
-    if sdpo_mu is not None:
-        scale = sdpo_scale(policy_chosen, policy_rejected, target_chosen, target_rejected, mu=sdpo_mu)
-        policy_rejected_error = scale_gradient(policy_rejected_error, scale)
-    output = dpo_from_errors(
-        squared_error(policy_chosen, target_chosen, reduction),
-        policy_rejected_error,
-        squared_error(reference_chosen, target_chosen, reduction).detach(),
-        squared_error(reference_rejected, target_rejected, reduction).detach(),
+    sides = (policy_chosen, policy_rejected, reference_chosen, reference_rejected, target_chosen, target_rejected)
+    if any(side.shape != policy_chosen.shape for side in sides):
+        raise ValueError(f"predictions and targets must have one shape, not {[tuple(side.shape) for side in sides]}")
+    policy, reference, target = (torch.cat(pair) for pair in zip(sides[::2], sides[1::2], strict=True))
+    reference = reference.detach()
+    return dpo_from_predictions(
+        policy,
+        target,
+        squared_error(reference, target, reduction).detach().reshape(2, -1).T,
         beta=beta,
         objective=objective,
         weights=weights,
         label_smoothing=label_smoothing,
+        reduction=reduction,
+        sdpo_mu=sdpo_mu,
+        anchor_weight=anchor_weight,
+        sft_weight=sft_weight,
+        reference=reference,
     )
-    loss = output.loss
-    if anchor_weight:
-        policy, reference = (
-            torch.cat([policy_chosen, policy_rejected]),
-            torch.cat([reference_chosen, reference_rejected]),
-        )
-        loss = loss + anchor_weight * squared_error(policy, reference.detach()).mean()
-    if sft_weight:
-        loss = loss + sft_weight * squared_error(policy_chosen, target_chosen).mean()
-    return replace(output, loss=loss)
 
 
 def sdpo_scale(

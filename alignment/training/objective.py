@@ -5,13 +5,12 @@ needs the reference's own predictions.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from alignment.training.config import AlignConfig
-from alignment.training.loss import DPOOutput, dpo_from_errors, scale_gradient, sdpo_scale, squared_error
+from alignment.training.loss import DPOOutput, dpo_from_predictions
 from generators.base import Generator
 from videoduet.records import PreferencePair
 
@@ -30,34 +29,28 @@ def preference_loss(
     config: AlignConfig,
     reference_prediction: Tensor | None = None,
 ) -> DPOOutput:
-    """The loss of n draws from ``prediction`` and ``target`` (2n, C, T, h, w), the chosen first, then the rejected.
+    """The loss of n draws from ``prediction`` and ``target`` (2n, C, T, h, w), the chosen first, then the rejected:
+    :func:`alignment.training.loss.dpo_from_predictions` with the options of ``config``.
 
     ``reference_errors`` (n, 2) are on the chosen and the rejected; ``beta`` (n,) is from :func:`pair_beta`, ``weights``
     (n,) from :func:`pair_weights`. ``reference_prediction`` is needed where ``config.anchor_weight`` is not 0.
     """
-    chosen, rejected = squared_error(prediction, target, config.reduction).chunk(2)
-    if config.sdpo_mu is not None:
-        sides = zip(prediction.chunk(2), target.chunk(2), strict=True)
-        (policy_chosen, target_chosen), (policy_rejected, target_rejected) = sides
-        scale = sdpo_scale(
-            policy_chosen, policy_rejected, target_chosen, target_rejected, mu=config.sdpo_mu, per_pair=True
-        )
-        rejected = scale_gradient(rejected, scale)
-    output = dpo_from_errors(
-        chosen,
-        rejected,
-        *reference_errors.unbind(1),
+    return dpo_from_predictions(
+        prediction,
+        target,
+        reference_errors,
         beta=beta,
         objective=config.objective,
         weights=weights,
         label_smoothing=config.label_smoothing,
+        reduction=config.reduction,
+        sdpo_mu=config.sdpo_mu,
+        # Each pair by itself, so that neither micro-batches nor processes change the gradient.
+        sdpo_per_pair=True,
+        anchor_weight=config.anchor_weight,
+        sft_weight=config.sft_weight,
+        reference=reference_prediction,
     )
-    loss = output.loss
-    if config.anchor_weight:
-        loss = loss + config.anchor_weight * squared_error(prediction, reference_prediction).mean()
-    if config.sft_weight:
-        loss = loss + config.sft_weight * squared_error(*(x.chunk(2)[0] for x in (prediction, target))).mean()
-    return replace(output, loss=loss)
 
 
 def pair_weights(pairs: Sequence[PreferencePair], config: AlignConfig) -> Tensor | None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from diffusers import ModelMixin
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from torch import nn
 
 from alignment.training.config import AlignConfig
 from generators.base import Generator
+from generators.loading import load_adapter
 from videoduet.errors import InputError
 from videoduet.seeding import seed_for
 from videoduet.store import atomic_path
@@ -50,13 +50,7 @@ def make_policy(
             torch.manual_seed(seed_for(seed, "lora"))
             policy = get_peft_model(generator.denoiser, lora)
     else:
-        try:
-            policy = PeftModel.from_pretrained(generator.denoiser, adapter, is_trainable=True)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"Adapter {adapter} cannot be put on this generator ({reason}); give a PEFT directory made for it."
-            ) from error
+        policy = load_adapter(generator.denoiser, adapter, is_trainable=True)
         rank = policy.peft_config[POLICY].r
         if rank != config.lora_rank:
             raise InputError(f"Adapter {adapter} has rank {rank}, not lora_rank {config.lora_rank}; make them equal.")

@@ -12,7 +12,7 @@ from accelerate import PartialState
 from safetensors.torch import load_file
 from torch import Tensor
 
-from alignment.training.draws import Draw
+from alignment.training.schedule import Draw
 from videoduet.progress import track
 from videoduet.store import write_tensors
 

@@ -1,35 +1,38 @@
 """Diffusion-DPO training of a generator, from stored latents.
 
-The reference's errors come from :mod:`alignment.training.reference`, the draws from :mod:`alignment.training.draws`, the loss from
-:mod:`alignment.training.objective`; in :mod:`alignment.training.steps` they meet in optimizer steps. A run that is killed and started
-again ends with the same weights, byte for byte, as an undisturbed one.
+The draws come from :mod:`alignment.training.schedule`, their tensors from :mod:`alignment.training.loader`, the
+reference's errors from :mod:`alignment.training.reference`, the loss from :mod:`alignment.training.objective`; in
+:mod:`alignment.training.run` they meet in optimizer steps. A run that is killed and started again ends with the same
+weights, byte for byte, as an undisturbed one.
 """
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 
 from alignment.training.config import AlignConfig
 from alignment.training.diagnosis import diagnose
-from alignment.training.draws import PairLoader, TensorRows, pair_id, split_held_out, store_prompt_embeds, usable_pairs
+from alignment.training.loader import PairLoader
 from alignment.training.metrics import bucket_means
 from alignment.training.policy import make_policy, save_policy
-from alignment.training.steps import AlignRun
+from alignment.training.prompt_embeds import store_prompt_embeds
+from alignment.training.run import AlignRun
+from alignment.training.schedule import pair_id, split_held_out
+from alignment.training.tensor_rows import TensorRows
 from alignment.training.tracking import Tracker
+from alignment.training.usable_pairs import usable_pairs
 from generators.base import Generator
-from generators.fast.folded_lora import fold_lora
-from generators.fast.gated_activation import keep_gates_once
-from generators.fast.recomputation import checkpoint_feed_forwards
-from generators.fast.short_attention import attend_together
+from generators.fast import SpeedConfig, speed_up
 from videoduet.errors import InputError
 from videoduet.records import PreferencePair, Prompt, Sample, stable_id
 from videoduet.store import content_hash, read_json, write_json
 
-__all__ = ["AlignConfig", "AlignRun", "align"]
+SUMMARY = "summary.json"
 
 
 def align(
@@ -40,21 +43,20 @@ def align(
     *,
     config: AlignConfig,
     seed: int,
-    run_dir: Path,
     output_dir: Path,
     adapter: Path | None,
-    on_step: Callable[[dict], None] | None = None,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
     base: str | None = None,
     revision: str | None = None,
     events: Path | None = None,
-) -> dict:
-    """Train ``generator`` on ``pairs`` and write the policy to ``output_dir``; returns the summary.
+) -> dict[str, Any]:
+    """The summary of a training of ``generator`` on ``pairs``, whose policy is written to ``output_dir``.
 
     ``generator`` comes with its plain base denoiser and leaves without encoders, its denoiser trained: wrapped in the
-    LoRA, or itself. ``samples`` (by video id) say where the latents lie, relative to ``run_dir``; ``prompts`` are by
-    id. ``adapter`` is the previous round's, to be continued, or None. ``on_step`` gets each step's metrics once the
-    step is done. ``base`` and ``revision`` are what the adapter's config names as its base model. Call it again with
-    the same arguments to resume. ``events`` is where the tracker's files go (None: ``output_dir/events``).
+    LoRA, or itself. ``samples`` (by video id) say where the latents lie; ``prompts`` are by id. ``adapter`` is the
+    previous round's, to be continued, or None. ``on_step`` gets each step's metrics once the step is done. ``base`` and
+    ``revision`` are what the adapter's config names as its base model. Call it again with the same arguments to resume.
+    ``events`` is where the tracker's files go (None: ``output_dir/events``).
 
     ``output_dir`` gets ``adapter/`` (PEFT; with ``config.parameters`` 'all' it is ``denoiser/``, diffusers),
     ``summary.json``, ``log.jsonl`` (one line per step), ``held_out.jsonl`` and ``reference_errors/``.
@@ -62,51 +64,47 @@ def align(
     Raises InputError where no pair can be trained on, the adapter does not fit, ``output_dir`` holds another training,
     or too many steps had a non-finite loss or gradient.
     """
-    run_dir, output_dir, rows = Path(run_dir), Path(output_dir), TensorRows()
-    usable, problems = usable_pairs(pairs, samples, prompts, rows, run_dir)
+    output_dir, rows = Path(output_dir), TensorRows()
+    usable, problems = usable_pairs(pairs, samples, prompts, rows)
     if not usable:
         raise InputError(f"No pair can be trained on. {problems[0] if problems else 'The list of pairs is empty.'}")
     trained_on, held_out = split_held_out(usable, config.held_out)
     key = _run_key(usable, config, seed, adapter, base, revision)
-    summary_path = output_dir / "summary.json"
-    if summary_path.exists():
-        summary = read_json(summary_path)
-        if summary["key"] != key:
-            raise InputError(f"{output_dir} holds another training's adapter; choose another output directory.")
-        _clean(output_dir)
-        return summary
-
+    if (done := _finished(output_dir, key)) is not None:
+        return done
     # Without cpu=True, accelerate would not join CPU processes into a group.
     state = PartialState(cpu=not torch.accelerator.is_available())
     embeds = _encode_and_forget(generator, usable, prompts, output_dir, state)
-    keep_gates_once(generator.denoiser)
-    if config.gradient_checkpointing == "feed_forward":
-        checkpoint_feed_forwards(generator.denoiser)
-    elif config.gradient_checkpointing:
-        generator.enable_gradient_checkpointing()
     generator.denoiser = make_policy(generator, config, seed, adapter, base, revision)
-    if config.mixed_precision == "no":
-        fold_lora(generator.denoiser)
-    if state.device.type == "cpu":
-        attend_together(generator.denoiser)
     loaders = [
-        PairLoader(generator, part, samples, embeds, rows, run_dir=run_dir, seed=seed, device=state.device,
-                   guidance=config.guidance)
+        PairLoader(generator, part, samples, embeds, rows, seed=seed, device=state.device, guidance=config.guidance)
         for part in (trained_on, held_out)
-    ]  # fmt: skip
-    run = AlignRun(generator, *loaders, config, seed=seed, key=key, output_dir=output_dir, adapter=adapter)
-    tracker = Tracker(config.tracker, events or output_dir / "events", here=state.is_main_process)
-    last_step = run.train(tracker, on_step)
-    tracker.finish()
-
+    ]
+    speed = SpeedConfig(gradient_checkpointing=config.gradient_checkpointing, autocast=config.mixed_precision != "no")
+    with speed_up(generator.denoiser, speed, state.device):
+        run = AlignRun(generator, *loaders, config, seed=seed, key=key, output_dir=output_dir, adapter=adapter)
+        tracker = Tracker(config.tracker, events or output_dir / "events", here=state.is_main_process)
+        last_step = run.train(tracker, on_step)
+        tracker.finish()
     summary = {"key": key, "left_out": problems, "last_step": last_step, **_summary(run)}
-    policy = run.sharing.whole_policy()
+    policy = run.parallel.whole_policy()
     if state.is_main_process:
         save_policy(policy, output_dir / ("denoiser" if config.parameters == "all" else "adapter"))
-        write_json(summary_path, summary)
+        write_json(output_dir / SUMMARY, summary)
         _clean(output_dir)
     state.wait_for_everyone()
-    return read_json(summary_path)
+    return read_json(output_dir / SUMMARY)
+
+
+def _finished(output_dir: Path, key: str) -> dict[str, Any] | None:
+    """The summary of this training where it is done already. Raises InputError where another one lies there."""
+    if not (output_dir / SUMMARY).exists():
+        return None
+    summary = read_json(output_dir / SUMMARY)
+    if summary["key"] != key:
+        raise InputError(f"{output_dir} holds another training's adapter; choose another output directory.")
+    _clean(output_dir)
+    return summary
 
 
 def _encode_and_forget(
@@ -125,18 +123,19 @@ def _encode_and_forget(
     return embeds
 
 
-def _summary(run: AlignRun) -> dict:
+def _summary(run: AlignRun) -> dict[str, Any]:
     """What a finished training says of itself."""
+    timesteps = run.generator.num_train_timesteps
     summary = {
         "pairs": len(run.data.loader.pairs),
-        "held_out_pairs": len(run.held_out.loader.pairs),
+        "held_out_pairs": len(run.curve.data.loader.pairs),
         "steps": len(run.data.steps),
         "skipped_steps": run.progress.skipped,
         "reference": run.config.reference,
         "trainable_parameters": sum(parameter.numel() for parameter in run.parameters.values()),
-        "timestep_buckets": bucket_means(run.progress.sums),
-        "late_timestep_buckets": bucket_means(run.progress.late),
-        "held_out": next(iter(run.measured()[-1:]), None),
+        "timestep_buckets": bucket_means(run.progress.sums, timesteps),
+        "late_timestep_buckets": bucket_means(run.progress.late, timesteps),
+        "held_out": next(iter(run.curve.rows()[-1:]), None),
     }
     return {**summary, "notes": diagnose(summary, run.config)}
 

@@ -13,7 +13,7 @@ from videoduet.errors import InputError
 
 
 @dataclass(frozen=True)
-class Dimension:
+class DimensionScale:
     """How a dimension is normalised (``low`` and ``high`` become 0 and 1, without clipping) and weighted."""
 
     low: float = 0.0
@@ -22,38 +22,36 @@ class Dimension:
 
 
 QUALITY = {
-    "subject_consistency": Dimension(low=0.1462),
-    "background_consistency": Dimension(low=0.2615),
-    "temporal_flickering": Dimension(low=0.6293),
-    "motion_smoothness": Dimension(low=0.706, high=0.9975),
-    "dynamic_degree": Dimension(weight=0.5),
-    "aesthetic_quality": Dimension(),
-    "imaging_quality": Dimension(),
+    "subject_consistency": DimensionScale(low=0.1462),
+    "background_consistency": DimensionScale(low=0.2615),
+    "temporal_flickering": DimensionScale(low=0.6293),
+    "motion_smoothness": DimensionScale(low=0.706, high=0.9975),
+    "dynamic_degree": DimensionScale(weight=0.5),
+    "aesthetic_quality": DimensionScale(),
+    "imaging_quality": DimensionScale(),
 }
 SEMANTIC = {
-    "object_class": Dimension(),
-    "multiple_objects": Dimension(),
-    "human_action": Dimension(),
-    "color": Dimension(),
-    "spatial_relationship": Dimension(),
-    "scene": Dimension(high=0.8222),
-    "appearance_style": Dimension(low=0.0009, high=0.2855),
-    "temporal_style": Dimension(high=0.364),
-    "overall_consistency": Dimension(high=0.364),
+    "object_class": DimensionScale(),
+    "multiple_objects": DimensionScale(),
+    "human_action": DimensionScale(),
+    "color": DimensionScale(),
+    "spatial_relationship": DimensionScale(),
+    "scene": DimensionScale(high=0.8222),
+    "appearance_style": DimensionScale(low=0.0009, high=0.2855),
+    "temporal_style": DimensionScale(high=0.364),
+    "overall_consistency": DimensionScale(high=0.364),
 }
-
-
 DIMENSIONS = {**QUALITY, **SEMANTIC}
 """All 16, in the order of the official tables."""
 
 
 def normalise(name: str, raw: Any) -> Any:
-    """``(raw - low) / (high - low)``, for a number or an array: mostly in [0, 1], but never clipped."""
+    """``(raw - low) / (high - low)`` of a number or an array: mostly in [0, 1], but never clipped."""
     dimension = DIMENSIONS[name]
     return (raw - dimension.low) / (dimension.high - dimension.low)
 
 
-def weighted_mean(scores: Mapping[str, Any], dimensions: Mapping[str, Dimension]) -> Any:
+def weighted_mean(scores: Mapping[str, Any], dimensions: Mapping[str, DimensionScale]) -> Any:
     """Weighted mean of normalised ``dimensions``; ``scores`` are raw, numbers or arrays alike."""
     weighted = [dimension.weight * normalise(name, scores[name]) for name, dimension in dimensions.items()]
     return sum(weighted) / sum(dimension.weight for dimension in dimensions.values())
@@ -79,16 +77,6 @@ def aggregate(dimensions: Mapping[str, float]) -> dict[str, float]:
     _check(dimensions)
     quality, semantic = weighted_mean(dimensions, QUALITY), weighted_mean(dimensions, SEMANTIC)
     return {"quality": quality, "semantic": semantic, "total": total(quality, semantic)}
-
-
-def aggregate_known(dimensions: Mapping[str, float]) -> dict[str, float | None]:
-    """Like :func:`aggregate` for some of the dimensions: None for what the missing ones belong to, never a guess."""
-    _check(dimensions)
-    quality, semantic = (
-        weighted_mean(dimensions, group) if group.keys() <= dimensions.keys() else None for group in (QUALITY, SEMANTIC)
-    )
-    both = quality is not None and semantic is not None
-    return {"quality": quality, "semantic": semantic, "total": total(quality, semantic) if both else None}
 
 
 def _check(dimensions: Mapping[str, float]) -> None:

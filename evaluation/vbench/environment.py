@@ -1,4 +1,4 @@
-"""The environments in which the real vbench package runs: made, checked and found.
+"""The environments in which the real vbench package runs: what is in them, where they lie, how a job runs there.
 
 The package pins transformers 4.33, numpy 1 and an old timm, so it cannot live beside this project. Two tiers, each a
 virtual environment of its own: *standard* scores eleven dimensions on current libraries, *full* has the package's own
@@ -8,24 +8,19 @@ worker script runs in them, and files go to and fro.
 
 import json
 import os
-import shutil
 import subprocess
-import sys
-import tempfile
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.weights import weights_dir
-from videoduet.errors import InputError
 from videoduet.store import read_json, write_json
 
 WORKER = Path(__file__).with_name("worker.py")
 GRIT = ("object_class", "multiple_objects", "color", "spatial_relationship")
 STANDARD = tuple(name for name in DIMENSIONS if name not in (*GRIT, "scene"))
-SETUP = "python -m pipelines.evaluate_vbench setup"
+SETUP = "python -m pipelines.setup_vbench"
 DETECTRON2 = "git+https://github.com/facebookresearch/detectron2.git@02b5c4e295e990042a714712c21dc79b731e8833"
 NONCOMMERCIAL = (
     "imaging_quality needs pyiqa, whose licence forbids commercial use (0.1.16: PolyForm Noncommercial 1.0.0; 0.1.10: "
@@ -124,66 +119,6 @@ def tier_for(dimension: str) -> tuple[TierName | None, str]:
     return None, "; ".join(reasons) or f"VBench's environment is not set up; run: {SETUP}{option}"
 
 
-def set_up(
-    tier: TierName,
-    *,
-    noncommercial: bool = False,
-    python: str | None = None,
-    detectron2: str = DETECTRON2,
-    tell: Callable[[str], None] = lambda sentence: None,
-) -> dict[str, Any]:
-    """Make the environment of ``tier``, or go on with it, and check it; returns what :func:`installed` will.
-
-    ``noncommercial`` installs pyiqa too. ``python`` is the interpreter to build on (None: one that fits is looked for).
-    ``detectron2`` is what pip is given for it: an address, a folder or a wheel. Where it cannot be had, the full tier
-    is left without the four dimensions that need it, and says so. Raises InputError where a step fails.
-    """
-    folder = environments_dir() / tier
-    # pip comes last, so where it lacks the environment was left half made.
-    if not python_of(tier).with_name("pip.exe" if os.name == "nt" else "pip").exists():
-        base = python or find_python(TIERS[tier].pythons)
-        tell(f"{tier}: a new environment in {folder}, on {base}")
-        _run([base, "-m", "venv", str(folder)], "making the virtual environment", folder)
-    (folder / "checked.json").unlink(missing_ok=True)
-    plan = TIERS[tier]
-    steps = [*plan.steps, *([plan.pyiqa] if noncommercial else [])]
-    for number, step in enumerate(steps, start=1):
-        tell(f"{tier}: step {number} of {len(steps)}: pip install {step}")
-        _pip(tier, step.split())
-    if tier == "full":
-        tell(f"full: detectron2 from {detectron2}")
-        try:
-            _pip(tier, ["--no-build-isolation", "--no-deps", detectron2])
-        except InputError as error:
-            tell(f"full: {', '.join(GRIT)} will not be scored. {error} A copy from elsewhere: --detectron2 FOLDER.")
-    found = check(tier)
-    write_json(folder / "checked.json", found)
-    return found
-
-
-def find_python(versions: Sequence[str]) -> str:
-    """An interpreter of one of ``versions``: this one, or one on the path. Raises InputError where there is none."""
-    if f"{sys.version_info[0]}.{sys.version_info[1]}" in versions:
-        return sys.executable
-    for version in versions:
-        path = shutil.which(f"python{version}")
-        if path and subprocess.run([path, "-c", "import venv"], capture_output=True).returncode == 0:
-            return path
-    raise InputError(f"This environment needs Python {' or '.join(versions)}; install one, or name it with --python.")
-
-
-def check(tier: TierName) -> dict[str, Any]:
-    """Import every dimension's code in the tier's environment: ``versions``, and ``dimensions`` with None or a
-    reason.
-    """
-    dimensions = list(TIERS[tier].dimensions)
-    with tempfile.TemporaryDirectory() as scratch:
-        found = run_worker(tier, {"kind": "check", "dimensions": dimensions}, Path(scratch) / "check")
-    if "error" in found:
-        raise InputError(f"The {tier} environment does not work: {found['error']}; remove {environments_dir() / tier}.")
-    return found
-
-
 def run_worker(tier: TierName, job: dict[str, Any], stem: Path, gpu: int | None = None) -> dict[str, Any]:
     """Run one job in a tier's environment and return its answer; ``{"error": sentence}`` where it failed.
 
@@ -214,27 +149,3 @@ def run_worker(tier: TierName, job: dict[str, Any], stem: Path, gpu: int | None 
 def _last_line(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else "it printed nothing"
-
-
-def _pip(tier: TierName, arguments: Sequence[str]) -> None:
-    command = [str(python_of(tier)), "-m", "pip", "install", "--disable-pip-version-check", *arguments]
-    _run(command, f"pip install {' '.join(arguments)}", environments_dir() / tier)
-
-
-def _run(command: Sequence[str], what: str, folder: Path) -> None:
-    """Run a step of the set-up; what it prints goes to setup.log, and its last error into the message."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "setup.log", "ab") as log:
-        start = log.tell()
-        code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
-    if code == 0:
-        return
-    with open(folder / "setup.log", "rb") as log:
-        log.seek(start)
-        lines = log.read().decode(errors="replace").splitlines()
-    telling = [line.strip() for line in lines if line.lower().lstrip().startswith(("error", "fatal"))]
-    reason = next(iter(telling or lines[-1:]), "it printed nothing")
-    raise InputError(
-        f"{what} failed: {reason} (all of it in {folder / 'setup.log'}); mend that, or put the packages where pip "
-        "finds them, and run the same command again."
-    )

@@ -1,24 +1,23 @@
-"""What a VBench evaluation found: figures with intervals, the table, and the page."""
+"""What a VBench evaluation found: figures with intervals, the tables of them, and published rows beside them."""
 
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from rich.table import Table
 
-from evaluation.vbench.aggregation import DIMENSIONS, QUALITY, SEMANTIC, aggregate, normalise
+from evaluation.vbench.aggregation import DIMENSIONS, aggregate, normalise
 from evaluation.vbench.scoring import DimensionResult, publishable
-from evaluation.vbench.statistics import ScoredVideo, interval, mean, replicates, total_replicates
+from evaluation.vbench.statistics import ScoredVideo, mean, replicates, total_replicates
 from videoduet.errors import InputError
+from videoduet.intervals import percentile_interval
 from videoduet.progress import console
 from videoduet.store import read_json, write_bytes, write_json
 
-TEMPLATES = Path(__file__).parent / "templates"
+PUBLISHED = Path(__file__).with_name("published.json")
 TOTALS = ("quality", "semantic", "total")
 
 
@@ -43,7 +42,7 @@ def summarise(
         if result.not_scored:
             dimensions[name] = {"not_scored": result.not_scored}
             continue
-        middle = interval(drawn[name])
+        middle = percentile_interval(drawn[name])
         dimensions[name] = {
             "raw": result.raw,
             "raw_interval": middle,
@@ -56,7 +55,7 @@ def summarise(
         }
     summary = {"dimensions": dimensions, "totals": {}, "no_total": publishable(results, complete)}
     if summary["no_total"] is None:
-        ends = {name: interval(values) for name, values in total_replicates(drawn).items()}
+        ends = {name: percentile_interval(values) for name, values in total_replicates(drawn).items()}
         found = aggregate({name: result.raw for name, result in scored.items()})
         summary["totals"] = {name: {"score": found[name], "interval": ends[name]} for name in TOTALS}
     if base is not None:
@@ -78,24 +77,24 @@ def _add_gains(
     drawn = replicates(pairs, resamples)
     for name in ours:
         if ("ours", name) in pairs:
-            summary["dimensions"][name]["gain"] = mean(pairs["ours", name]) - mean(pairs["base", name])
-            summary["dimensions"][name]["gain_interval"] = interval(drawn["ours", name] - drawn["base", name])
+            figures = summary["dimensions"][name]
+            figures["gain"] = mean(pairs["ours", name]) - mean(pairs["base", name])
+            figures["gain_interval"] = percentile_interval(drawn["ours", name] - drawn["base", name])
     sides = ({name: values for (who, name), values in drawn.items() if who == side} for side in ("ours", "base"))
     totals = [total_replicates(side) for side in sides]
     for name, figures in summary["totals"].items():
         if name in base["totals"] and name in totals[0] and name in totals[1]:
             figures["gain"] = figures["score"] - base["totals"][name]["score"]
-            figures["gain_interval"] = interval(totals[0][name] - totals[1][name])
+            figures["gain_interval"] = percentile_interval(totals[0][name] - totals[1][name])
 
 
 def save(output: Path, summary: Mapping[str, Any], results: Mapping[str, DimensionResult]) -> None:
-    """Write results.json, results.csv (the table), scores_by_video.csv and results.html into ``output``."""
+    """Write results.json, results.csv (the table) and scores_by_video.csv into ``output``."""
     rows = [{"dimension": name} | asdict(video) for name, result in results.items() for video in result.videos]
     _write_csv(output / "scores_by_video.csv", ["dimension", "prompt", "index", "result", "weight"], rows)
     columns = ["score", "raw", "raw_low", "raw_high", "normalised", "normalised_low", "normalised_high", "note"]
     _write_csv(output / "results.csv", columns, list(_table_rows(summary)))
     write_json(output / "results.json", summary)
-    write_bytes(output / "results.html", page(summary).encode("utf-8", errors="replace"))
 
 
 def _table_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -141,6 +140,13 @@ def read_base(output: str | Path) -> dict[str, Any]:
         ) from error
 
 
+def published_rows() -> list[dict[str, Any]]:
+    """Rows that others published: ``model``, ``source``, ``quality``, ``semantic``, ``total`` and ``dimensions``, in
+    percent.
+    """
+    return read_json(PUBLISHED)["rows"]
+
+
 def print_summary(summary: Mapping[str, Any]) -> None:
     """Show the figures on the terminal, and what was not scored, reason by reason."""
     for text in summary["problems"]:
@@ -165,31 +171,18 @@ def print_summary(summary: Mapping[str, Any]) -> None:
 
 
 def percent(value: float | None) -> str:
+    """A score in [0, 1] in percent, with two digits; – where there is none."""
     return "–" if value is None else f"{100 * value:.2f}"
 
 
 def span_of(ends: Sequence[float] | None) -> str:
+    """An interval of scores in [0, 1] in percent; empty where there is none."""
     return f"{percent(ends[0])} to {percent(ends[1])}" if ends else ""
 
 
 def gain_of(figures: Mapping[str, Any]) -> str:
+    """What a score gained on the base, in points, with its interval; empty where nothing was compared."""
     if figures.get("gain") is None:
         return ""
     ends = figures["gain_interval"]
     return f"{100 * figures['gain']:+.2f}" + (f" ({100 * ends[0]:+.2f} to {100 * ends[1]:+.2f})" if ends else "")
-
-
-def page(summary: Mapping[str, Any]) -> str:
-    """The figures as one HTML page that loads nothing from outside, beside the base and published rows."""
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = True
-    environment.filters |= {"percent": percent, "span": span_of, "gain": gain_of}
-    published = read_json(Path(str(resources.files("evaluation"))) / "vbench_published.json")["rows"]
-    return environment.get_template("vbench.html").render(
-        summary=summary,
-        published=published,
-        quality=list(QUALITY),
-        semantic=list(SEMANTIC),
-        dimensions=list(DIMENSIONS),
-        names=TOTALS,
-    )

@@ -117,7 +117,9 @@ class Scorer:
         gpus: int = 0,
         done: Callable[[str], None] = lambda name: None,
     ) -> dict[str, DimensionResult]:
-        """Score ``dimensions``, ``processes`` at a time, spread over ``gpus`` devices (0: those that are visible)."""
+        """The result of each of ``dimensions``, scored ``processes`` at a time, spread over ``gpus`` devices (0: those
+        that are visible); ``done`` is called with the name of each.
+        """
         with ThreadPoolExecutor(max_workers=max(1, processes)) as pool:
             jobs = {
                 name: pool.submit(self._score, name, number % gpus if gpus else None)

@@ -61,15 +61,6 @@ def replicates(scored: Mapping[Key, Sequence[ScoredVideo]], number: int, seed: i
     return {key: columns[:, column] for column, key in enumerate(keys)}
 
 
-def interval(values: np.ndarray) -> tuple[float, float] | None:
-    """The middle 95 % of replicates; None where there are none."""
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return None
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def total_replicates(dimensions: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Replicates of ``quality``, ``semantic`` and ``total`` from those of the dimensions, where all are there."""
     found = {}

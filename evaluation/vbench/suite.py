@@ -1,7 +1,7 @@
 """VBench's prompt suite: which prompts belong to which dimension, how many videos each wants, what they are called.
 
 The list itself is ``VBench_full_info.json`` of the vbench package (Huang et al., CVPR 2024; Apache-2.0), read from the
-environment that ``python -m pipelines.evaluate_vbench setup`` makes. Videos are called ``{prompt}-{index}.mp4``.
+environment that ``python -m pipelines.setup_vbench`` makes. Videos are called ``{prompt}-{index}.mp4``.
 """
 
 import csv
@@ -73,7 +73,7 @@ class VideoFile:
 def read_suite(path: str | Path) -> list[SuiteRow]:
     """The rows of a suite in the order of its file. Raises InputError where it is no such file."""
     if not Path(path).is_file():
-        raise InputError(f"VBench's prompt suite {path} does not exist; run: python -m pipelines.evaluate_vbench setup")
+        raise InputError(f"VBench's prompt suite {path} does not exist; run: python -m pipelines.setup_vbench")
     try:
         rows = [
             SuiteRow(

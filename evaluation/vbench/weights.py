@@ -20,6 +20,7 @@ class Weights:
     megabytes: int | None
 
     def size(self) -> str:
+        """The size in words."""
         if self.megabytes is None:
             return "size unknown"
         return f"about {self.megabytes / 1000:.1f} GB" if self.megabytes >= 1000 else f"about {self.megabytes} MB"

@@ -66,6 +66,7 @@ def prepare(weights: Path) -> None:
 
 
 def versions() -> dict:
+    """Python's version and those of the libraries that count, by name."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in LIBRARIES:
         try:
@@ -76,6 +77,7 @@ def versions() -> dict:
 
 
 def check(job: dict) -> dict:
+    """``dimensions``: None, or why its code cannot be imported; and ``versions``."""
     reasons = {}
     for dimension in job["dimensions"]:
         try:
@@ -88,6 +90,7 @@ def check(job: dict) -> dict:
 
 
 def score(job: dict) -> dict:
+    """The package's own ``score`` of a dimension, its ``videos`` with results and weights, ``versions``, ``device``."""
     import torch
     import vbench
 
@@ -215,6 +218,7 @@ def static(job: dict) -> dict:
 
 
 def main() -> None:
+    """Run the job that the command line names, and write its answer."""
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     try:
         prepare(Path(job["weights"]))

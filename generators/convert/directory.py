@@ -14,10 +14,11 @@ from transformers import CLIPTokenizer
 from generators.convert.encoders import ldm_vae, open_clip_text
 from generators.convert.lora import lora_pairs, merge, with_guidance
 from generators.convert.motion import GUIDANCE, without_motion
-from generators.convert.strict import part, read_checkpoint
+from generators.convert.state_dict import part, read_checkpoint
 from generators.convert.unet import FOLDED, UNET_PREFIX, as_diffusers, fold_fps, plan
 from generators.families.t2v_turbo import T2VTurboPipeline
 from generators.families.videocrafter2 import VideoCrafter2Pipeline
+from videoduet.config import Precision
 from videoduet.errors import InputError
 from videoduet.progress import track
 from videoduet.store import atomic_path, write_json
@@ -120,7 +121,7 @@ def _merged(base: Mapping[str, Tensor], changes: Mapping[str, tuple[Tensor, Tens
 
 
 def write_directory(
-    output: Path, *, checkpoint: Path, source: Source, tokenizer: str, dtype: torch.dtype, index: dict[str, Any],
+    output: Path, *, checkpoint: Path, source: Source, tokenizer: str, dtype: Precision, index: dict[str, Any],
     scheduler: SchedulerMixin,
 ) -> None:  # fmt: skip
     """A pipeline's directory: autoencoder and text encoder from ``checkpoint`` (VideoCrafter2's ``model.ckpt`` layout),
@@ -132,11 +133,12 @@ def write_directory(
         words = CLIPTokenizer.from_pretrained(tokenizer, pad_token="!")
     except OSError as error:
         raise InputError(f"Tokenizer {tokenizer} cannot be loaded; give a directory with CLIP's vocabulary.") from error
+    precision = getattr(torch, dtype)
     with atomic_path(output) as temporary:
         (temporary / "unet").mkdir(parents=True)
         # First what is most likely to be refused.
-        write_unet(source, temporary / "unet", dtype)
-        ldm_vae(read_checkpoint(checkpoint)).to(dtype).save_pretrained(temporary / "vae")
+        write_unet(source, temporary / "unet", precision)
+        ldm_vae(read_checkpoint(checkpoint)).to(precision).save_pretrained(temporary / "vae")
         text_encoder = open_clip_text(read_checkpoint(checkpoint))
         if len(words) > text_encoder.config.vocab_size:
             known = text_encoder.config.vocab_size
@@ -144,7 +146,7 @@ def write_directory(
         if words.pad_token_id != 0:
             raise InputError(f"Tokenizer {tokenizer} has '!' as token {words.pad_token_id}, CLIP has it as token 0.")
         words.model_max_length = text_encoder.config.max_position_embeddings
-        text_encoder.to(dtype).save_pretrained(temporary / "text_encoder")
+        text_encoder.to(precision).save_pretrained(temporary / "text_encoder")
         words.save_pretrained(temporary / "tokenizer")
         scheduler.save_pretrained(temporary / "scheduler")
         write_json(temporary / "model_index.json", index)
@@ -166,7 +168,7 @@ def model_index(pipeline: type, scheduler: str, *, keep_fps: bool = False, **con
 
 def write_turbo_directory(
     checkpoint: Path, output: Path, tokenizer: str, *, unet: Path | None = None, lora: Path | None = None,
-    fps: float = 16.0, keep_fps: bool = False, original_steps: int = 50, dtype: torch.dtype = torch.float32,
+    fps: float = 16.0, keep_fps: bool = False, original_steps: int = 50, dtype: Precision = "float32",
     time_cond_proj: Literal["zeros"] | None = None, motion_unused: bool = False,
 ) -> None:  # fmt: skip
     """T2V-Turbo on VideoCrafter2 (v1 and v2) as the directory of a :class:`generators.T2VTurboPipeline`.
@@ -185,7 +187,7 @@ def write_turbo_directory(
 
 
 def write_videocrafter2_directory(
-    checkpoint: Path, output: Path, tokenizer: str, *, fps: float = 28.0, dtype: torch.dtype = torch.float32
+    checkpoint: Path, output: Path, tokenizer: str, *, fps: float = 28.0, dtype: Precision = "float32"
 ) -> None:
     """VideoCrafter2 as the directory of a :class:`generators.VideoCrafter2Pipeline`, with its own DDIM schedule."""
     scheduler = DDIMScheduler(

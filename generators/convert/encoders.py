@@ -9,7 +9,7 @@ from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from generators.convert.strict import load_strictly, part
+from generators.convert.state_dict import load_strictly, part
 from videoduet.errors import InputError
 
 VAE_PREFIX, TEXT_PREFIX = "first_stage_model.", "cond_stage_model.model."

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from generators.convert.strict import part
+from generators.convert.state_dict import part
 from generators.convert.unet import UNET_PREFIX
 from videoduet.errors import InputError
 

@@ -11,8 +11,9 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from generators.convert.directory import WEIGHTS, model_index, read_lora, write_shards
 from generators.convert.lora import merge, modelscope_lora_modules, paired, with_guidance
-from generators.convert.strict import check, read_checkpoint
+from generators.convert.state_dict import check, read_checkpoint
 from generators.families.t2v_turbo import T2VTurboPipeline
+from videoduet.config import Precision
 from videoduet.errors import InputError
 from videoduet.store import atomic_path, read_json, write_json
 
@@ -73,23 +74,23 @@ def write_turbo_ms_unet(
 
 
 def write_turbo_ms_directory(
-    base: str, lora: Path, output: Path, *, dtype: torch.dtype = torch.float32,
+    base: str, lora: Path, output: Path, *, dtype: Precision = "float32",
     time_cond_proj: Literal["zeros"] | None = None,
 ) -> None:  # fmt: skip
     """T2V-Turbo-MS as the directory of a :class:`generators.T2VTurboPipeline`, from ModelScope's directory or hub id.
 
     The directory appears when it is whole. Raises InputError for what cannot be loaded or does not fit.
     """
-    pairs = read_lora(lora)
+    pairs, precision = read_lora(lora), getattr(torch, dtype)
     parts = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "tokenizer": CLIPTokenizer}
     try:
         folder = Path(base if Path(base).is_dir() else DiffusionPipeline.download(base))
         with atomic_path(output) as temporary:
             (temporary / "unet").mkdir(parents=True)
-            write_turbo_ms_unet(folder / "unet", pairs, temporary / "unet", dtype, time_cond_proj)
+            write_turbo_ms_unet(folder / "unet", pairs, temporary / "unet", precision, time_cond_proj)
             for name, kind in parts.items():
                 part = kind.from_pretrained(folder, subfolder=name)
-                (part if name == "tokenizer" else part.to(dtype)).save_pretrained(temporary / name)
+                (part if name == "tokenizer" else part.to(precision)).save_pretrained(temporary / name)
             LCMScheduler().save_pretrained(temporary / "scheduler")
             write_json(temporary / "model_index.json", model_index(T2VTurboPipeline, "LCMScheduler", fps=None))
     except (OSError, ValueError) as error:

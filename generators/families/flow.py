@@ -6,6 +6,7 @@ network says dx/dσ = ε - x_0. Timesteps are σ in thousandths.
 
 import math
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ def shifted(sigma: float, shift: float) -> float:
 class FlowGenerator(DiffusersGenerator):
     """A generator that is trained by flow matching."""
 
+    num_train_timesteps: ClassVar[int] = TRAIN_STEPS
+
     @property
     @abstractmethod
     def shift(self) -> float:
@@ -34,8 +37,10 @@ class FlowGenerator(DiffusersGenerator):
         return max(1, math.ceil(TRAIN_STEPS * shifted(sigma, self.shift)))
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """(1 - σ)·x_0 + σ·ε (B, C, T, h, w), with σ from timesteps (B,) in thousandths."""
         sigma = (timesteps / TRAIN_STEPS).to(latents.dtype).reshape(-1, *[1] * (latents.ndim - 1))
         return (1 - sigma) * latents + sigma * noise
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The velocity ε - x_0 (B, C, T, h, w)."""
         return noise - latents

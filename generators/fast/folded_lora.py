@@ -18,6 +18,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight, conv3d_input, conv3d_weight
 
+from generators.fast.rewriting import Rewrites
+
 _CONVOLUTIONS = {
     nn.Conv2d: (F.conv2d, conv2d_input, conv2d_weight),
     nn.Conv3d: (F.conv3d, conv3d_input, conv3d_weight),
@@ -124,14 +126,16 @@ def _folded(weight: Tensor, a: Tensor, b: Tensor, scaling: float) -> Tensor:
     return torch.addmm(weight.flatten(1), b.flatten(1), a.flatten(1), alpha=scaling).view_as(weight)
 
 
-def fold_lora(model: nn.Module) -> None:
-    """Let the LoRA layers of a PEFT ``model`` compute as above: plain LoRA without dropout, on linear layers and 2D or
-    3D convolutions in float32 (others stay as they are), outside of autocast. Saving, switching, disabling and merging
-    adapters stay PEFT's. Values are PEFT's up to rounding, about 1e-6 of an output.
+def fold_lora(model: nn.Module) -> Rewrites:
+    """The change of a PEFT ``model`` after which its LoRA layers compute as above: plain LoRA without dropout, on
+    linear layers and 2D or 3D convolutions in float32 (others stay as they are), outside of autocast. Saving,
+    switching, disabling and merging adapters stay PEFT's. Values are PEFT's up to rounding, about 1e-6 of an output.
     """
+    rewrites = Rewrites()
     for layer in model.modules():
         if isinstance(layer, LoraLayer) and _foldable(layer):
-            layer.forward = MethodType(_forward, layer)
+            rewrites.forward(layer, MethodType(_forward, layer))
+    return rewrites
 
 
 def _foldable(layer: LoraLayer) -> bool:

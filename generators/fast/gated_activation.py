@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
 from torch import Tensor, nn
 
+from generators.fast.rewriting import Rewrites
+
 
 class _Gate(torch.autograd.Function):
     """h = (x, gate) side by side to x·gelu(gate)."""
@@ -32,11 +34,13 @@ class _Gate(torch.autograd.Function):
         return dh
 
 
-def keep_gates_once(denoiser: nn.Module) -> None:
-    """Let the GEGLU layers of any diffusers model compute as above: the same values."""
+def keep_gates_once(denoiser: nn.Module) -> Rewrites:
+    """The change of any diffusers model after which its GEGLU layers compute as above: the same values."""
+    rewrites = Rewrites()
     for layer in denoiser.modules():
         if type(layer) is GEGLU:
-            layer.forward = MethodType(_forward, layer)
+            rewrites.forward(layer, MethodType(_forward, layer))
+    return rewrites
 
 
 def _forward(layer: GEGLU, hidden_states: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 calling, so neighbouring pixels go through it together, hidden from each other by a mask.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor, nn
+
+from generators.fast.rewriting import Rewrites
 
 LENGTH = 16
 """Tokens in a call that the kernel is best used by: beyond it the work that the mask throws away costs more."""
@@ -34,15 +37,18 @@ class ShortAttention:
         return attn.to_out[1](attn.to_out[0](attended.transpose(1, 2).flatten(2))).view(pixels, frames, -1)
 
 
-def attend_together(denoiser: nn.Module) -> None:
-    """Let the temporal self-attentions of a 3D UNet compute as above; values differ by rounding alone. One that has a
-    processor of its own keeps it.
+def attend_together(denoiser: nn.Module) -> Rewrites:
+    """The change of a 3D UNet after which its temporal self-attentions compute as above; values differ by rounding
+    alone. One that has a processor of its own keeps it.
     """
+    rewrites = Rewrites()
     for transformer in denoiser.modules():
         if isinstance(transformer, TransformerTemporalModel):
             for attn in transformer.modules():
                 if isinstance(attn, Attention) and type(attn.processor) is AttnProcessor2_0 and _plain(attn):
+                    rewrites.add(partial(attn.set_processor, attn.processor))
                     attn.set_processor(ShortAttention())
+    return rewrites
 
 
 def _plain(attn: Attention) -> bool:

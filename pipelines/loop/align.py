@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from alignment.training.config import AlignConfig
-from alignment.training.trainer import align as train
+from alignment.training.trainer import align
 from generators.base import Generator
 from pipelines.loop.summaries import AlignSummary, RankSummary, write_summary
 from videoduet.processes import processes
@@ -14,7 +14,7 @@ from videoduet.seeding import seed_for
 from videoduet.workspace import Workspace
 
 
-def align(
+def align_round(
     load_base: Callable[[], Generator], ranked: tuple[RankSummary, Sequence[PreferencePair]],
     samples: Sequence[Sample], prompts: Sequence[Prompt], output: Path, directory: Workspace, *, config: AlignConfig,
     seed: int, adapter: Path | None, base: str, round_number: int,
@@ -30,7 +30,7 @@ def align(
             directory.finish(output, pairs=0)
         return
     console.print(f"round {round_number}: align on {len(pairs)} pairs", markup=False)
-    figures = train(
+    figures = align(
         load_base(),
         pairs,
         {sample.id: sample for sample in samples},

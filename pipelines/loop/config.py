@@ -128,7 +128,7 @@ class RefreshConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class VBenchConfig:
-    """VBench dimensions of the held-out videos, by the real package (python -m pipelines.evaluate_vbench setup).
+    """VBench dimensions of the held-out videos, by the real package (python -m pipelines.setup_vbench).
 
     Attributes:
         dimensions: Those to score for the base and each round; none turns it off. temporal_flickering needs no weights.

@@ -18,7 +18,7 @@ from videoduet.workspace import Workspace
 PROMPTS_PER_SHARD = 8
 
 
-def rank(
+def rank_round(
     load_judge: Callable[[], PairwiseJudge], prompts: Sequence[Prompt], samples: Sequence[Sample], output: Path,
     directory: Workspace, *, config: PairConfig, round_number: int,
 ) -> None:  # fmt: skip

@@ -66,7 +66,7 @@ class Refresh:
         )
 
 
-def refresh(task: Refresh, directory: Workspace) -> None:
+def refresh_judge(task: Refresh, directory: Workspace) -> None:
     """GRPO-train D_(r - 1) on new win/lose pairs and original data; kept only if it holds up on unseen pairs."""
     reason = _why_off(task.config, task.judge)
     if reason is not None:

@@ -13,7 +13,7 @@ from videoduet.seeding import seed_for
 from videoduet.workspace import Workspace
 
 
-def sample(
+def sample_round(
     load_generator: Callable[[], Generator], prompts: Sequence[Prompt], output: Path, directory: Workspace, *,
     config: GeneratorConfig, seed: int, round_number: int,
 ) -> None:  # fmt: skip

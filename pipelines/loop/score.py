@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from videoduet.intervals import wilson_interval
-
 from generators.base import Generator
 from generators.drawing import draw_items
 from generators.sampling import SamplingItem
@@ -12,6 +10,7 @@ from pipelines.loop.config import ScoreConfig
 from pipelines.loop.summaries import ScoreSummary, write_summary
 from pipelines.loop.vbench import score_vbench, stop_if_still
 from reward_model.judging.base import PairwiseJudge
+from videoduet.intervals import wilson_interval
 from videoduet.processes import processes
 from videoduet.progress import track
 from videoduet.records import Comparison, Prompt, Sample, VideoPair
@@ -23,7 +22,7 @@ Samples = Callable[[str], list[Sample]]
 """The readable held-out samples of a generator version."""
 
 
-def score(
+def score_versions(
     load_generator: Callable[[int], Generator], judges: Callable[[], Iterator[tuple[str, PairwiseJudge]]],
     prompts: Sequence[Prompt], samples: Samples, output: Path, directory: Workspace, *, config: ScoreConfig, seed: int,
     rounds: int, batch_size: int,

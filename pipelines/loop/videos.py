@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from generators.sampling import read_samples
 from videoduet.errors import InputError
 from videoduet.records import Sample
-from videoduet.store import read_records
 from videoduet.video import read_video, written
 from videoduet.workspace import Workspace
 
@@ -18,7 +18,7 @@ class RoundVideos:
 
     def samples(self, folder: Path, version: str = "*") -> list[Sample]:
         """The readable samples in ``folder`` (of one generator version), in the order of prompt id and index."""
-        found = read_records(Sample, *sorted(folder.glob(f"samples_{version}_*.parquet")), root=self.directory.root)
+        found = read_samples(folder, version, root=self.directory.root)
         quarantined = self.directory.quarantined()
         return [s for s in found if s.video_path not in quarantined and self._can_be_read(s.video_path)]
 

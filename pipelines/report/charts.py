@@ -4,14 +4,14 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from pipelines.report.recorded import JUDGES, Run, mapping, number, win_rates
+from pipelines.report.recorded import JUDGES, RecordedRun, mapping, number, win_rates
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Stand-ins for colours that the page's style sheet sets, so that one drawing serves light and dark pages.
 INK, RULE = "#010203", "#010204"
@@ -30,6 +30,19 @@ def _chart(title: str, series: dict[str, Points], unit: str, xlabel: str = "roun
     series = {label: points for label, points in series.items() if points}
     if not series:
         return None
+    drawing = _svg(title, series, unit, xlabel, **drawn)
+    told = []
+    for label, points in series.items():
+        ends = points if len(points) <= 8 else (points[0], points[-1])
+        told.append(f"{label}: " + ", ".join(f"{point[1]:.3g} at {point[0]}" for point in ends))
+    return {"title": title, "svg": Markup(drawing), "alt": f"{title}, in {unit}. " + "; ".join(told)}
+
+
+def _svg(title: str, series: dict[str, Points], unit: str, xlabel: str, **drawn: Any) -> str:
+    # Half a second, for those alone who write a page.
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
     buffer = io.StringIO()
     with rc_context(STYLE):
         figure = Figure(figsize=(4.8, 2.8), layout="constrained")
@@ -43,15 +56,11 @@ def _chart(title: str, series: dict[str, Points], unit: str, xlabel: str = "roun
     drawing = drawing.replace(INK, "currentColor").replace(RULE, "var(--rule)")
     for index, colour in enumerate(SERIES):
         drawing = drawing.replace(colour, f"var(--series-{index})")
-    told = []
-    for label, points in series.items():
-        ends = points if len(points) <= 8 else (points[0], points[-1])
-        told.append(f"{label}: " + ", ".join(f"{point[1]:.3g} at {point[0]}" for point in ends))
-    return {"title": title, "svg": Markup(drawing), "alt": f"{title}, in {unit}. " + "; ".join(told)}
+    return drawing
 
 
 def _draw(
-    axes: Axes,
+    axes: "Axes",
     series: dict[str, Points],
     level: float | None = None,
     borders: Sequence[float] = (),
@@ -86,60 +95,79 @@ def _draw(
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=2.6)
 
 
-def _steps(run: Run, key: str, scale: float = 1.0) -> Points:
+def _steps(run: RecordedRun, key: str, scale: float = 1.0) -> Points:
     """A logged value over training steps, rounds one after another, thinned to about 150 means a round."""
-    points, start = [], 0.0
-    for item in run.rounds:
+    points = []
+    for item, start in zip(run.rounds, _starts(run), strict=True):
         known = [(row["step"], scale * row[key]) for row in item.log if number(row.get(key)) is not None]
         width = max(1, len(known) // 150)
         for bin_ in (known[i : i + width] for i in range(0, len(known), width)):
             points.append((start + sum(x for x, _ in bin_) / len(bin_), sum(y for _, y in bin_) / len(bin_)))
-        start += item.log[-1]["step"] + 1 if item.log else 0
     return points
 
 
-def charts(run: Run) -> list[dict[str, Any]]:
-    """Every curve that the run has data for."""
+def _starts(run: RecordedRun) -> list[float]:
+    """Where each round begins on the axis of training steps."""
+    starts, start = [], 0.0
+    for item in run.rounds:
+        starts.append(start)
+        start += item.log[-1]["step"] + 1 if item.log else 0
+    return starts
 
-    def by_round(key: str) -> Points:
-        known = [(str(item.number), number(item.rank.get(key))) for item in run.rounds]
-        return [(x, 100 * y) for x, y in known if y is not None]
 
+def _by_round(run: RecordedRun, key: str) -> Points:
+    """A share that ranking found, in percent."""
+    known = [(str(item.number), number(item.phases["rank"].get(key))) for item in run.rounds]
+    return [(x, 100 * y) for x, y in known if y is not None]
+
+
+def _rates(run: RecordedRun) -> dict[str, Points]:
+    """Win rates over the base with their intervals, in percent, by judge."""
     rates: dict[str, Points] = {}
     for judge, name in JUDGES.items():
         points = rates.setdefault(name.split(" (")[0], [])
         for version, rate in win_rates(run, judge).items():
             values = [number(rate.get(key)) for key in ("rate", "low", "high")]
             points.append((version, *(100 * (values[0] if value is None else value) for value in values)))
+    return rates
+
+
+def _yields(run: RecordedRun) -> Points:
+    """Pairs kept per 100 comparisons."""
     keys = ("pairs", "comparisons")
-    counts = [(str(item.number), *(number(item.rank.get(key)) for key in keys)) for item in run.rounds]
-    yields = [(name, 100 * pairs / asked) for name, pairs, asked in counts if pairs is not None and asked]
-    opinions = {
-        "both orders agree": by_round("agreement"),
-        "judge abstains": by_round("abstention"),
-        "first shown wins": by_round("first_position_rate"),
-        "no cycles": by_round("transitivity"),
-    }
-    implicit = {"policy prefers the chosen": _steps(run, "implicit_accuracy", 100)}
-    borders, start = [], 0.0
-    for item in run.rounds[:-1]:
-        start += item.log[-1]["step"] + 1 if item.log else 0
-        borders.append(start)
-    errors = {f"Δe {side}": _steps(run, f"{side.split()[0]}_error_delta") for side in ("chosen (w)", "rejected (l)")}
+    counts = [(str(item.number), *(number(item.phases["rank"].get(key)) for key in keys)) for item in run.rounds]
+    return [(name, 100 * pairs / asked) for name, pairs, asked in counts if pairs is not None and asked]
+
+
+def _held_out(run: RecordedRun) -> dict[str, Points]:
+    """The judge's accuracy on held-out pairs before and after each refresh, in percent."""
     held_out: dict[str, Points] = {"before refresh": [], "after refresh": []}
     for item in run.rounds:
-        for kind, values in mapping(item.refresh.get("held_out")).items():
+        for kind, values in mapping(item.phases["refresh"].get("held_out")).items():
             for side, when in zip(("before", "after"), held_out, strict=True):
                 if (accuracy := number(mapping(values).get(side))) is not None:
                     held_out[when].append((f"{item.number}: {kind}", 100 * accuracy))
-    along: dict[str, Any] = {"xlabel": "training step, rounds one after another", "borders": borders}
+    return held_out
+
+
+def charts(run: RecordedRun) -> list[dict[str, Any]]:
+    """Every curve that the run has data for: ``title``, ``svg``, and ``alt``, a text that says the same."""
+    opinions = {
+        "both orders agree": _by_round(run, "agreement"),
+        "judge abstains": _by_round(run, "abstention"),
+        "first shown wins": _by_round(run, "first_position_rate"),
+        "no cycles": _by_round(run, "transitivity"),
+    }
+    implicit = {"policy prefers the chosen": _steps(run, "implicit_accuracy", 100)}
+    errors = {f"Δe {side}": _steps(run, f"{side.split()[0]}_error_delta") for side in ("chosen (w)", "rejected (l)")}
+    along: dict[str, Any] = {"xlabel": "training step, rounds one after another", "borders": _starts(run)[1:]}
     chance: dict[str, Any] = {"level": 50, "least": 100}
     made = [
-        _chart("Win rate over the base, with 95 % intervals", rates, "% of cases", "generator", **chance),
+        _chart("Win rate over the base, with 95 % intervals", _rates(run), "% of cases", "generator", **chance),
         _chart("How sure the judge was", opinions, "%", least=100),
-        _chart("Pair yield", {"pairs kept per 100 comparisons": yields}, "pairs", least=0),
+        _chart("Pair yield", {"pairs kept per 100 comparisons": _yields(run)}, "pairs", least=0),
         _chart("Implicit accuracy", implicit, "%", **chance, **along),
         _chart("Change of denoising error against the reference", errors, "Δe", level=0, **along),
-        _chart("Judge accuracy on held-out pairs", held_out, "%", "round: data", lines=False, **chance),
+        _chart("Judge accuracy on held-out pairs", _held_out(run), "%", "round: data", lines=False, **chance),
     ]
     return [chart for chart in made if chart]

@@ -1,6 +1,4 @@
-"""Write the report of a run: one HTML page that opens offline.
-
-    python -m pipelines.report runs/my_run
+"""The report of a run: one HTML page that opens offline.
 
 The page shows what was run, whether the aligned generator beats the base, how every round went, base and aligned videos
 side by side, and how to load the results. It can be written at any time: for an unfinished run it says what is missing.
@@ -8,107 +6,33 @@ side by side, and how to load the results. It can be written at any time: for an
 
 import base64
 import hashlib
-import io
 import json
-import sys
-import urllib.parse
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from jsonargparse import ArgumentParser
 from markupsafe import Markup
-from PIL import Image
 
 from pipelines.report.charts import charts
+from pipelines.report.findings import example_comparison, facts, missing, notes, samples_to_show, verdict
+from pipelines.report.html import TEMPLATES, render
 from pipelines.report.recorded import (
     JUDGES,
-    Round,
-    Run,
-    example_comparison,
-    facts,
+    RecordedRound,
+    RecordedRun,
     load_run,
     mapping,
-    missing,
-    notes,
     number,
-    samples_to_show,
-    verdict,
     version_number,
     win_rates,
 )
+from pipelines.report.shelf import Shelf, ShownVideo
 from videoduet.errors import InputError
 from videoduet.records import Sample
 from videoduet.store import write_bytes
-from videoduet.video import read_video
-
-MAX_PROMPTS = 24
-# Browsers slow down, and mail servers refuse, beyond this; videos over the limit are linked.
-MAX_BYTES = 64 * 2**20
-TEMPLATES = Path(__file__).parent / "templates"
 
 
-@dataclass(frozen=True)
-class ShownVideo:
-    """A video on the page: embedded (``source``), or linked only (no source), or absent (``problem``)."""
-
-    label: str
-    described: str
-    href: str = ""
-    source: str = ""
-    fallback: str = ""
-    small: bool = False
-    problem: str = ""
-
-
-@dataclass
-class Shelf:
-    """Turns video paths into what the page shows, and keeps the page within its limits."""
-
-    directory: Path
-    prompts: set[str] = field(default_factory=set)
-    used: int = 0
-
-    def show(self, path: str, prompt_id: str, label: str, described: str, embed: bool = True) -> ShownVideo:
-        """Embed the video where that is wished for and its prompt is among the first MAX_PROMPTS; link it otherwise."""
-        relative = PurePosixPath(path)
-        # A path comes from a file that anyone may have written: it must not reach outside the run directory.
-        if relative.is_absolute() or ".." in relative.parts:
-            return ShownVideo(label, described, problem="the path leads out of the run directory")
-        file, href = self.directory / relative, urllib.parse.quote(path)
-        if not file.is_file():
-            return ShownVideo(label, described, problem=f"{path} is missing")
-        fits = self.used + file.stat().st_size * 4 // 3 <= MAX_BYTES
-        if not embed or not fits or (prompt_id not in self.prompts and len(self.prompts) >= MAX_PROMPTS):
-            return ShownVideo(label, described, href)
-        try:
-            clip = read_video(file)
-        except InputError:
-            return ShownVideo(label, described, href, problem=f"{path} cannot be decoded")
-        self.prompts.add(prompt_id)
-        small = max(clip.frames.shape[1:3]) <= 128
-        source = _data_uri("video/mp4", file.read_bytes())
-        fallback = _animation(clip.frames, clip.fps) if small else ""
-        self.used += len(source) + len(fallback)
-        return ShownVideo(label, described, href, source, fallback, small)
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _animation(frames: Any, fps: float) -> str:
-    """A lossless WebP of a small clip, for browsers that cannot decode H.264 4:4:4 (small clips are written so)."""
-    images, buffer = [Image.fromarray(frame) for frame in frames], io.BytesIO()
-    duration = max(1, round(1000 / fps))
-    images[0].save(buffer, "webp", save_all=True, append_images=images[1:], duration=duration, loop=0, lossless=True)
-    return _data_uri("image/webp", buffer.getvalue())
-
-
-def _cases(run: Run, shelf: Shelf) -> dict[str, Any]:
+def _cases(run: RecordedRun, shelf: Shelf) -> dict[str, Any]:
     """Base against aligned: the first and the last version's videos of the same prompt and seed."""
     samples, held_out = samples_to_show(run)
     versions = sorted({sample.generator for sample in samples}, key=version_number)
@@ -136,7 +60,7 @@ def _cases(run: Run, shelf: Shelf) -> dict[str, Any]:
     return {"shown": shown, "linked": linked, "held_out": held_out, "versions": ends, "settings": settings}
 
 
-def _example(run: Run, item: Round, shelf: Shelf) -> dict[str, Any] | None:
+def _example(run: RecordedRun, item: RecordedRound, shelf: Shelf) -> dict[str, Any] | None:
     """One comparison of the round with the judge's words in both orders, and the two videos where they are there."""
     comparison = example_comparison(run, item)
     if comparison is None:
@@ -157,7 +81,7 @@ def _example(run: Run, item: Round, shelf: Shelf) -> dict[str, Any] | None:
     }
 
 
-def _adapter(run: Run, part: str, default_class: str) -> dict[str, str]:
+def _adapter(run: RecordedRun, part: str, default_class: str) -> dict[str, str]:
     """What the loading snippet of final/``part`` names: base, revision, and the class that loads it."""
     config = run.adapters[part]
     mapped = mapping(config.get("auto_mapping"))
@@ -176,24 +100,7 @@ def _adapter(run: Run, part: str, default_class: str) -> dict[str, str]:
     }
 
 
-def _percent(value: Any) -> str:
-    value = number(value)
-    return "–" if value is None else f"{100 * value:.0f} %"
-
-
-def _figure(value: Any) -> str:
-    """A value for a table cell: four digits, thousands grouped; – where it is unknown."""
-    known = number(value)
-    if known is None:
-        return "–" if value is None else str(value).replace("_", " ")
-    return f"{known:,.0f}" if known == int(known) and abs(known) < 1e12 else f"{known:.4g}"
-
-
-def _pick(rows: Iterable[dict[str, Any]], key: str) -> list[Any]:
-    return [row.get(key) for row in rows]
-
-
-def _stilled(run: Run, shelf: Shelf) -> list[dict[str, Any]]:
+def _stilled(run: RecordedRun, shelf: Shelf) -> list[dict[str, Any]]:
     """Videos that VBench calls moving in the base and still in a later version, both side by side."""
     cases = []
     for row in map(mapping, mapping(run.score.get("vbench")).get("stilled") or []):
@@ -205,13 +112,13 @@ def _stilled(run: Run, shelf: Shelf) -> list[dict[str, Any]]:
     return cases
 
 
-def _context(run: Run) -> dict[str, Any]:
+def _context(run: RecordedRun) -> dict[str, Any]:
     shelf = Shelf(run.directory)
     cases = _cases(run, shelf)
     examples = [example for item in run.rounds if (example := _example(run, item, shelf))]
     said, tone = verdict(run)
     counted = (("sample", "samples"), ("rank", "comparisons"), ("rank", "pairs"), ("align", "steps"))
-    totals = {key: [number(getattr(item, phase).get(key)) for item in run.rounds] for phase, key in counted}
+    totals = {key: [number(item.phases[phase].get(key)) for item in run.rounds] for phase, key in counted}
     return {
         "run": run,
         "name": run.directory.resolve().name,
@@ -236,41 +143,18 @@ def _context(run: Run) -> dict[str, Any]:
 
 
 def write_report(run_dir: str | Path) -> Path:
-    """Write ``run_dir``/report.html, whole or not at all, and return its path.
+    """The path of ``run_dir``/report.html, written whole or not at all.
 
     Raises InputError where ``run_dir`` holds no run or cannot be written.
     """
     run = load_run(Path(run_dir))
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = True
-    environment.filters |= {"percent": _percent, "figure": _figure, "pick": _pick}
     script = (TEMPLATES / "report.js").read_text("utf-8")
     # Only this script may run: even an escaping mistake could not let a prompt or a judge's answer run code.
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = environment.get_template("report.html").render(_context(run), script=Markup(script), script_hash=allowed)
+    page = render("report.html", **_context(run), script=Markup(script), script_hash=allowed)
     path = run.directory / "report.html"
     try:
-        write_bytes(path, page.encode("utf-8", errors="replace"))
+        write_bytes(path, page)
     except OSError as error:
         raise InputError(f"The report cannot be written to {path} ({error}); check space and permission.") from error
     return path
-
-
-def main(arguments: Iterable[str] | None = None) -> None:
-    """The command line."""
-    parser = ArgumentParser(
-        prog="python -m pipelines.report",
-        description="Write RUN_DIR/report.html: one page, without outside resources, that any browser opens offline. "
-        "It needs no GPU and changes nothing else, so it can be written at any time, also while the run is going on.",
-    )
-    parser.add_argument("run_dir", type=str, help="a directory that united_finetune wrote, for example runs/my_run")
-    options = parser.parse_args(None if arguments is None else list(arguments))
-    try:
-        print(write_report(options.run_dir))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from None
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
 """What a run directory says, read for the report.
 
 A report may be wanted while a run is under way or after it was killed, so every file may be absent, and one that cannot
-be read costs its own section, never the page: it is listed in ``Run.problems``.
+be read costs its own section, never the page: it is listed in ``RecordedRun.problems``.
 """
 
 import json
@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import yaml
 
+from pipelines.loop import phases as loop
 from videoduet.errors import InputError
-from videoduet.records import Comparison, Prompt, Sample, SamplerSettings
+from videoduet.records import Prompt
 from videoduet.store import read_json, read_records
 
 Record = TypeVar("Record")
@@ -27,20 +28,23 @@ JUDGES = {
 }
 
 
+PHASES = tuple(phase for phase in loop.PHASES if phase.first_round is not None)
+"""The phases of a round, in their order."""
+
+
 @dataclass
-class Round:
-    """One round: the phases' summaries (empty where a phase has not finished) and the training log, one row a step."""
+class RecordedRound:
+    """One round: each phase's summary by name (empty where it has not finished), and the training log, one row a
+    step.
+    """
 
     number: int
-    sample: dict[str, Any]
-    refresh: dict[str, Any]
-    rank: dict[str, Any]
-    align: dict[str, Any]
+    phases: dict[str, dict[str, Any]]
     log: list[dict[str, Any]]
 
 
 @dataclass
-class Run:
+class RecordedRun:
     """All that the report needs, except the videos and the judge's answers, which are streamed from ``directory``."""
 
     directory: Path
@@ -48,7 +52,7 @@ class Run:
     environment: dict[str, Any] = field(default_factory=dict)
     prompts: dict[str, str] = field(default_factory=dict)
     training_prompts: int = 0
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[RecordedRound] = field(default_factory=list)
     score: dict[str, Any] = field(default_factory=dict)
     adapters: dict[str, dict[str, Any]] = field(default_factory=dict)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
@@ -88,10 +92,11 @@ class Run:
         for path in sorted(self.directory.glob(pattern)):
             try:
                 yield from read_records(record_type, path)
-            except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+            except (InputError, OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
                 self.problems.append(f"{path.relative_to(self.directory)} could not be read ({_one_line(error)}).")
 
     def prompt_text(self, prompt_id: str) -> str:
+        """The text of a prompt, or words that say that it is not known."""
         return self.prompts.get(prompt_id, f"(prompt {prompt_id}, whose text is not in this run directory)")
 
     def setting(self, key: str) -> Any:
@@ -143,14 +148,14 @@ def mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def win_rates(run: Run, judge: str) -> dict[str, dict[str, Any]]:
+def win_rates(run: RecordedRun, judge: str) -> dict[str, dict[str, Any]]:
     """By version: that judge's win rate over the base with its interval; versions without a number are left out."""
     rates = mapping(mapping(run.score.get("win_rate")).get(judge))
     return {version: rate for version, rate in rates.items() if number(mapping(rate).get("rate")) is not None}
 
 
-def load_run(directory: Path) -> Run:
-    """Read everything small in a run directory. Raises InputError where it is none."""
+def load_run(directory: Path) -> RecordedRun:
+    """Everything small that a run directory holds. Raises InputError where it is none."""
     if not directory.is_dir():
         raise InputError(f"Run directory {directory} does not exist; name one that united_finetune wrote.", exit_code=2)
     folders = sorted(path for path in directory.glob("round_*") if path.name[6:].isdigit() and path.is_dir())
@@ -159,7 +164,7 @@ def load_run(directory: Path) -> Run:
             f"Directory {directory} holds no run (no config.yaml, no round_00); name one that united_finetune wrote.",
             exit_code=2,
         )
-    run = Run(directory)
+    run = RecordedRun(directory)
     run.config = run.read("config.yaml")
     run.environment = run.read("environment.json")
     for pattern in ("prompts.parquet", "score/prompts.parquet"):
@@ -173,10 +178,10 @@ def load_run(directory: Path) -> Run:
     return run
 
 
-def _load_round(run: Run, folder: Path) -> Round:
+def _load_round(run: RecordedRun, folder: Path) -> RecordedRound:
     """Each phase's summary, over the counts in its ``done.json``; what align left out of it comes from its log."""
     phases = {}
-    for phase in ("sample", "refresh", "rank", "align"):
+    for phase in (phase.name for phase in PHASES):
         done = run.read(f"{folder.name}/{phase}/done.json")
         summary = run.read(f"{folder.name}/{phase}/summary.json")
         timing = run.read(f"{folder.name}/{phase}/timing.json")
@@ -190,144 +195,4 @@ def _load_round(run: Run, folder: Path) -> Round:
         last = [row[key] for row in log[-max(1, len(log) // 10) :] if number(row.get(key)) is not None]
         if last and phases["align"]:
             phases["align"].setdefault(key, sum(last) / len(last))
-    return Round(int(folder.name[6:]), log=log, **phases)
-
-
-def missing(run: Run) -> list[str]:
-    """What a finished run would hold and this one does not, in plain words."""
-    sentences = []
-    present = {item.number: item for item in run.rounds}
-    for index in range(run.planned_rounds):
-        if index not in present:
-            last = run.planned_rounds - 1
-            rounds = f"Rounds {index} to {last} have" if last > index else f"Round {index} has"
-            sentences.append(f"{rounds} not begun.")
-            break
-        phases = ["sample", *(["refresh"] if index else []), "rank", "align"]
-        absent = [phase for phase in phases if not getattr(present[index], phase)]
-        if absent:
-            sentences.append(f"Round {index} has not finished: {', '.join(absent)} left no summary.")
-    if not run.score:
-        sentences.append("The generators have not been scored yet, so there is no win rate.")
-    if not run.adapters["generator"]:
-        sentences.append("The aligned generator (final/generator) has not been written yet.")
-    return sentences
-
-
-def verdict(run: Run) -> tuple[str, str]:
-    """One sentence on whether the last generator beats the base, and its tone: good, bad or open."""
-    for judge, name in JUDGES.items():
-        rates = win_rates(run, judge)
-        if not rates:
-            continue
-        version = max(rates, key=version_number)
-        rate, low, high = (number(rates[version].get(key)) for key in ("rate", "low", "high"))
-        total, decided = (number(rates[version].get(key)) for key in ("total", "decided"))
-        cases = f"{total:.0f} held-out cases" if total is not None else "held-out cases"
-        by = f"By the {name.removeprefix('the ').split(' (')[0]}"
-        text = f"{by}, {version} beats the base in {100 * rate:.0f}\u00a0% of {cases}"
-        if low is not None and high is not None:
-            text += f" ({100 * low:.0f}–{100 * high:.0f})"
-        if decided is not None and total is not None:
-            text += f"; {decided:.0f} of them were decided in both orders"
-        text += "." if judge != "judge" else ". This judge gave the labels, so its praise proves little."
-        if low is None or high is None:
-            return f"{text} No interval is known.", "open"
-        if low > 0.5:
-            return text, "good" if judge != "judge" else "open"
-        if high < 0.5:
-            return f"{text} The aligned generator is worse.", "bad"
-        return f"{text} The interval includes 50 %: this may be chance.", "open"
-    if run.rounds and all(item.align.get("status") == "skipped" for item in run.rounds):
-        return "No round trained the generator: see the warnings.", "bad"
-    return "No verdict yet: no judge has compared the aligned generator with the base.", "open"
-
-
-def _round_notes(item: Round) -> list[tuple[str, str]]:
-    """Warnings and notes of one round, as (level, sentence)."""
-    notes = []
-    skipped = item.rank.get("skipped")
-    reason = item.align.get("reason") or skipped
-    if item.align.get("status") == "skipped" or (skipped and not item.align):
-        notes.append(("warning", f"align was skipped: {reason or 'no reason was recorded'}"))
-    elif skipped:
-        notes.append(("warning", f"rank made no pairs: {skipped}"))
-    status = item.refresh.get("status")
-    if status == "kept_previous":
-        gate = item.refresh.get("reason") or "the gate refused the refreshed one"
-        notes.append(("warning", f"refresh kept the previous judge: {gate}"))
-    elif status == "off":
-        notes.append(("note", f"refresh was off: {item.refresh.get('reason') or 'no reason was recorded'}"))
-    first, abstention = number(item.rank.get("first_position_rate")), number(item.rank.get("abstention"))
-    if first is not None and not 0.4 <= first <= 0.6:
-        side = "first" if first > 0.5 else "second"
-        share = f"{100 * first:.0f} % of wins went to the first"
-        notes.append(("warning", f"the judge leans to the video shown {side} ({share})."))
-    if abstention is not None and abstention > 0.4:
-        notes.append(("warning", f"the judge abstained on {100 * abstention:.0f} % of comparisons."))
-    notes += [("warning", str(text)) for text in item.align.get("notes") or []]
-    return notes + [("note", str(text)) for text in item.align.get("left_out") or []]
-
-
-def notes(run: Run) -> list[tuple[str, str]]:
-    """Everything a reader should know before believing the figures: (level, sentence), warnings first."""
-    found = [(level, f"Round {item.number}: {text}") for item in run.rounds for level, text in _round_notes(item)]
-    own, second = (win_rates(run, judge) for judge in ("judge", "second_judge"))
-    for version in sorted(own.keys() & second.keys(), key=version_number):
-        low, high = number(own[version].get("low")), number(second[version].get("high"))
-        if low is not None and high is not None and low > high:
-            text = f"The loop's own judge likes {version} far better than the second judge does"
-            found.append(("warning", f"{text}: the generator may have learnt that judge's taste."))
-    if alarm := mapping(run.score.get("vbench")).get("alarm"):
-        found.append(("warning", str(alarm)))
-    for row in run.quarantined[:20]:
-        found.append(("warning", f"Left out as unreadable: {row.get('path')} ({row.get('reason')})"))
-    if len(run.quarantined) > 20:
-        found.append(("warning", f"… and {len(run.quarantined) - 20} more files, listed in quarantine.json."))
-    found += [("warning", text) for text in run.problems]
-    return sorted(found, key=lambda note: note[0] != "warning")
-
-
-def facts(run: Run, settings: SamplerSettings | None) -> list[tuple[str, str]]:
-    """The config in plain words; what the run does not say is left out."""
-    facts = [
-        ("Seed", run.setting("seed")),
-        ("Rounds", run.planned_rounds or None),
-        ("Training prompts", run.setting("prompts.limit") or run.training_prompts or None),
-        ("Videos a prompt", run.setting("generator.videos_per_prompt")),
-        ("Generator", run.setting("generator.path") or run.adapters["generator"].get("base_model_name_or_path")),
-        ("Judge", run.setting("judge.path") or run.setting("judge.factory")),
-        ("Second judge", run.setting("judge.second_path")),
-    ]
-    if settings:
-        size = f"{settings.num_frames} frames of {settings.width} × {settings.height} pixels at {settings.fps:g} fps"
-        facts.append(("Each video", f"{size}, {settings.steps} sampling steps, guidance {settings.guidance_scale:g}"))
-    for phase in ("sample", "refresh", "rank", "align"):
-        spent = [number(getattr(item, phase).get("seconds")) for item in run.rounds]
-        if any(seconds is not None for seconds in spent):
-            facts.append((f"Time in {phase}", _duration(sum(seconds or 0 for seconds in spent))))
-    return [(name, str(value)) for name, value in facts if value is not None]
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
-
-
-def samples_to_show(run: Run) -> tuple[list[Sample], bool]:
-    """Held-out samples, or those of the rounds where scoring has drawn none; and whether they are held out."""
-    held_out = list(run.records(Sample, "score/samples_*.parquet"))
-    if held_out:
-        return held_out, True
-    return [sample for sample in run.records(Sample, "round_*/sample/samples_*.parquet") if sample.index == 0], False
-
-
-def example_comparison(run: Run, item: Round) -> Comparison | None:
-    """The round's first decided comparison (the first of any kind where none was decided)."""
-    first = None
-    for comparison in run.records(Comparison, f"round_{item.number:02d}/rank/comparisons_*.parquet"):
-        if comparison.status == "decided":
-            return comparison
-        first = first or comparison
-    return first
+    return RecordedRound(int(folder.name[6:]), phases, log)

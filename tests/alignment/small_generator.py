@@ -9,7 +9,6 @@ from diffusers import DDPMScheduler, UNet3DConditionModel
 from torch import Tensor, nn
 
 from generators.base import Generator
-from generators.fast.recomputation import checkpoint_unet
 from videoduet.records import PreferencePair, Prompt, Sample, SamplerSettings, stable_id
 from videoduet.seeding import seed_for
 from videoduet.store import write_tensors
@@ -81,9 +80,6 @@ class SmallGenerator(Generator):
     def predict(self, noisy, timesteps, prompt_embeds, settings) -> Tensor:
         return self.denoiser(noisy, timesteps, prompt_embeds).sample.float()
 
-    def enable_gradient_checkpointing(self) -> None:
-        checkpoint_unet(self.denoiser)
-
     def to(self, device: str) -> None:
         self.denoiser.to(device)
 
@@ -111,7 +107,7 @@ def preference_data(run_dir: Path, num_prompts: int = 3) -> SimpleNamespace:
                 round=0,
                 settings=SETTINGS,
                 video_path="none.mp4",
-                latents_path="latents.safetensors",
+                latents_path=str(run_dir / "latents.safetensors"),
                 index_in_shard=len(latents) - 1,
             )
             samples[sample.id] = sample

@@ -172,7 +172,7 @@ def test_what_the_sum_would_spoil_stays_as_it_is(case):
 
 
 def test_a_whole_denoiser_with_checkpointing(modelscope_directory):
-    from generators.fast.recomputation import checkpoint_unet
+    from generators.fast.recomputation import recompute_all
 
     unet = UNet3DConditionModel.from_pretrained(modelscope_directory / "unet")
     targets = r".*(to_q|to_v|resnets\.\d+\.conv[12]|conv1\.2|conv_in|conv_shortcut)"
@@ -187,7 +187,7 @@ def test_a_whole_denoiser_with_checkpointing(modelscope_directory):
     plain = gradients()
     fold_lora(policy)
     once = gradients()
-    checkpoint_unet(unet)
+    recompute_all(unet)
     again = gradients()
     for name, expected in plain.items():
         torch.testing.assert_close(once[name], expected, rtol=1e-4, atol=1e-6)

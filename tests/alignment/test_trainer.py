@@ -15,9 +15,17 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from small_generator import SmallGenerator, preference_data
 
-from alignment.training.draws import PairLoader, TensorRows, schedule, split_held_out, store_prompt_embeds, usable_pairs
+from alignment.training.config import AlignConfig
+from alignment.training.forward import PolicyForward
+from alignment.training.loader import PairLoader
 from alignment.training.loss import squared_error
-from alignment.training.trainer import AlignConfig, AlignRun, align, make_policy
+from alignment.training.policy import make_policy
+from alignment.training.prompt_embeds import store_prompt_embeds
+from alignment.training.run import AlignRun
+from alignment.training.schedule import schedule, split_held_out
+from alignment.training.tensor_rows import TensorRows
+from alignment.training.trainer import align
+from alignment.training.usable_pairs import usable_pairs
 from videoduet.errors import InputError
 
 CONFIG = AlignConfig(
@@ -43,7 +51,7 @@ def train(data, generator, output: str, config: AlignConfig = CONFIG, **more):
     output_dir = data.run_dir / output
     summary = align(
         generator, data.pairs, data.samples, data.prompts,
-        config=config, run_dir=data.run_dir, output_dir=output_dir, **arguments,
+        config=config, output_dir=output_dir, **arguments,
     )  # fmt: skip
     return summary, output_dir
 
@@ -58,19 +66,19 @@ def log_of(output_dir: Path) -> list[dict]:
 
 def make_run(data, generator, config: AlignConfig = CONFIG, output: str = "run", adapter=None) -> AlignRun:
     rows, output_dir = TensorRows(), data.run_dir / output
-    pairs, _ = usable_pairs(data.pairs, data.samples, data.prompts, rows, data.run_dir)
+    pairs, _ = usable_pairs(data.pairs, data.samples, data.prompts, rows)
     embeds = store_prompt_embeds(generator, list(data.prompts.values()), output_dir / "prompts", write=True)
     generator.denoiser = make_policy(generator, config, 7, adapter, None, None)
     loaders = [
-        PairLoader(generator, part, data.samples, embeds, rows, run_dir=data.run_dir, seed=7,
-                   device=torch.device("cpu"), guidance=config.guidance)
+        PairLoader(generator, part, data.samples, embeds, rows, seed=7, device=torch.device("cpu"),
+                   guidance=config.guidance)
         for part in split_held_out(pairs, config.held_out)
     ]  # fmt: skip
     return AlignRun(generator, *loaders, config, seed=7, key="key", output_dir=output_dir, adapter=adapter)
 
 
 def errors_of(run: AlignRun, draws) -> torch.Tensor:
-    _, prediction, target = run.forward(run.data.loader, draws)
+    _, prediction, target = run.policy_forward.on(run.data.loader, draws)
     return squared_error(prediction, target).reshape(2, -1).T
 
 
@@ -152,7 +160,7 @@ def test_resuming_does_not_recompute_the_reference(data, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         train(data, SmallGenerator(), "out", config, on_step=interrupt)
-    monkeypatch.setattr(AlignRun, "reference_errors", None)
+    monkeypatch.setattr(PolicyForward, "reference_errors", None)
     train(data, SmallGenerator(), "out", config)
 
 
@@ -189,7 +197,7 @@ def test_micro_batches_give_the_gradient_of_the_whole(data):
     for micro_batch in (1, 3, 8):
         config = replace(CONFIG, batch_size=8, micro_batch=micro_batch)
         run = make_run(data, SmallGenerator(), config, f"micro_{micro_batch}")
-        sums = run.accumulate(0)
+        sums = run.loss.accumulate(run.data, 0)
         assert sums[:, 0].sum() == 8
         gradients.append(gradient_of(run))
     for gradient in gradients[1:]:
@@ -209,7 +217,7 @@ def test_cached_equals_live_reference_errors(data, first_adapter, reference):
     assert torch.equal(run.data.reference[1][:2], policy if reference == "previous_round" else base)
     for index in range(2):
         run.step(index)
-    assert torch.equal(run.reference_errors(run.data.loader, draws), base) == (reference == "base")
+    assert torch.equal(run.policy_forward.reference_errors(run.data.loader, draws), base) == (reference == "base")
 
 
 def test_adapters_continue_over_rounds(data, first_adapter):
@@ -237,14 +245,14 @@ def test_bfloat16_starts_at_its_reference_and_keeps_float32_adapters(data):
 
 
 def test_a_non_finite_step_is_skipped_and_many_stop(data, monkeypatch):
-    original, calls = AlignRun.predict, []
+    original, calls = PolicyForward.predict, []
 
-    def poisoned(run, batch):
+    def poisoned(forward, batch):
         calls.append(torch.is_grad_enabled())
         poison = torch.is_grad_enabled() and calls.count(True) <= 2
-        return original(run, batch) * (math.nan if poison else 1)
+        return original(forward, batch) * (math.nan if poison else 1)
 
-    monkeypatch.setattr(AlignRun, "predict", poisoned)
+    monkeypatch.setattr(PolicyForward, "predict", poisoned)
     summary, output_dir = train(data, SmallGenerator(), "out")
     log = log_of(output_dir)
     assert [line["skipped"] for line in log] == [True, False, False]
@@ -339,7 +347,7 @@ train(data, SmallGenerator(), "together", config)
 train(data, SmallGenerator(), "uneven", replace(config, batch_size=1, max_steps=2))
 run = make_run(data, SmallGenerator(), config)
 assert run.state.num_processes == 2
-run.accumulate(0)
+run.loss.accumulate(run.data, 0)
 write_tensors(data.run_dir / f"gradient_{{run.state.process_index}}.safetensors", {{"gradient": gradient_of(run)}})
 """
 
@@ -355,7 +363,7 @@ def test_two_processes_equal_one(data, first_adapter):
     assert done.returncode == 0, done.stderr[-3000:]
 
     alone = make_run(data, SmallGenerator(), output="alone")
-    alone.accumulate(0)
+    alone.loss.accumulate(alone.data, 0)
     expected = gradient_of(alone)
     for process in range(2):
         gradient = load_file(data.run_dir / f"gradient_{process}.safetensors")["gradient"]

@@ -11,11 +11,11 @@ from small_generator import SmallGenerator, preference_data
 from test_trainer import CONFIG, adapter_bytes, errors_of, gradient_of, log_of, make_run, train
 
 from alignment.training.checkpoint import Progress, TrainingState, latest_checkpoint
-from alignment.training.draws import split_held_out
+from alignment.training.forward import PolicyForward
 from alignment.training.objective import preference_loss
+from alignment.training.parallel import Replicated
 from alignment.training.policy import LiveReference
-from alignment.training.sharing import Replicated
-from alignment.training.steps import AlignRun
+from alignment.training.schedule import split_held_out
 from videoduet.errors import InputError
 
 ALL = replace(CONFIG, parameters="all", learning_rate=1e-4)
@@ -62,7 +62,7 @@ def test_with_every_option_micro_batches_give_the_gradient_of_the_whole(data):
             parameter.copy_(runs[0].parameters[name])
     gradients = []
     for run in runs:
-        run.accumulate(1)
+        run.loss.accumulate(run.data, 1)
         gradients.append(gradient_of(run))
     # A logit is a small difference of float32 errors, times hundreds.
     atol = 1e-4 * gradients[0].abs().max().item()
@@ -124,9 +124,9 @@ def test_the_anchor_holds_the_policy_back(data):
             run.step(index)
         batch = run.data.loader.load(run.data.steps[0])
         with torch.no_grad():
-            policy = run.predict(batch)
+            policy = run.policy_forward.predict(batch)
         with reference():
-            moved[weight] = (policy - run.predict(batch)).square().mean().item()
+            moved[weight] = (policy - run.policy_forward.predict(batch)).square().mean().item()
     assert moved[100.0] < 0.5 * moved[0.0]
 
 
@@ -154,9 +154,11 @@ def test_held_out_pairs_are_of_other_prompts_and_are_measured(data):
 
 
 def test_draws_that_come_again_have_their_reference_errors_once(data, monkeypatch):
-    asked, original = [], AlignRun.reference_errors
+    asked, original = [], PolicyForward.reference_errors
     monkeypatch.setattr(
-        AlignRun, "reference_errors", lambda run, loader, draws: (asked.extend(draws), original(run, loader, draws))[1]
+        PolicyForward,
+        "reference_errors",
+        lambda forward, loader, draws: (asked.extend(draws), original(forward, loader, draws))[1],
     )
     run = make_run(data, SmallGenerator(), replace(CONFIG, epochs=5, noise_epochs=2))
     assert len(asked) == len(set(asked)) == 2 * 12 and len(run.data.steps) == 15
@@ -211,7 +213,7 @@ def test_weights_reach_the_gradient(data):
     gradients = []
     for kind in ("none", "margin"):
         run = make_run(data, SmallGenerator(), replace(CONFIG, pair_weights=kind), kind)
-        run.accumulate(0)
+        run.loss.accumulate(run.data, 0)
         gradients.append(gradient_of(run))
     torch.testing.assert_close(gradients[1], 0.5 * gradients[0])
 
@@ -221,7 +223,7 @@ def test_the_gradient_of_predictions_is_the_losss(data):
     run = make_run(data, SmallGenerator(), replace(CONFIG, micro_batch=4))
     run.step(0)
     draws = run.data.steps[1]
-    _, prediction, target = run.forward(run.data.loader, draws)
+    _, prediction, target = run.policy_forward.on(run.data.loader, draws)
     beta = torch.full((4,), CONFIG.beta)
     output = preference_loss(prediction, target, run.data.reference[1], beta=beta, weights=None, config=CONFIG)
     (gradient,) = torch.autograd.grad(output.loss, prediction)

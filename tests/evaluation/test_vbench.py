@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.vbench.aggregation import DIMENSIONS, QUALITY, SEMANTIC, aggregate, aggregate_known, normalise, total
+from evaluation.vbench.aggregation import DIMENSIONS, QUALITY, SEMANTIC, aggregate, normalise, total
 from videoduet.errors import InputError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -51,15 +51,5 @@ def test_a_missing_or_unknown_dimension_is_named():
 @pytest.mark.parametrize("raw", [float("nan"), float("inf"), 96.28])
 def test_what_is_no_score_is_refused(raw):
     scores = {**dict.fromkeys(DIMENSIONS, 0.5), "scene": raw}
-    for function in (aggregate, aggregate_known):
-        with pytest.raises(InputError, match="scene is .* divide percentages by 100"):
-            function(scores)
-
-
-def test_what_cannot_be_known_is_none():
-    scores = {name: 0.5 + index / 40 for index, name in enumerate(DIMENSIONS)}
-    assert aggregate_known(scores) == aggregate(scores)
-    without_scene = {name: score for name, score in scores.items() if name != "scene"}
-    known = aggregate_known(without_scene)
-    assert known == {"quality": aggregate(scores)["quality"], "semantic": None, "total": None}
-    assert aggregate_known({}) == {"quality": None, "semantic": None, "total": None}
+    with pytest.raises(InputError, match="scene is .* divide percentages by 100"):
+        aggregate(scores)

@@ -8,8 +8,9 @@ from noisy_videos import noisy_video
 from vbench_environments import HERE, real, with_suite
 
 from evaluation.vbench.aggregation import DIMENSIONS
-from evaluation.vbench.environment import STANDARD, TIERS, find_python, python_of, run_worker, set_up, tier_for
+from evaluation.vbench.environment import STANDARD, TIERS, python_of, run_worker, tier_for
 from evaluation.vbench.scoring import DimensionResult, Scorer, publishable, readable, unscorable
+from evaluation.vbench.setup import find_python, set_up
 from evaluation.vbench.suite import SuiteRow, VideoFile, read_folder
 from evaluation.vbench.weights import WEIGHTS, missing_weights
 from videoduet.errors import InputError
@@ -45,7 +46,7 @@ def test_without_an_environment_every_dimension_says_how_to_get_it(no_environmen
     results = Scorer(tmp_path / "out", good).score(list(DIMENSIONS))
     for name, result in results.items():
         assert result.raw is None and not result.videos, "never 0"
-        assert "pipelines.evaluate_vbench setup" in result.not_scored or "official suite" in result.not_scored, name
+        assert "pipelines.setup_vbench" in result.not_scored or "official suite" in result.not_scored, name
     assert "--tier full" in unscorable("scene", official=True)
     assert "--tier full" not in unscorable("temporal_flickering", official=True)
 

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.vbench.aggregation import DIMENSIONS, aggregate
-from evaluation.vbench.statistics import ScoredVideo, interval, mean, replicates, total_replicates
+from evaluation.vbench.statistics import ScoredVideo, mean, replicates, total_replicates
+from videoduet.intervals import percentile_interval
 
 videos = st.lists(
     st.builds(ScoredVideo, st.sampled_from("abcdef"), st.integers(0, 4), st.floats(0, 1), st.integers(1, 20)),
@@ -54,7 +55,7 @@ def test_the_interval_is_that_of_a_bootstrap_written_out():
     ours = replicates({"a": found}, 6000)["a"]
     assert ours.mean() == pytest.approx(np.mean(plain), abs=2e-3)
     assert ours.std() == pytest.approx(np.std(plain), rel=0.06)
-    np.testing.assert_allclose(interval(ours), interval(np.array(plain)), atol=4e-3)
+    np.testing.assert_allclose(percentile_interval(ours), percentile_interval(np.array(plain)), atol=4e-3)
 
 
 def test_prompts_are_drawn_not_videos():
@@ -68,7 +69,7 @@ def test_dimensions_of_the_same_prompts_share_the_draw():
     one = [ScoredVideo(str(prompt), 0, prompt / 10, 1) for prompt in range(10)]
     drawn = replicates({"a": one, "b": one}, 100)
     np.testing.assert_array_equal(drawn["a"], drawn["b"])
-    assert interval(drawn["a"] - drawn["b"]) == (0, 0)
+    assert percentile_interval(drawn["a"] - drawn["b"]) == (0, 0)
 
 
 def test_totals_of_replicates_are_the_official_ones():
@@ -83,5 +84,5 @@ def test_totals_of_replicates_are_the_official_ones():
 
 def test_what_has_no_weight_is_not_counted():
     drawn = replicates({"a": [ScoredVideo("p", 0, 0.5, 0)]}, 10)["a"]
-    assert np.isnan(drawn).all() and interval(drawn) is None
-    assert interval(replicates({"a": [ScoredVideo("p", 0, 0.5, 1)]}, 0)["a"]) is None
+    assert np.isnan(drawn).all() and percentile_interval(drawn) is None
+    assert percentile_interval(replicates({"a": [ScoredVideo("p", 0, 0.5, 1)]}, 0)["a"]) is None

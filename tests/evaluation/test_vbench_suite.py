@@ -42,7 +42,7 @@ def test_official_counts(suite_file):
     assert not is_official(rows[1:]) and not is_official(select(rows, ["scene"]))
 
 
-@pytest.mark.skipif(not suite_path().exists(), reason="VBench's suite is not here (pipelines.evaluate_vbench setup)")
+@pytest.mark.skipif(not suite_path().exists(), reason="VBench's suite is not here (pipelines.setup_vbench)")
 def test_the_real_suite(tmp_path):
     rows = read_suite(suite_path())
     check_official_numbers(rows)
@@ -116,7 +116,7 @@ def test_any_prompt_gets_a_name_of_one_component(tmp_path_factory, text, index):
 
 
 def test_bad_suites_and_folders(tmp_path):
-    with pytest.raises(InputError, match="does not exist; run: python -m pipelines.evaluate_vbench setup"):
+    with pytest.raises(InputError, match="does not exist; run: python -m pipelines.setup_vbench"):
         read_suite(tmp_path / "none.json")
     for number, text in enumerate(("{", "[1]", '[{"prompt_en": "a"}]', '[{"prompt_en": "a", "dimension": ["sceen"]}]')):
         (tmp_path / f"{number}.json").write_text(text)

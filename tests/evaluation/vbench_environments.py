@@ -9,7 +9,7 @@ from evaluation.vbench.environment import environments_dir, installed
 
 READY = installed("standard") is not None
 real = pytest.mark.skipif(
-    not READY, reason=f"no VBench environment in {environments_dir()} (python -m pipelines.evaluate_vbench setup)"
+    not READY, reason=f"no VBench environment in {environments_dir()} (python -m pipelines.setup_vbench)"
 )
 HERE = environments_dir()
 

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet3DConditionModel
-from jsonargparse import CLI
 
 from generators import T2VTurboPipeline, VideoCrafter2Pipeline, load_generator
 from generators.convert import directory, merge_turbo_lora, vc2_unet
 from generators.convert.lora import modelscope_lora_modules
 from generators.convert.motion import without_motion
-from generators.convert.strict import read_checkpoint
+from generators.convert.state_dict import read_checkpoint
 from generators.fps_unet import FpsUNet3DConditionModel
-from pipelines.convert_generator import FAMILIES
+from pipelines import convert_generator
 from shapes_world.tokenizers import clip_tokenizer
 from videoduet.errors import InputError
 
@@ -61,7 +60,7 @@ def released(tmp_path_factory) -> Path:
 
 def refused(capsys, *arguments, code: int = 1) -> str:
     with pytest.raises(SystemExit) as stopped:
-        CLI(FAMILIES, args=[*map(str, arguments)], as_positional=False)
+        convert_generator.main([*map(str, arguments)])
     assert stopped.value.code == code
     return capsys.readouterr().err
 
@@ -171,7 +170,7 @@ def test_v2_samples_on_its_own_grid(released, tmp_path):
     whole = torch.load(released / "merged.pt", weights_only=True)
     torch.save(whole, tmp_path / "unet_no_mg.pt")
     command = ["--unet", tmp_path / "unet_no_mg.pt", *options(released, tmp_path / "v2")]
-    CLI(FAMILIES, args=["t2v_turbo_v2", *map(str, command)], as_positional=False)
+    convert_generator.main(["t2v_turbo_v2", *map(str, command)])
     generator = load_generator(tmp_path / "v2")
     assert generator.original_steps == 200 and generator.settings.fps == 8
     assert {generator.draw_timestep(torch.Generator().manual_seed(seed)) % 5 for seed in range(50)} == {4}
@@ -200,7 +199,7 @@ def test_a_motion_branch_is_dropped_only_where_it_says_nothing(released, tmp_pat
 
 
 def test_videocrafter2(released, tmp_path, capsys):
-    CLI(FAMILIES, args=["videocrafter2", *map(str, options(released, tmp_path / "vc2"))], as_positional=False)
+    convert_generator.main(["videocrafter2", *map(str, options(released, tmp_path / "vc2"))])
     generator = load_generator(tmp_path / "vc2", sampler={"num_frames": 2, "height": 32, "width": 32, "steps": 2})
     assert isinstance(generator.pipeline, VideoCrafter2Pipeline) and generator.pipeline.config.scale_b == 0.7
     latents = generator.sample(generator.encode_prompts(["a red circle"]), [0])
@@ -225,7 +224,7 @@ def test_modelscope_with_its_lora(modelscope_directory, tmp_path, capsys):
     command = ["t2v_turbo_ms", "--base", modelscope_directory, "--lora", tmp_path / "unet_lora.pt"]
     assert "time_cond_proj" in refused(capsys, *command, "--output", tmp_path / "no")
     arguments = [*command, "--output", tmp_path / "ms", "--time_cond_proj", "zeros"]
-    CLI(FAMILIES, args=[*map(str, arguments)], as_positional=False)
+    convert_generator.main([*map(str, arguments)])
     generator = load_generator(tmp_path / "ms", sampler={"num_frames": 2})
     state, before = generator.denoiser.state_dict(), base.state_dict()
     for name, up, down in zip(names, lora[::2], lora[1::2], strict=True):

@@ -20,6 +20,7 @@ from generators.families.t2v_turbo import T2VTurbo, consistency_grid
 from generators.families.unet_base import UNetGenerator
 from generators.families.videocrafter2 import VideoCrafter2, signal_scale
 from generators.families.wan import Experts
+from generators.fast.recomputation import recompute_all
 from videoduet.errors import InputError
 
 PROMPTS = [
@@ -262,7 +263,7 @@ def test_checkpointed_gradients_equal_plain_ones(generator, drawn):
     layer = next(m for name, m in copy.denoiser.named_modules() if name.endswith(("attn1", "resnets.0.norm1")))
     calls = []
     layer.register_forward_hook(lambda *_: calls.append(1))
-    copy.enable_gradient_checkpointing()
+    recompute_all(copy.denoiser)
     checkpointed = gradients_of(copy, latents, timesteps, embeds)
     assert len(calls) == 2, "the layer was not computed again for its gradients"
     assert checkpointed.keys() == plain.keys()

@@ -26,8 +26,8 @@ def generator(shipped_generator):
 
 
 def draw(generator, root: Path, items=ITEMS, **options) -> list[int]:
-    options = {"version": "G_1", "round": 1, "batch_size": 1, **options}
-    return list(sample_videos(generator, items, root / "round_01" / "sample", root, **options))
+    options = {"version": "G_1", "round_number": 1, "batch_size": 1, **options}
+    return list(sample_videos(generator, items, root / "round_01" / "sample", root=root, **options))
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -42,21 +42,21 @@ def whole(generator, tmp_path_factory) -> Path:
 
 
 def test_records_say_what_was_drawn(generator, whole):
-    samples = read_samples(whole / "round_01" / "sample")
+    samples = read_samples(whole / "round_01" / "sample", root=whole)
     assert [(sample.prompt_id, sample.index, sample.seed) for sample in samples] == [
         (item.prompt.id, item.index, item.seed) for item in ITEMS
     ]
     for sample in samples:
         assert (sample.generator, sample.round, sample.settings) == ("G_1", 1, generator.settings)
-        assert sample.id == content_hash(whole / sample.video_path)
-        assert read_video(whole / sample.video_path).frames.shape == (2, 32, 32, 3)
+        assert sample.id == content_hash(sample.video_path)
+        assert read_video(sample.video_path).frames.shape == (2, 32, 32, 3)
 
 
 def test_latents_are_those_of_the_videos(generator, whole):
-    for sample in read_samples(whole / "round_01" / "sample")[3:6]:
-        latents = load_file(whole / sample.latents_path)["latents"][sample.index_in_shard]
+    for sample in read_samples(whole / "round_01" / "sample", root=whole)[3:6]:
+        latents = load_file(sample.latents_path)["latents"][sample.index_in_shard]
         frames = generator.decode(latents[None])[0].float()
-        error = (frames - torch.from_numpy(read_video(whole / sample.video_path).frames).float()).abs().mean()
+        error = (frames - torch.from_numpy(read_video(sample.video_path).frames).float()).abs().mean()
         assert error < 4
 
 
@@ -72,13 +72,13 @@ def test_versions_live_side_by_side(generator, tmp_path):
     for version in ("G_1", "G_10"):
         draw(generator, tmp_path, ITEMS[:2], version=version)
     output = tmp_path / "round_01" / "sample"
-    assert {sample.generator for sample in read_samples(output, "G_1")} == {"G_1"}
-    assert len(read_samples(output)) == 4
+    assert {sample.generator for sample in read_samples(output, "G_1", root=tmp_path)} == {"G_1"}
+    assert len(read_samples(output, root=tmp_path)) == 4
 
 
 def test_whole_shards_are_kept_and_torn_ones_drawn_again(generator, whole, tmp_path, monkeypatch):
     drawing = sample_videos(
-        generator, ITEMS, tmp_path / "round_01" / "sample", tmp_path, version="G_1", round=1, batch_size=1
+        generator, ITEMS, tmp_path / "round_01" / "sample", root=tmp_path, version="G_1", round_number=1, batch_size=1
     )
     for _ in range(6):
         next(drawing)

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 from small_loop import config
 
-from pipelines import united_finetune
+from pipelines.report import page
 from pipelines.united_finetune import run_loop
 
 
@@ -20,4 +20,4 @@ def finished(tmp_path_factory) -> SimpleNamespace:
 @pytest.fixture
 def no_report(monkeypatch) -> None:
     """The report, which has tests of its own, takes a third of so small a run's time."""
-    monkeypatch.setattr(united_finetune, "write_report", lambda run_dir: Path(run_dir) / "report.html")
+    monkeypatch.setattr(page, "write_report", lambda run_dir: Path(run_dir) / "report.html")

@@ -1,15 +1,18 @@
 """The loop at its smallest: four prompts, three videos each, two optimizer steps, the generator that ships."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from generators.sampling import read_samples
 from pipelines import united_finetune
 from pipelines.loop.config import RunConfig, parse
+from pipelines.loop.phases import Turn, phase_of, phase_path
+from pipelines.loop.run import Run
 from shapes_world import all_scenes
+from videoduet.records import Sample
 
 SCENES = all_scenes()[::31]
 MODELS = Path(__file__).parent.parent.parent / "shapes_world" / "models"
@@ -61,11 +64,20 @@ def config(root: Path, **changes) -> RunConfig:
     return parse(["--config", str(recipe(root, **changes))])[0]
 
 
-def command(monkeypatch, *arguments: object) -> int:
+def do(run: Run, phase: str, round_number: int) -> None:
+    """One phase of a run."""
+    Turn(phase_of(phase), round_number).do(run)
+
+
+def samples_of(root: Path, phase: str, round_number: int | None = None, version: str = "*") -> list[Sample]:
+    """The samples of a phase, damaged ones too."""
+    return read_samples(root / phase_path(phase, round_number), version, root=root)
+
+
+def command(*arguments: object) -> int:
     """``python -m pipelines.united_finetune ARGUMENTS`` in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["united_finetune", *map(str, arguments)])
     try:
-        united_finetune.main()
+        united_finetune.main([str(argument) for argument in arguments])
     except SystemExit as stop:
         return stop.code
     return 0

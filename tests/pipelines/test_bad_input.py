@@ -12,21 +12,20 @@ import pytest
 import yaml
 from small_loop import command, recipe
 
-from pipelines import sample, united_finetune
-from pipelines.loop import rank
+from pipelines import phase, united_finetune
 from pipelines.loop.config import parse
-from pipelines.loop.phase import phase_main
 from pipelines.loop.run import Run
+from videoduet.errors import InputError
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture
-def refused(monkeypatch, capsys):
+def refused(capsys):
     """Run the command, expect it to stop with a code, and give back what it said."""
 
     def run(code, *arguments):
-        assert command(monkeypatch, *arguments) == code
+        assert command(*arguments) == code
         said = capsys.readouterr()
         assert "Traceback" not in said.err + said.out
         return " ".join(said.err.split())
@@ -92,14 +91,14 @@ def test_a_config_that_contradicts_the_run_directory(refused, tmp_path):
     written(tmp_path / "other.txt", "another prompt\n")
     Run.start(united_finetune.parse(["--config", str(file)])[0])
     before = kept.read_bytes()
-    for option, value, phase in (
+    for option, value, touched in (
         ("--seed", 7, "sample"),
         ("--align.beta", 1.5, "align"),
         ("--pairs.min_margin", 0.5, "rank"),
         ("--prompts.held_out", tmp_path / "other.txt", "score"),
     ):
         said = refused(1, "--config", file, option, value)
-        assert option[2:] in said and str(value) in said and f"--from {phase}" in said
+        assert option[2:] in said and str(value) in said and f"--from {touched}" in said
     assert kept.read_bytes() == before
 
 
@@ -165,7 +164,7 @@ def test_a_judge_class_that_cannot_be_made(tmp_path, factory, arguments):
     run = Run.start(united_finetune.parse(["--config", str(recipe(tmp_path))])[0])
     judge = run.config.judge.__class__(factory=factory, arguments=arguments)
     config = run.config.__class__(**{**vars(run.config), "judge": judge})
-    with pytest.raises(united_finetune.InputError, match=f"judge.factory {factory} cannot be used"):
+    with pytest.raises(InputError, match=f"judge.factory {factory} cannot be used"):
         Run(run.directory, config).judge(0)
 
 
@@ -186,34 +185,34 @@ def test_what_the_disk_refuses_is_said(refused, tmp_path, monkeypatch, error, wo
     assert words in said and "the same command" in said and "None" not in said
 
 
-def phase_command(monkeypatch, capsys, phase, *arguments):
-    monkeypatch.setattr(sys, "argv", [phase.__name__, *map(str, arguments)])
+def phase_command(capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
-        phase_main(phase, "")
+        phase.main([str(argument) for argument in arguments])
     said = capsys.readouterr().err
     assert "Traceback" not in said
     return stop.value.code, " ".join(said.split())
 
 
-def test_a_phase_in_no_run_directory(tmp_path, monkeypatch, capsys):
-    code, said = phase_command(monkeypatch, capsys, sample.sample, "--run_dir", tmp_path)
+def test_a_phase_in_no_run_directory(tmp_path, capsys):
+    code, said = phase_command(capsys, "sample", "--run_dir", tmp_path)
     assert code == 2 and f"{tmp_path} is no run directory" in said
 
 
-def test_a_phase_before_its_turn(tmp_path, monkeypatch, capsys):
+def test_a_phase_before_its_turn(tmp_path, capsys):
     run = Run.start(united_finetune.parse(["--config", str(recipe(tmp_path))])[0]).directory
     options = ("--run_dir", run.root, "--round")
-    for phase, round, missing in (
-        (rank.rank, 0, "round_00/sample"),
-        (rank.rank, 1, "round_01/refresh"),
-        (sample.sample, 1, "round_00/align"),
-        (united_finetune.score, 0, "round_01/align"),
+    for name, number, missing in (
+        ("rank", 0, "round_00/sample"),
+        ("rank", 1, "round_01/sample"),
+        ("refresh", 1, "round_01/sample"),
+        ("sample", 1, "round_00/align"),
+        ("score", 0, "round_01/align"),
     ):
-        code, said = phase_command(monkeypatch, capsys, phase, *options, round)
+        code, said = phase_command(capsys, name, *options, number)
         assert code == 1 and f"needs {missing}" in said
-    for phase, round in ((sample.sample, 2), (united_finetune.refresh, 0), (sample.sample, -1)):
-        code, said = phase_command(monkeypatch, capsys, phase, *options, round)
-        assert code == 2 and f"no {phase.__name__} in round {round}" in said
+    for name, number in (("sample", 2), ("refresh", 0), ("sample", -1)):
+        code, said = phase_command(capsys, name, *options, number)
+        assert code == 2 and f"no {name} in round {number}" in said
     assert not list(run.root.rglob("done.json"))
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_loop import command, recipe
+from small_loop import command, recipe, samples_of
 
-from generators.sampling import read_samples
 from pipelines.loop.config import parse
 from videoduet.config import identity_fields
 from videoduet.records import Comparison, PreferencePair
@@ -34,7 +33,7 @@ def test_the_votes_of_people_align_the_generator(tmp_path, monkeypatch, capsys, 
     arguments = ["--config", recipe(tmp_path), "--config", "votes.yaml"]
     run = tmp_path / "runs" / "votes"
 
-    assert command(monkeypatch, *arguments) == 1
+    assert command(*arguments) == 1
     assert "votes.csv" in capsys.readouterr().err
     rows = read_ballot("runs/votes/round_00/sample")
     assert len(rows) == 4 * 3
@@ -47,9 +46,9 @@ def test_the_votes_of_people_align_the_generator(tmp_path, monkeypatch, capsys, 
             row["better"] = row["better"](row["one"], row["other"])
     write_votes([{"one": row["other"], "other": row["one"], "better": row["better"]} for row in rows])
 
-    assert command(monkeypatch, *arguments) == 1
+    assert command(*arguments) == 1
     assert "There is no vote on G_1_" in capsys.readouterr().err
-    names = {sample.id: Path(sample.video_path).name for sample in read_samples(run / "round_00" / "sample")}
+    names = {sample.id: Path(sample.video_path).name for sample in samples_of(run, "sample", 0)}
     pairs = read_records(PreferencePair, run / "round_00" / "rank" / "pairs.parquet")
     chosen = {names[pair.chosen_id].split("_", 2)[2] for pair in pairs}
     rejected = {names[pair.rejected_id].split("_", 2)[2] for pair in pairs}
@@ -63,7 +62,7 @@ def test_the_votes_of_people_align_the_generator(tmp_path, monkeypatch, capsys, 
     for row in scored:
         row["better"] = row["other"]  # G_1 comes after G_0
     write_votes(rows + scored)
-    assert command(monkeypatch, *arguments) == 0
+    assert command(*arguments) == 0
     assert read_json(run / "score" / "summary.json")["win_rate"]["judge"]["G_1"]["rate"] == 1.0
 
 
@@ -93,8 +92,8 @@ def test_another_diffusers_pipeline_is_named_in_the_config(tmp_path, modelscope_
     settings["run_dir"] = str(tmp_path / "run")
     (tmp_path / "modelscope.yaml").write_text(yaml.safe_dump(settings))
     file = recipe(tmp_path, rounds=1, prompts={"limit": 3})
-    assert command(monkeypatch, "--config", file, "--config", tmp_path / "modelscope.yaml") == 0
-    samples = read_samples(tmp_path / "run" / "round_00" / "sample")
+    assert command("--config", file, "--config", tmp_path / "modelscope.yaml") == 0
+    samples = samples_of(tmp_path / "run", "sample", 0)
     assert len(samples) == 6 and samples[0].settings.guidance_scale == 9.0
     assert read_json(tmp_path / "run" / "round_00" / "align" / "summary.json")["status"] == "trained"
     adapter = read_json(tmp_path / "run" / "final" / "generator" / "adapter_config.json")

@@ -14,13 +14,16 @@ import numpy as np
 import pytest
 
 from evaluation.vbench.aggregation import DIMENSIONS, aggregate
+from evaluation.vbench.config import VBenchEvaluationConfig
+from evaluation.vbench.drawing import draw
 from evaluation.vbench.environment import installed, suite_path
 from evaluation.vbench.results import read_base, save, summarise
 from evaluation.vbench.scoring import DimensionResult, readable
 from evaluation.vbench.statistics import ScoredVideo
 from evaluation.vbench.suite import SuiteVideo, read_suite, suite_videos
-from pipelines.evaluate_vbench import EvaluationConfig, draw, main
-from pipelines.setup_vbench import setup
+from pipelines.evaluate_vbench import main
+from pipelines.report.vbench import write_page
+from pipelines.setup_vbench import main as setup
 from shapes_world import all_scenes
 from videoduet.errors import InputError
 from videoduet.video import read_video, write_video
@@ -32,7 +35,7 @@ ROWS = [
     )
 ]
 ROWS[1]["prompt_en"] = "either/or: a <b>red</b> circle"
-real = pytest.mark.skipif(installed("standard") is None, reason="no VBench environment (evaluate_vbench setup)")
+real = pytest.mark.skipif(installed("standard") is None, reason="no VBench environment (pipelines.setup_vbench)")
 
 
 @pytest.fixture
@@ -47,14 +50,14 @@ def suite(tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def config(tmp_path, shipped_generator, suite) -> EvaluationConfig:
-    return EvaluationConfig(
+def config(tmp_path, shipped_generator, suite) -> VBenchEvaluationConfig:
+    return VBenchEvaluationConfig(
         generator=str(shipped_generator), output=str(tmp_path / "out"), videos_per_prompt=2, flickering_videos=3,
         batch_size=4, sampler={"steps": 1, "num_frames": 4}, dimensions=["temporal_flickering", "dynamic_degree"],
     )  # fmt: skip
 
 
-def wanted(config: EvaluationConfig, *names: str) -> list[SuiteVideo]:
+def wanted(config: VBenchEvaluationConfig, *names: str) -> list[SuiteVideo]:
     rows = [row for row in read_suite(suite_path()) if set(names or config.dimensions) & set(row.dimensions)]
     return suite_videos(rows, config.videos_per_prompt, config.flickering_videos)
 
@@ -109,7 +112,7 @@ def test_nothing_to_score_with_is_told_and_what_was_drawn_stays(config, monkeypa
                  "--flickering_videos", 1, "--sampler.steps", 1, "--sampler.num_frames", 4]  # fmt: skip
     assert command(monkeypatch, *arguments) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "No dimension could be scored" in said and "run: python -m pipelines.evaluate_vbench setup" in said
+    assert "No dimension could be scored" in said and "run: python -m pipelines.setup_vbench" in said
     figures = json.loads((Path(config.output) / "results.json").read_text())
     assert list(figures["dimensions"]) == list(DIMENSIONS) and figures["totals"] == {}
     assert all(set(values) == {"not_scored"} for values in figures["dimensions"].values())
@@ -174,7 +177,7 @@ def test_what_can_be_scored_is_scored(tmp_path, monkeypatch, capsys):
 def test_without_a_suite_a_generator_is_not_drawn(tmp_path, monkeypatch, shipped_generator, capsys):
     monkeypatch.setenv("VIDEODUET_VBENCH", str(tmp_path / "none"))
     assert command(monkeypatch, "--generator", shipped_generator, "--output", tmp_path / "out") == 1
-    assert "run: python -m pipelines.evaluate_vbench setup" in " ".join(capsys.readouterr().err.split())
+    assert "run: python -m pipelines.setup_vbench" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
 
 
@@ -202,6 +205,7 @@ def test_figures_have_intervals_totals_and_gains(tmp_path):
         **summarise(better, complete=True, resamples=400, base=read_base(tmp_path / "base")),
     }  # fmt: skip
     save(tmp_path / "ours", ours, better)
+    write_page(tmp_path / "ours", ours)
     assert ours["no_total"] is None
     expected = aggregate({name: result.raw for name, result in better.items()})
     for name, figures in ours["totals"].items():
@@ -226,6 +230,7 @@ def test_no_total_for_a_subset_and_a_reason_in_every_file(tmp_path):
     summary = {"name": "x", "base": None, "problems": ["a warning"], "made_with": {},
                **summarise(found, complete=True, resamples=50)}  # fmt: skip
     save(tmp_path, summary, found)
+    write_page(tmp_path, summary)
     assert summary["totals"] == {} and "scene" in summary["no_total"]
     for name in ("results.json", "results.csv", "results.html"):
         text = (tmp_path / name).read_text()

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from alignment.training.config import AlignConfig
 from alignment.training.trainer import align
 from generators import load_generator
+from generators.config import SamplingConfig
 from generators.sampling import read_samples
-from pipelines.sample import SamplingConfig, draw
+from pipelines.sample import draw
 from videoduet.records import PreferencePair, Prompt
 from videoduet.store import read_json, read_records
 from videoduet.video import read_video
@@ -44,9 +45,9 @@ def test_sample_train_and_sample_again(family, request, tmp_path):
         batch_size=4, sampler=sampler,
     )  # fmt: skip
     output = draw(config)
-    samples, prompts = read_samples(output), read_records(Prompt, output / "prompts.parquet")
+    samples, prompts = read_samples(output, root=output), read_records(Prompt, output / "prompts.parquet")
     for sample in samples:
-        assert len(read_video(output / sample.video_path).frames) == sample.settings.num_frames
+        assert len(read_video(sample.video_path).frames) == sample.settings.num_frames
     pairs = [
         PreferencePair(
             prompt_id=chosen.prompt_id, chosen_id=chosen.id, rejected_id=rejected.id, chosen_round=0, rejected_round=0,
@@ -56,7 +57,7 @@ def test_sample_train_and_sample_again(family, request, tmp_path):
     ]  # fmt: skip
     summary = align(
         load_generator(path, sampler=sampler), pairs, {sample.id: sample for sample in samples},
-        {prompt.id: prompt for prompt in prompts}, config=STEP, run_dir=output, output_dir=tmp_path / "trained", seed=0,
+        {prompt.id: prompt for prompt in prompts}, config=STEP, output_dir=tmp_path / "trained", seed=0,
         adapter=None,
     )  # fmt: skip
     assert summary["steps"] == 1 and summary["skipped_steps"] == 0

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,16 +14,12 @@ import torch
 from diffusers import UNet3DConditionModel
 from peft import PeftModel
 from safetensors.torch import load_file
-from small_loop import SCENES, command, config, recipe, results
+from small_loop import SCENES, command, config, do, recipe, results, samples_of
 
 from generators import T2VTurboPipeline
 from generators.loading import load_generator, with_adapter
-from generators.sampling import read_samples
 from pipelines.loop.plan import counts
-from pipelines.loop.rank import labelled_prompts
-from pipelines.loop.refresh import _refreshing_prompts
 from pipelines.loop.run import Run
-from pipelines.sample import sample
 from pipelines.united_finetune import run_loop
 from videoduet.records import Comparison, PreferencePair
 from videoduet.store import read_json, read_records
@@ -35,12 +32,12 @@ PHASES = [
 ]
 
 
-def pairs_of(root, round=0):
-    return read_records(PreferencePair, root / f"round_{round:02d}" / "rank" / "pairs.parquet")
+def pairs_of(root, number=0):
+    return read_records(PreferencePair, root / f"round_{number:02d}" / "rank" / "pairs.parquet")
 
 
-def adapter_of(root, round):
-    return load_file(root / f"round_{round:02d}" / "align" / "adapter" / "adapter_model.safetensors")
+def adapter_of(root, number):
+    return load_file(root / f"round_{number:02d}" / "align" / "adapter" / "adapter_model.safetensors")
 
 
 def test_every_file_of_the_design_is_there(finished):
@@ -54,11 +51,11 @@ def test_every_file_of_the_design_is_there(finished):
 
 
 def test_every_video_was_drawn_and_every_pair_compared(finished):
-    for round in (0, 1):
-        samples = read_samples(finished.root / f"round_{round:02d}" / "sample")
+    for number in (0, 1):
+        samples = samples_of(finished.root, "sample", number)
         assert len({item.id for item in samples}) == 12
-        assert {item.generator for item in samples} == {f"G_{round}"}
-        comparisons = read_records(Comparison, *finished.root.glob(f"round_{round:02d}/rank/comparisons_*.parquet"))
+        assert {item.generator for item in samples} == {f"G_{number}"}
+        comparisons = read_records(Comparison, *finished.root.glob(f"round_{number:02d}/rank/comparisons_*.parquet"))
         asked = {frozenset((c.first_id, c.second_id)) for c in comparisons}
         assert len(comparisons) == len(asked) == 4 * math.comb(3, 2)
         by_prompt = {item.id: item.prompt_id for item in samples}
@@ -68,31 +65,31 @@ def test_every_video_was_drawn_and_every_pair_compared(finished):
 def test_pairs_say_what_the_judge_likes(finished):
     names = pq.read_schema(finished.root / "round_00" / "rank" / "pairs.parquet").names
     assert names == [field.name for field in fields(PreferencePair)]
-    for round in (0, 1):
-        samples = {item.id: item for item in read_samples(finished.root / f"round_{round:02d}" / "sample")}
-        pairs = pairs_of(finished.root, round)
+    for number in (0, 1):
+        samples = {item.id: item for item in samples_of(finished.root, "sample", number)}
+        pairs = pairs_of(finished.root, number)
         assert len(pairs) == 4
         for pair in pairs:
             light = {
-                video: read_video(finished.root / item.video_path).frames.mean()
+                video: read_video(item.video_path).frames.mean()
                 for video, item in samples.items()
                 if item.prompt_id == pair.prompt_id
             }
             assert pair.chosen_id == max(light, key=light.get) and pair.rejected_id == min(light, key=light.get)
-            assert (pair.chosen_round, pair.rejected_round, pair.agreement) == (round, round, 1.0)
+            assert (pair.chosen_round, pair.rejected_round, pair.agreement) == (number, number, 1.0)
 
 
 def test_each_round_draws_with_what_the_last_one_learned(finished):
-    first, second = (adapter_of(finished.root, round) for round in (0, 1))
+    first, second = (adapter_of(finished.root, number) for number in (0, 1))
     assert first.keys() == second.keys()
     assert any(not torch.equal(first[name], second[name]) for name in first)
     final = load_file(finished.root / "final" / "generator" / "adapter_model.safetensors")
     assert all(torch.equal(final[name], second[name]) for name in second)
     run = Run(Run.open(finished.root).directory, finished.config)
-    assert [run.generator_adapter(round) and run.generator_adapter(round).parts[-3] for round in range(3)] == [
+    assert [run.generator_adapter(number) and run.generator_adapter(number).parts[-3] for number in range(3)] == [
         None, "round_00", "round_01",
     ]  # fmt: skip
-    seeds = [{item.seed for item in read_samples(finished.root / f"round_{r:02d}/sample")} for r in (0, 1)]
+    seeds = [{item.seed for item in samples_of(finished.root, "sample", r)} for r in (0, 1)]
     assert not seeds[0] & seeds[1]
 
 
@@ -100,13 +97,13 @@ def test_every_version_is_scored_on_the_same_noise(finished):
     output = finished.root / "score"
     summary = read_json(output / "summary.json")
     assert summary["versions"] == ["G_0", "G_1", "G_2"]
-    versions = [read_samples(output, name) for name in summary["versions"]]
+    versions = [samples_of(finished.root, "score", version=name) for name in summary["versions"]]
     seeds = [[item.seed for item in version] for version in versions]
     assert seeds[0] == seeds[1] == seeds[2]
     assert len({item.id for items in versions for item in items}) == 6
     for rate in summary["win_rate"]["judge"].values():
         assert 0 <= rate["low"] <= rate["rate"] <= rate["high"] <= 1 and rate["total"] == 2
-    light = [[read_video(finished.root / item.video_path).frames.mean() for item in version] for version in versions]
+    light = [[read_video(item.video_path).frames.mean() for item in version] for version in versions]
     brighter = sum(new > old for old, new in zip(light[0], light[2], strict=True))
     assert summary["win_rate"]["judge"]["G_2"]["rate"] == brighter / 2
 
@@ -167,7 +164,7 @@ def test_the_plan_counts_what_is_made(finished):
 def test_from_align_makes_a_sibling_that_shares_what_came_before(finished, no_report, monkeypatch):
     root = finished.root.parent
     file = recipe(root, "sibling.yaml", judge={"arguments": {"calls": str(finished.calls)}}, align={"beta": 30.0})
-    assert command(monkeypatch, "--config", file, "--rounds", 1, "--from", "align", "--merge") == 0
+    assert command("--config", file, "--rounds", 1, "--from", "align", "--merge") == 0
     sibling = root / "run_from_round_00_align_1"
     for name in ("sample/samples_G_0_00000.parquet", "rank/pairs.parquet"):
         assert os.path.samefile(sibling / "round_00" / name, finished.root / "round_00" / name)
@@ -182,7 +179,7 @@ def test_from_align_makes_a_sibling_that_shares_what_came_before(finished, no_re
 def test_from_a_phase_too_late_for_the_change_is_refused(finished, monkeypatch, capsys):
     file = recipe(finished.root.parent, "late.yaml", judge={"arguments": {"calls": str(finished.calls)}}, seed=5)
     siblings = len(list(finished.root.parent.iterdir()))
-    assert command(monkeypatch, "--config", file, "--from", "align") == 2
+    assert command("--config", file, "--from", "align") == 2
     assert "another seed" in capsys.readouterr().err
     assert len(list(finished.root.parent.iterdir())) == siblings
 
@@ -212,11 +209,12 @@ def test_a_judge_that_follows_position_teaches_nothing_and_rounds_may_grow(tmp_p
 def test_a_damaged_video_is_quarantined_and_the_run_goes_on(tmp_path, no_report):
     settings = config(tmp_path, rounds=1)
     run = Run.start(settings)
-    sample(run, 0)
-    bad = read_samples(run.directory.phase("sample", 0))[1]
-    (run.directory.root / bad.video_path).write_bytes(b"\0" * 500)
+    do(run, "sample", 0)
+    bad = samples_of(run.directory.root, "sample", 0)[1]
+    Path(bad.video_path).write_bytes(b"\0" * 500)
     run_loop(settings)
-    assert [row["path"] for row in read_json(run.directory.root / "quarantine.json")] == [bad.video_path]
+    quarantined = [row["path"] for row in read_json(run.directory.root / "quarantine.json")]
+    assert quarantined == [os.path.relpath(bad.video_path, run.directory.root)]
     comparisons = read_records(Comparison, *run.directory.root.glob("round_00/rank/comparisons_*.parquet"))
     assert len(comparisons) == 3 * 3 + 1
     assert bad.id not in {video for c in comparisons for video in (c.first_id, c.second_id)}
@@ -228,10 +226,10 @@ def test_a_damaged_video_among_the_scored_is_left_out(finished, tmp_path, no_rep
     shutil.copytree(finished.root, root)
     for path in ("score/done.json", *(path.relative_to(root) for path in root.glob("score/comparisons_*"))):
         (root / path).unlink()
-    bad = read_samples(root / "score", "G_2")[0]
-    (root / bad.video_path).write_bytes(b"")
+    bad = samples_of(root, "score", version="G_2")[0]
+    Path(bad.video_path).write_bytes(b"")
     run_loop(replace(finished.config, run_dir=str(root)))
-    assert read_json(root / "quarantine.json")[0]["path"] == bad.video_path
+    assert read_json(root / "quarantine.json")[0]["path"] == os.path.relpath(bad.video_path, root)
     rates = read_json(root / "score" / "summary.json")["win_rate"]["judge"]
     assert (rates["G_1"]["decided"], rates["G_2"]["decided"], rates["G_2"]["total"]) == (2, 1, 2)
 
@@ -246,11 +244,12 @@ def test_limit_takes_the_first_prompts_and_duplicates_count_once(tmp_path):
     assert Run.open(tmp_path / "run").prompts == run.prompts  # the prompts are fixed for the run
 
 
-@pytest.mark.parametrize("round", [1, 2])
-def test_cross_fitting_refreshes_on_one_half_and_labels_the_other(tmp_path, round):
+@pytest.mark.parametrize("number", [1, 2])
+def test_cross_fitting_refreshes_on_one_half_and_labels_the_other(tmp_path, number):
     run = Run.start(config(tmp_path, refresh={"cross_fit": True}))
-    labelled, refreshing = ({p.id for p in group(run, round)} for group in (labelled_prompts, _refreshing_prompts))
+    split = run.split
+    labelled, refreshing = ({p.id for p in group(number)} for group in (split.labelled, split.refreshing))
     assert labelled | refreshing == {prompt.id for prompt in run.prompts}
     assert not labelled & refreshing and len(labelled) == 2
-    assert labelled_prompts(run, 0) == run.prompts
-    assert {prompt.id for prompt in labelled_prompts(run, round + 1)} == refreshing
+    assert split.labelled(0) == run.prompts
+    assert {prompt.id for prompt in split.labelled(number + 1)} == refreshing

@@ -38,7 +38,7 @@ def test_two_processes_are_as_good_as_one(tmp_path):
     runs = [a_run(tmp_path / name) for name in ("one", "two")]
     for run, launcher in zip(runs, ([], TORCHRUN), strict=True):
         for phase in ("sample", "rank"):
-            run_python(*launcher, "-m", f"pipelines.{phase}", "--run_dir", run, "--round", 0)
+            run_python(*launcher, "-m", "pipelines.phase", phase, "--run_dir", run, "--round", 0)
     one, two = map(results, runs)
     assert one == two
     shards = [len([name for name in one if f"{kind}_" in name]) for kind in ("samples", "comparisons")]
@@ -77,7 +77,7 @@ def test_two_processes_draw_the_videos_of_one(tmp_path, shipped_generator):
     assert one == two and len(one["files"]) == 7
 
 
-@pytest.mark.skipif(installed("standard") is None, reason="no VBench environment (pipelines.evaluate_vbench setup)")
+@pytest.mark.skipif(installed("standard") is None, reason="no VBench environment (pipelines.setup_vbench)")
 @pytest.mark.slow
 def test_two_processes_evaluate_as_one(tmp_path, shipped_generator, monkeypatch):
     monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "weights"))

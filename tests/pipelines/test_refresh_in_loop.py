@@ -13,13 +13,13 @@ import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
 from scripted_judges import AlwaysFirst, Brightest
-from small_loop import MODELS, config, labelled_data, shipped_judge
+from small_loop import MODELS, config, do, labelled_data, samples_of, shipped_judge
 from transformers import AutoModelForImageTextToText
 
-from generators.sampling import read_samples
 from pipelines.loop.config import JudgeConfig, RefreshConfig
+from pipelines.loop.directory import RunDirectory
 from pipelines.loop.export import export_final
-from pipelines.loop.refresh import generated_labels, refresh
+from pipelines.loop.labels import Generated, generated_labels
 from pipelines.loop.run import Run
 from pipelines.united_finetune import run_loop
 from reward_model.training.config import GRPOTraining
@@ -30,7 +30,6 @@ from videoduet.config import to_dict
 from videoduet.records import LabelledPair
 from videoduet.store import read_json, read_records, write_bytes, write_records
 from videoduet.video import read_video
-from videoduet.workspace import RunDirectory
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def random_judge(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(finished, random_judge, tmp_path) -> Run:
-    """The finished run as it was before the refresh of its second round, with a judge that can be trained."""
+    """The finished run as it was before the refresh of its second number, with a judge that can be trained."""
     shutil.copytree(finished.root, tmp_path / "run")
     for name in ("round_01/refresh", "round_01/rank", "round_01/align", "score", "final"):
         shutil.rmtree(tmp_path / "run" / name)
@@ -64,24 +63,23 @@ def run(finished, random_judge, tmp_path) -> Run:
 
 def test_the_judge_learns_from_new_videos_and_is_kept_if_it_holds_up(run, random_judge, monkeypatch):
     # Labels need a judge that can be read; training, gate and export use the model.
-    monkeypatch.setattr(Run, "judge", lambda self, round: Brightest())
+    monkeypatch.setattr(Run, "judge", lambda self, number: Brightest())
     output, root = run.directory.phase("refresh", 1), run.directory.root
-    samples = {name: read_samples(run.directory.phase("sample", name)) for name in (0, 1)}
+    samples = {number: samples_of(root, "sample", number) for number in (0, 1)}
     damaged = samples[1][2]
-    (root / damaged.video_path).write_bytes(b"damaged")
+    Path(damaged.video_path).write_bytes(b"damaged")
 
-    refresh(run, 1)
+    do(run, "refresh", 1)
 
     summary = read_json(output / "summary.json")
     assert summary["status"] == "accepted" and summary["reason"] is None
     assert summary["steps"] == 1 and summary["held_out"]["original"]["n"] == 2
     assert summary["held_out"]["original"]["abstention_after"] == 1.0
     assert run.directory.quarantined() == {damaged.video_path}
-    labels = read_records(LabelledPair, output / "labels.parquet")
+    labels = read_records(LabelledPair, output / "labels.parquet", root=root)
     assert {label.source for label in labels} == {"across 1", "within 0", "within 1"}
-    new, old = ({item.id for item in samples[round]} for round in (1, 0))
+    new, old = ({item.id for item in samples[number]} for number in (1, 0))
     for label in labels:
-        label = run.directory.absolute_pair(label)
         chosen, other = (label.first, label.second) if label.preferred == "first" else (label.second, label.first)
         assert read_video(chosen.path).frames.mean() > read_video(other.path).frames.mean()
         assert damaged.id not in (chosen.id, other.id)
@@ -102,16 +100,16 @@ def test_the_judge_learns_from_new_videos_and_is_kept_if_it_holds_up(run, random
 
 @pytest.mark.slow
 def test_two_processes_refresh_together(run, monkeypatch):
-    monkeypatch.setattr(Run, "judge", lambda self, round: Brightest())
+    monkeypatch.setattr(Run, "judge", lambda self, number: Brightest())
     output = run.directory.phase("refresh", 1)
     settings = replace(run.config.refresh, training=replace(run.config.refresh.training, pairs_per_step=2))
     run = Run(run.directory, replace(run.config, refresh=settings))
-    labels = [run.directory.relative_pair(pair) for pair in generated_labels(run, 1, Brightest())]
-    write_records(output / "labels.parquet", labels, LabelledPair)
+    labels = generated_labels(Generated.of(run, 1), Brightest(), 1)
+    write_records(output / "labels.parquet", labels, LabelledPair, root=run.directory.root)
     write_bytes(run.directory.root / "config.yaml", yaml.safe_dump(to_dict(run.config)).encode())
 
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "pipelines.loop.refresh"]
-    command += ["--run_dir", str(run.directory.root), "--round", "1"]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "pipelines.phase"]
+    command += ["refresh", "--run_dir", str(run.directory.root), "--round", "1"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -122,13 +120,13 @@ def test_two_processes_refresh_together(run, monkeypatch):
 
 
 def test_a_judge_that_gets_worse_is_dropped(run, monkeypatch):
-    monkeypatch.setattr(Run, "judge", lambda self, round: Brightest())
+    monkeypatch.setattr(Run, "judge", lambda self, number: Brightest())
     real = Run.load_judge
     # On pairs that the bright one decided, one that follows position is right half the time.
     monkeypatch.setattr(Run, "load_judge", lambda self, *arguments: (real(self, *arguments), AlwaysFirst())[1])
     settings = replace(run.config.refresh, tolerance_generated=0.49)
     run = Run(run.directory, replace(run.config, refresh=settings))
-    refresh(run, 1)
+    do(run, "refresh", 1)
     summary = read_json(run.directory.phase("refresh", 1) / "summary.json")
     assert summary["status"] == "kept_previous"
     assert "generated pairs fell from 1.00 to 0.50" in summary["reason"]
@@ -136,7 +134,7 @@ def test_a_judge_that_gets_worse_is_dropped(run, monkeypatch):
 
 
 def test_a_judge_without_an_opinion_is_left_as_it_is(run):
-    refresh(run, 1)  # by the random model itself
+    do(run, "refresh", 1)  # by the random model itself
     summary = read_json(run.directory.phase("refresh", 1) / "summary.json")
     assert summary == {"status": "off", "reason": "The judge preferred no new video to the loser before it."}
     assert run.judge_adapter(1) is None
@@ -152,7 +150,7 @@ def test_a_judge_without_an_opinion_is_left_as_it_is(run):
 )
 def test_refresh_says_why_it_is_off(run, changes, words):
     run = Run(run.directory, replace(run.config, refresh=replace(run.config.refresh, **changes)))
-    refresh(run, 1)
+    do(run, "refresh", 1)
     summary = read_json(run.directory.phase("refresh", 1) / "summary.json")
     assert summary["status"] == "off" and words in summary["reason"]
     assert run.directory.is_done(run.directory.phase("refresh", 1))
@@ -172,8 +170,8 @@ def test_the_whole_loop_with_the_judge_that_ships(tmp_path, no_report):
         )
     ).directory
     assert read_json(run.root / "round_01/refresh/summary.json")["status"] in ("accepted", "kept_previous", "off")
-    for round in (0, 1):
-        statistics = read_json(run.root / f"round_{round:02d}/rank/summary.json")
+    for number in (0, 1):
+        statistics = read_json(run.root / f"round_{number:02d}/rank/summary.json")
         assert statistics["comparisons"] == 6 and statistics["unparsable"] <= 2
     rates = read_json(run.root / "score/summary.json")["win_rate"]
     assert set(rates) == {"judge", "frozen_judge", "second_judge"}

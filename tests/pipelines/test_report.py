@@ -13,8 +13,9 @@ from PIL import Image
 from report_fixtures import HOSTILE, Browser, draw, write_round, write_run, write_score
 
 from pipelines.report import charts as report_charts
-from pipelines.report import page as report
-from pipelines.report.page import main, write_report
+from pipelines.report import write_report
+from pipelines.report.__main__ import main
+from pipelines.report.shelf import Shelf
 from videoduet import store
 from videoduet.errors import InputError
 from videoduet.records import Prompt
@@ -164,6 +165,14 @@ def test_empty_and_damaged_runs_still_give_a_page(tmp_path):
     assert "Left out as unreadable: round_00/x.mp4 (no frames)" in text
 
 
+def test_records_of_a_newer_program_cost_their_section_alone(tmp_path, monkeypatch):
+    write_round(tmp_path, 0, [Prompt.of("a")])
+    monkeypatch.setattr(store, "SCHEMA_VERSION", 99)
+    write_score(tmp_path, [Prompt.of("b")], ("G_0",))
+    text = text_of(write_report(tmp_path).read_text("utf-8"))
+    assert "score/samples_G_0.parquet could not be read" in text and "newer VideoDuet" in text
+
+
 def test_every_value_may_be_null(tmp_path):
     write_run(tmp_path)
     for path in [*tmp_path.glob("round_*/*/summary.json"), tmp_path / "score/summary.json"]:
@@ -233,7 +242,7 @@ def test_more_seeds_of_one_prompt_are_linked(tmp_path):
 
 def test_a_video_path_cannot_leave_the_run_directory(tmp_path):
     (tmp_path / "secret.mp4").write_bytes(b"secret")
-    shelf = report.Shelf(tmp_path / "run")
+    shelf = Shelf(tmp_path / "run")
     for path in ("../secret.mp4", str(tmp_path / "secret.mp4"), "a/../../secret.mp4"):
         shown = shelf.show(path, "prompt", "label", "described")
         assert not shown.source and not shown.href and "out of the run directory" in shown.problem

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from generators.config import SamplingConfig
 from generators.sampling import read_samples
-from pipelines.sample import SamplingConfig, draw, parse
+from pipelines.sample import draw, main
 from videoduet.errors import InputError
 from videoduet.video import read_video
 
@@ -28,9 +29,9 @@ def config(tmp_path, shipped_generator) -> SamplingConfig:
 
 def videos(output: Path) -> dict[tuple[str, int], bytes]:
     return {
-        (sample.prompt_id, sample.index): (output / sample.video_path).read_bytes()
-        + load_file(output / sample.latents_path)["latents"][sample.index_in_shard].numpy().tobytes()
-        for sample in read_samples(output)
+        (sample.prompt_id, sample.index): Path(sample.video_path).read_bytes()
+        + load_file(sample.latents_path)["latents"][sample.index_in_shard].numpy().tobytes()
+        for sample in read_samples(output, root=output)
     }
 
 
@@ -103,5 +104,5 @@ def test_the_command(config, tmp_path):
 )
 def test_wrong_usage(arguments, words, capsys):
     with pytest.raises(SystemExit) as stopped:
-        parse(arguments)
+        main(arguments)
     assert stopped.value.code == 2 and words in capsys.readouterr().err

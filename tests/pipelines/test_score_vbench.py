@@ -1,7 +1,5 @@
 """VBench in the loop: off, unavailable, scored, the alarm of still videos, what the report shows of it."""
 
-from dataclasses import replace
-
 import pytest
 from report_fixtures import write_round, write_score
 from test_report import text_of
@@ -12,30 +10,18 @@ from evaluation.vbench.statistics import ScoredVideo
 from generators.sampling import read_samples
 from pipelines.loop.config import VBenchConfig
 from pipelines.loop.run import Run
-from pipelines.loop.vbench import alarm_of, score_vbench, stilled, stop_if_still
-from pipelines.report.page import write_report
+from pipelines.loop.vbench import score_vbench, stop_if_still
+from pipelines.report import write_report
 from videoduet.errors import InputError
 from videoduet.records import Prompt
 from videoduet.store import read_json, write_json
 
 
-def run_with(root, **settings) -> Run:
+def score_of(root, versions, **settings):
+    """What VBench says of the versions of a run."""
     run = Run.open(root)
-    return Run(run.directory, replace(run.config, score=replace(run.config.score, vbench=VBenchConfig(**settings))))
-
-
-def scored(name: str, *results: float) -> DimensionResult:
-    videos = [ScoredVideo(f"prompt {number}", 0, result, 1) for number, result in enumerate(results)]
-    return DimensionResult(name, sum(results) / len(results), videos)
-
-
-MOVING = {
-    "G_0": {"dynamic_degree": scored("dynamic_degree", 1, 1, 1, 0),
-            "temporal_flickering": scored("temporal_flickering", 0.9, 0.8, 0.9, 0.9)},
-    "G_1": {"dynamic_degree": scored("dynamic_degree", 1, 1, 0, 1)},
-    "G_2": {"dynamic_degree": scored("dynamic_degree", 0, 0, 1, 0),
-            "temporal_flickering": scored("temporal_flickering", 0.95, 0.99, 0.9, 0.9)},
-}  # fmt: skip
+    drawn = {version: run.samples("score", version=version) for version in versions}
+    return score_vbench(drawn, run.held_out_prompts, run.folder("score"), VBenchConfig(**settings), run.directory.root)
 
 
 def test_off_and_unavailable_are_told_and_change_nothing(finished, monkeypatch, tmp_path):
@@ -43,42 +29,28 @@ def test_off_and_unavailable_are_told_and_change_nothing(finished, monkeypatch, 
     assert kept == {"available": False, "reason": "it is turned off (score.vbench.dimensions is empty)."}
     monkeypatch.setenv("VIDEODUET_VBENCH", str(tmp_path))
     before = sorted(finished.root.rglob("*"))
-    found = score_vbench(run_with(finished.root), ["G_0", "G_1", "G_2"])
+    found = score_of(finished.root, ["G_0", "G_1", "G_2"])
     assert found["available"] is False and found["reason"].startswith(
         "temporal_flickering: VBench's environment is not"
     )
-    assert "run: python -m pipelines.evaluate_vbench setup" in found["reason"]
+    assert "run: python -m pipelines.setup_vbench" in found["reason"]
     assert sorted(finished.root.rglob("*")) == before
 
 
-def test_the_alarm_names_the_worst_version_and_its_fall():
-    alarm = alarm_of(MOVING, "G_0", ["G_1", "G_2"], 0.1)
-    assert "fell from 75 % of videos in G_0 to 25 % in G_2" in alarm
-    assert alarm_of(MOVING, "G_0", ["G_1", "G_2"], 0.5) is None, "not more than the tolerance"
-    assert alarm_of(MOVING, "G_0", ["G_1"], 0.0) is None, "as many videos move"
-    assert alarm_of({side: {} for side in MOVING}, "G_0", ["G_1"], 0.0) is None, "dynamic degree was not scored"
-    failed = {**MOVING, "G_2": {"dynamic_degree": DimensionResult("dynamic_degree", not_scored="no weights")}}
-    assert alarm_of(failed, "G_0", ["G_2"], 0.0) is None
-
-
-def test_videos_that_lost_most_motion_come_first():
-    assert stilled(MOVING, "G_0", "G_2") == [("prompt 1", 0), ("prompt 0", 0)]
-    assert stilled(MOVING, "G_0", "G_1") == [("prompt 2", 0)]
-    assert stilled({side: {} for side in MOVING}, "G_0", "G_1") == []
-
-
 def test_the_videos_shown_are_of_the_version_that_the_alarm_names(finished, monkeypatch):
-    run, degrees = run_with(finished.root, dimensions=["dynamic_degree"]), {"G_0": 1, "G_1": 0, "G_2": 1}
+    run, degrees = Run.open(finished.root), {"G_0": 1, "G_1": 0, "G_2": 1}
     texts = {prompt.id: prompt.text for prompt in run.held_out_prompts}
-    keys = {(texts[sample.prompt_id], sample.index) for sample in read_samples(run.directory.phase("score"), "G_0")}
+    samples = read_samples(run.directory.phase("score"), "G_0", root=finished.root)
+    keys = {(texts[sample.prompt_id], sample.index) for sample in samples}
 
-    def results_of(run, version, dimensions):
-        videos = [ScoredVideo(prompt, index, degrees[version], 1) for prompt, index in keys]
-        return {"dynamic_degree": DimensionResult("dynamic_degree", degrees[version], videos)}
+    def results_of(files, dimensions, output, processes, gpus):
+        degree = degrees[output.name]
+        videos = [ScoredVideo(prompt, index, degree, 1) for prompt, index in keys]
+        return {"dynamic_degree": DimensionResult("dynamic_degree", degree, videos)}
 
-    monkeypatch.setattr("pipelines.loop.vbench.unscorable", lambda name, official: None)
-    monkeypatch.setattr("pipelines.loop.vbench._score", results_of)
-    found = score_vbench(run, list(degrees))
+    monkeypatch.setattr("evaluation.vbench.versions.unscorable", lambda name, official: None)
+    monkeypatch.setattr("evaluation.vbench.versions.score_version", results_of)
+    found = score_of(finished.root, list(degrees), dimensions=["dynamic_degree"])
     assert "fell from 100 % of videos in G_0 to 0 % in G_1" in found["alarm"]
     assert found["stilled"] and {case["version"] for case in found["stilled"]} == {"G_1"}
     for case in found["stilled"]:
@@ -88,10 +60,10 @@ def test_the_videos_shown_are_of_the_version_that_the_alarm_names(finished, monk
 
 def test_stop_or_warn(finished):
     found = {"alarm": "It stands still."}
-    stop_if_still(run_with(finished.root), found)
+    stop_if_still(found, VBenchConfig(), finished.root)
     with pytest.raises(InputError, match=r"Stopped before the export: It stands still.*when_still warn"):
-        stop_if_still(run_with(finished.root, when_still="stop"), found)
-    stop_if_still(run_with(finished.root, when_still="stop"), {"alarm": None})
+        stop_if_still(found, VBenchConfig(when_still="stop"), finished.root)
+    stop_if_still({"alarm": None}, VBenchConfig(when_still="stop"), finished.root)
 
 
 @pytest.mark.parametrize("name", ["scene", "sceen"])
@@ -130,12 +102,12 @@ def test_the_report_shows_the_alarm_and_what_stands_still(tmp_path):
     assert "<b>still" not in page
 
 
-@pytest.mark.skipif(installed("standard") is None, reason="no VBench environment (pipelines.evaluate_vbench setup)")
+@pytest.mark.skipif(installed("standard") is None, reason="no VBench environment (pipelines.setup_vbench)")
 @pytest.mark.slow
 def test_the_loops_videos_are_scored_by_the_real_package(finished, monkeypatch, tmp_path):
     monkeypatch.setenv("VBENCH_CACHE_DIR", str(tmp_path / "weights"))
     versions = ["G_0", "G_1", "G_2"]
-    found = score_vbench(run_with(finished.root, dimensions=["temporal_flickering", "dynamic_degree"]), versions)
+    found = score_of(finished.root, versions, dimensions=["temporal_flickering", "dynamic_degree"])
     assert found["available"] and found["alarm"] is None and found["stilled"] == []
     assert all(0.5 < found[version]["temporal_flickering"] <= 1 for version in versions)
     assert [text.split(":")[0] for text in found["against_base"]] == [f"{v}, temporal flickering" for v in versions[1:]]

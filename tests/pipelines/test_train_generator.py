@@ -1,7 +1,6 @@
 """Offline preference training, by its command, on real files and the shipped generator."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alignment.training.config import AlignConfig
+from alignment.training.config import AlignConfig, PreferenceTrainingConfig
+from alignment.training.offline import train_on_preferences
 from generators import load_generator
 from generators.sampling import SamplingItem, sample_videos
 from pipelines import train_generator
-from pipelines.train_generator import TrainConfig, parse, train
 from shapes_world import all_scenes, render
 from videoduet.errors import InputError
 from videoduet.records import PreferencePair, Prompt
@@ -43,21 +42,24 @@ def data(tmp_path) -> Path:
 
 
 @pytest.fixture
-def config(data, tmp_path, shipped_generator) -> TrainConfig:
-    return TrainConfig(
+def config(data, tmp_path, shipped_generator) -> PreferenceTrainingConfig:
+    return PreferenceTrainingConfig(
         generator=str(shipped_generator), data=str(data), output=str(tmp_path / "out"), sampler=SAMPLER, align=ALIGN
     )
 
 
-def command(monkeypatch, config: TrainConfig, *more: str) -> None:
+def train(config: PreferenceTrainingConfig) -> Path:
+    return train_on_preferences(config).path
+
+
+def command(config: PreferenceTrainingConfig, *more: str) -> None:
     arguments = ["--generator", config.generator, "--data", config.data, "--output", config.output]
     arguments += ["--sampler", json.dumps(SAMPLER), "--align.max_steps", "2", "--align.batch_size", "2", *more]
-    monkeypatch.setattr(sys, "argv", ["train_generator", *arguments])
-    train_generator.main()
+    train_generator.main(arguments)
 
 
-def test_the_command(config, monkeypatch, capsys):
-    command(monkeypatch, config, "--align.sdpo_mu", "0.9")
+def test_the_command(config, capsys):
+    command(config, "--align.sdpo_mu", "0.9")
     said, output = capsys.readouterr().err, Path(config.output)
     assert "2 pairs, 2 steps" in said and "1 held-out pairs" in said and "1 pairs or videos were left out" in said
     assert f"--adapter {output / 'align' / 'adapter'}" in said
@@ -67,9 +69,9 @@ def test_the_command(config, monkeypatch, capsys):
     from generators.loading import with_adapter
 
     with_adapter(load_generator(config.generator), output / "align" / "adapter")
-    command(monkeypatch, config, "--align.sdpo_mu", "0.9")  # a finished training is not repeated
+    command(config, "--align.sdpo_mu", "0.9")  # a finished training is not repeated
     with pytest.raises(SystemExit) as stopped:
-        command(monkeypatch, config, "--align.sdpo_mu", "0.5")
+        command(config, "--align.sdpo_mu", "0.5")
     assert stopped.value.code == 1 and "trained with another align.sdpo_mu" in capsys.readouterr().err
 
 
@@ -91,12 +93,16 @@ def test_a_round_of_the_loop(config, tmp_path):
     generator = load_generator(config.generator, sampler={"steps": 1, **SAMPLER})
     prompts = [Prompt.of(scene.prompt) for scene in all_scenes()[::100][:2]]
     items = [SamplingItem(prompt, index, 10 * n + index) for n, prompt in enumerate(prompts) for index in range(2)]
-    list(sample_videos(generator, items, root / "round_00" / "sample", root, version="G_0", round=0, batch_size=4))
+    list(
+        sample_videos(
+            generator, items, root / "round_00" / "sample", root=root, version="G_0", round_number=0, batch_size=4
+        )
+    )
     write_records(root / "prompts.parquet", prompts, Prompt)
     (root / "config.yaml").write_text(json.dumps({"generator": {"path": config.generator}}))
     from generators.sampling import read_samples
 
-    samples = read_samples(root / "round_00" / "sample")
+    samples = read_samples(root / "round_00" / "sample", root=root)
     pairs = [
         PreferencePair(
             prompt_id=one.prompt_id, chosen_id=one.id, rejected_id=other.id, chosen_round=0, rejected_round=0,
@@ -130,7 +136,7 @@ def test_all_weights_make_a_whole_generator(config):
 
 def test_a_stopped_training_goes_on(config, monkeypatch):
     small = replace(config, align=replace(ALIGN, checkpoint_steps=1))
-    from alignment.training.steps import AlignRun
+    from alignment.training.run import AlignRun
 
     step = AlignRun.step
 
@@ -173,7 +179,7 @@ def test_videos_that_cannot_be_used_cost_their_pairs_alone(config, data):
 )
 def test_wrong_usage(arguments, words, capsys):
     with pytest.raises(SystemExit) as stopped:
-        parse(arguments)
+        train_generator.main(arguments)
     assert stopped.value.code == 2 and words in capsys.readouterr().err
 
 

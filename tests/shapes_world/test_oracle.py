@@ -22,11 +22,12 @@ def clip_of(index: int) -> np.ndarray:
 
 def attribute_probabilities(frames: np.ndarray, prompt: str) -> dict[str, float]:
     """The probability in [0, 1] that each attribute of the clip is what ``prompt`` says; 0 where there is no shape."""
+    scene = Scene.parse(prompt)
     reading = _read(frames)
     if reading is None or not reading.presence.any():
         return dict.fromkeys(ATTRIBUTES, 0.0)
-    scene, found = Scene.parse(prompt), _probabilities(reading)
-    return {name: float(found[name][values.index(getattr(scene, name))]) for name, values in ATTRIBUTES.items()}
+    probabilities = _probabilities(reading)
+    return {name: float(probabilities[name][values.index(getattr(scene, name))]) for name, values in ATTRIBUTES.items()}
 
 
 def recognise(frames: np.ndarray) -> Scene | None:
@@ -34,8 +35,8 @@ def recognise(frames: np.ndarray) -> Scene | None:
     reading = _read(frames)
     if reading is None or not reading.presence.any():
         return None
-    found = _probabilities(reading)
-    return Scene(**{name: values[int(found[name].argmax())] for name, values in ATTRIBUTES.items()})
+    probabilities = _probabilities(reading)
+    return Scene(**{name: values[int(probabilities[name].argmax())] for name, values in ATTRIBUTES.items()})
 
 
 def mean_scores(frames: list[np.ndarray]) -> dict[str, float]:

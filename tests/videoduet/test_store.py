@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from videoduet import records, store
 from videoduet.records import (
     Comparison,
-    Dimension,
+    DimensionScore,
     LabelledPair,
     OrderVerdict,
     PreferencePair,
@@ -72,10 +72,13 @@ EXAMPLES = {
         Comparison.of(VideoPair(prompt=PROMPT, first=A, second=B), "judge", FIRST, SECOND, 0.75),
         Comparison.of(VideoPair(prompt=PROMPT, first=B, second=A), "judge", SILENT),
     ],
-    Dimension: [Dimension(name="spatial", value=0.1 + 0.2)],
+    DimensionScore: [DimensionScore(name="spatial", value=0.1 + 0.2)],
     VideoScore: [
         VideoScore(video_id="a", prompt_id="p", judge_id="j", text="{}", score=score, dimensions=dimensions)
-        for score, dimensions in ((None, ()), (0.5, (Dimension(name="b", value=0.0), Dimension(name="a", value=1.0))))
+        for score, dimensions in (
+            (None, ()),
+            (0.5, (DimensionScore(name="b", value=0.0), DimensionScore(name="a", value=1.0))),
+        )
     ],
     VideoDescription: [
         VideoDescription(video_id="a", prompt_id="p", judge_id="j", text="<think></think>红", description="红")

@@ -16,9 +16,10 @@ from small_generator import SmallGenerator, preference_data
 from test_trainer import CONFIG, log_of, train
 from torch import nn
 
-from alignment.training.draws import Batch
-from alignment.training.sharing import share
-from alignment.training.steps import AlignRun
+from alignment.training.forward import PolicyForward
+from alignment.training.loader import Batch
+from alignment.training.parallel import parallelize
+from alignment.training.run import AlignRun
 from videoduet.errors import InputError
 
 SHARED = replace(CONFIG, batch_size=3, micro_batch=1, anchor_weight=0.1, ema_decay=0.5, checkpoint_steps=1)
@@ -44,7 +45,7 @@ import sys
 sys.path[:0] = {folders!r}
 from pathlib import Path
 from small_generator import SmallGenerator, preference_data
-from test_sharing import CONFIGS, train_poisoned
+from test_parallel import CONFIGS, train_poisoned
 from test_trainer import train
 
 data = preference_data(Path({run_dir!r}))
@@ -66,13 +67,17 @@ train_poisoned(data)
 
 def train_poisoned(data: SimpleNamespace) -> None:
     """A training whose second step is not finite."""
-    original = AlignRun.predict
+    original, original_step, steps = PolicyForward.predict, AlignRun.step, []
 
-    def predict(run: AlignRun, batch: Batch) -> torch.Tensor:
-        poisoned = torch.is_grad_enabled() and run.progress.step == 1
-        return original(run, batch) * (float("nan") if poisoned else 1)
+    def step(run: AlignRun, index: int) -> dict:
+        steps.append(index)
+        return original_step(run, index)
 
-    with patch.object(AlignRun, "predict", predict):
+    def predict(forward: PolicyForward, batch: Batch) -> torch.Tensor:
+        poisoned = torch.is_grad_enabled() and steps[-1] == 1
+        return original(forward, batch) * (float("nan") if poisoned else 1)
+
+    with patch.object(PolicyForward, "predict", predict), patch.object(AlignRun, "step", step):
         train(data, SmallGenerator(), "poisoned", SHARED)
 
 
@@ -135,19 +140,19 @@ def test_other_ways_of_sharing_are_refused(monkeypatch, variables, reason):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=reason):
-        share(nn.Linear(2, 2), CONFIG, None)
+        parallelize(nn.Linear(2, 2), CONFIG, None)
 
 
 def test_a_process_that_is_alone_shares_nothing(monkeypatch):
     for name, value in {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}.items():
         monkeypatch.setenv(name, value)
     module = nn.Linear(2, 2)
-    shared = share(module, CONFIG, None)
+    shared = parallelize(module, CONFIG, None)
     shared.backward(module(torch.ones(1, 2)).sum(), last=True)
     assert shared.update(healthy=True) > 0 and shared.whole_policy() is module
 
 
 def test_a_checkpoint_of_another_way_is_refused():
-    shared = share(nn.Linear(2, 2), CONFIG, None)
+    shared = parallelize(nn.Linear(2, 2), CONFIG, None)
     with pytest.raises(InputError, match="zero2.yaml"):
         shared.restore({}, {"zero.exp_avg": torch.zeros(3)})

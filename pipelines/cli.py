@@ -1,0 +1,73 @@
+"""All commands under one name: ``videoduet NAME …`` is ``python -m pipelines.MODULE …``.
+
+``videoduet --help`` lists the names, ``videoduet NAME --help`` the options of one.
+"""
+
+import ast
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from videoduet import __version__
+from videoduet.progress import console
+
+COMMANDS = {
+    "run": "united_finetune",
+    "phase": "phase",
+    "sample": "sample",
+    "judge": "judge",
+    "report": "report.__main__",
+    "train_generator": "train_generator",
+    "train_reward_model": "train_reward_model",
+    "evaluate_judge": "evaluate_judge",
+    "evaluate_vbench": "evaluate_vbench",
+    "setup_vbench": "setup_vbench",
+    "convert_generator": "convert_generator",
+}
+"""The module below ``pipelines`` that each name runs, by its ``main(arguments)``."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the first of ``arguments`` (None: the process's) names, with the others.
+
+    An unknown name ends the program with exit code 2 and one sentence.
+    """
+    name, *others = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(usage())
+    elif name == "--version":
+        print(__version__)
+    elif name not in COMMANDS:
+        near = difflib.get_close_matches(name.replace("-", "_"), [*COMMANDS, *COMMANDS.values()], n=1)
+        named = {module: command for command, module in COMMANDS.items()}
+        meant = f"did you mean {named.get(near[0], near[0])}?" if near else "videoduet --help lists them."
+        console.print(f"error: there is no command {name}; {meant}", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(2)
+    else:
+        # As `python -m` does, since a judge of one's own lies where the run is started; last, so that a folder there
+        # that is called as one of ours hides nothing.
+        sys.path.append(os.getcwd())
+        importlib.import_module(f"pipelines.{COMMANDS[name]}").main(others)
+
+
+def usage() -> str:
+    """The help: each command with what it does. None of them is imported for it."""
+    width = max(map(len, COMMANDS))
+    lines = (f"  {name:{width}}  {summary(module)}" for name, module in COMMANDS.items())
+    return "\n".join(
+        ["usage: videoduet COMMAND [options]", "", *lines, "", "videoduet COMMAND --help explains the options of one."]
+    )
+
+
+def summary(module: str) -> str:
+    """What ``pipelines.MODULE`` does: the first line of its docstring, without the command line that may follow."""
+    source = Path(__file__).parent.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+    first, *_ = (ast.get_docstring(ast.parse(source)) or "").split("\n")
+    return first.split(": ``")[0].rstrip(".")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""``videoduet COMMAND``: the commands under one name."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pipelines import cli
+from videoduet import __version__
+
+PIPELINES = Path(cli.__file__).parent
+
+
+def test_every_command_has_a_name():
+    files = {path.stem for path in PIPELINES.glob("*.py")} - {"__init__", "cli"}
+    assert files == {module for module in cli.COMMANDS.values() if "." not in module}
+    assert (PIPELINES / "report" / "__main__.py").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_tells_what_each_command_does(arguments, capsys):
+    cli.main(arguments)
+    lines = capsys.readouterr().out.splitlines()
+    told = {line.split()[0]: line.split(maxsplit=1)[1] for line in lines if line.startswith("  ")}
+    assert told.keys() == cli.COMMANDS.keys()
+    assert told["run"].startswith("The whole loop")
+    assert told["judge"] == "Judge videos: which is better, how good, what is seen, and why"
+    assert not any("``" in sentence for sentence in told.values())
+
+
+def test_help_imports_no_command():
+    program = """if True:
+        import sys
+        from pipelines.cli import main
+        main(["--help"])
+        print([name for name in sys.modules if name == "torch" or name.startswith("pipelines.")])
+    """
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "['pipelines.cli']"
+
+
+def test_the_version(capsys):
+    cli.main(["--version"])
+    assert capsys.readouterr().out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [("judge", "judge"), ("run", "united_finetune"), ("report", "report.__main__")]
+)
+def test_a_command_gets_all_that_follows_its_name(name, module, monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setitem(sys.modules, f"pipelines.{module}", SimpleNamespace(main=calls.append))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    cli.main([name, "compare", "--help", "a.mp4"])
+    assert calls == [["compare", "--help", "a.mp4"]]
+    # A judge of one's own is found where the run is started, as with `python -m`.
+    assert sys.path[-1] == os.getcwd()
+
+
+def test_the_process_s_arguments_are_read_where_none_are_given(monkeypatch):
+    calls = []
+    monkeypatch.setitem(sys.modules, "pipelines.sample", SimpleNamespace(main=calls.append))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", ["videoduet", "sample", "--seed", "1"])
+    cli.main()
+    assert calls == [["--seed", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("juge", "did you mean judge?"),
+        ("evaluate-judge", "did you mean evaluate_judge?"),
+        ("united_finetune", "did you mean run?"),
+        ("xyzzy", "videoduet --help lists them."),
+    ],
+)
+def test_an_unknown_command_is_told_with_the_nearest(name, meant, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"error: there is no command {name}; {meant}\n"
