@@ -18,6 +18,7 @@ from peft import LoraConfig, get_peft_model
 from benchmarks.turbo_models import real_size_turbo
 from generators.base import override
 from generators.families.t2v_turbo import T2VTurbo
+from generators.fast.recomputation import recompute_all
 from videoduet.progress import console
 
 MAPPED_FROM = str(2**17)
@@ -33,7 +34,7 @@ def step(device: str, checkpointing: bool, frames: int) -> None:
     embeds = generator.encode_prompts(["a red circle"]).to(device).expand(2, -1, -1)
     generator.free_encoders()
     if checkpointing:
-        generator.enable_gradient_checkpointing()
+        recompute_all(generator.denoiser)
     lora = LoraConfig(r=64, lora_alpha=64, target_modules=generator.lora_targets)
     generator.denoiser = get_peft_model(generator.denoiser, lora).eval()
     latents = generator.noise_batch([0, 1])

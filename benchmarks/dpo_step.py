@@ -15,14 +15,10 @@ epoch's reference errors are worked out first. Each way runs in a process of its
 libraries alone take.
 """
 
-import copy
 import resource
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,28 +28,23 @@ import torch
 from diffusers import UNet3DConditionModel
 from jsonargparse import CLI
 from rich.table import Table
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from alignment.preferences.stored import StoredPair
-from alignment.training import trainer
 from alignment.training.config import AlignConfig
-from alignment.training.draws import Draw, pair_id, schedule
-from alignment.training.latent_cache import LatentCache, fitted_frames
-from alignment.training.loss import diffusion_dpo_loss
-from alignment.training.policy import make_policy
+from alignment.training.trainer import align
+from benchmarks.public_recipe import PublicRecipe, now, records_of
 from benchmarks.sampling import PEAK
 from benchmarks.turbo_models import random_weights, real_size_turbo
 from generators.base import override
 from generators.families.t2v_turbo import T2VTurbo
-from generators.fast import folded_lora
+from generators.fast import Rewrites, folded_lora
+from generators.fast import speed as fast
 from generators.loading import load_generator
 from pipelines.loop.config import parse
-from pipelines.train_generator import of_files
 from videoduet.config import resolve
 from videoduet.progress import console
-from videoduet.seeding import seed_for
-from videoduet.store import content_hash, read_json, write_json
+from videoduet.store import read_json, write_json
 from videoduet.video import write_video
 
 Size = Literal["small", "wide", "real"]
@@ -85,6 +76,7 @@ SCALES = {
 
 
 def make_generator(size: Size, device: str) -> T2VTurbo:
+    """The generator of that size: the shipped one, or random weights."""
     config, _ = parse([])
     if size == "real":
         pipeline = real_size_turbo(device, torch.bfloat16)
@@ -114,108 +106,13 @@ def write_data(folder: Path, size: Size, generator: T2VTurbo) -> list[StoredPair
 
 
 def align_config(size: Size, epochs: int, noise_epochs: int | None) -> AlignConfig:
+    """What all ways train with."""
     scale = SCALES[size]
     return AlignConfig(
         beta=500.0, learning_rate=1e-4, warmup_steps=0, draws_per_pair=1, epochs=epochs, noise_epochs=noise_epochs,
         batch_size=scale.batch, micro_batch=scale.micro_batch, lora_rank=scale.rank, lora_alpha=scale.rank,
         gradient_checkpointing=scale.checkpointing, checkpoint_steps=10**6, tracker="none",
     )  # fmt: skip
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-class PublicRecipe:
-    """Steps that keep nothing between them but the weights.
-
-    With ``joint`` chosen and rejected go through the models together and the reference is the LoRA switched off, as in
-    diffusers' script; without it each side goes by itself and the reference is a frozen second copy.
-    """
-
-    def __init__(self, generator: T2VTurbo, stored: list[StoredPair], config: AlignConfig, root: Path, *, joint: bool):
-        self.generator, self.config, self.joint = generator, config, joint
-        self.device = generator.denoiser.device
-        self.records = _records(generator, stored, root)[0]
-        self.pairs = sorted(self.records.pairs, key=pair_id)
-        videos = self.records.samples.items()
-        self.frames = {video: fitted_frames(Path(s.video_path), generator.settings) for video, s in videos}
-        self.copy = None if joint else copy.deepcopy(generator.denoiser).requires_grad_(False)
-        if config.gradient_checkpointing:
-            generator.enable_gradient_checkpointing()
-        self.policy = generator.denoiser = make_policy(generator, config, 0, None, None, None)
-        self.parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0)
-        self.seconds: dict[str, float] | None = None
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Counts the seconds of a part of the work, where they are asked for."""
-        started = _now() if self.seconds is not None else 0.0
-        yield
-        if self.seconds is not None:
-            self.seconds[name] = self.seconds.get(name, 0.0) + _now() - started
-
-    def encode(self, draws: Sequence[Draw]) -> tuple[Tensor, Tensor]:
-        """Prompts' conditioning, for each side, and the latents, the chosen first."""
-        pairs = [self.pairs[draw.pair] for draw in draws]
-        with self.part("text encoder"):
-            embeds = self.generator.encode_prompts([self.records.prompts[pair.prompt_id].text for pair in pairs])
-        sides = [pair.chosen_id for pair in pairs] + [pair.rejected_id for pair in pairs]
-        with self.part("autoencoder"):
-            latents = self.generator.encode(torch.stack([self.frames[side] for side in sides]))
-        return torch.cat([embeds, embeds]).to(self.device), latents.to(self.device)
-
-    def noise(self, draws: Sequence[Draw], shape: torch.Size) -> tuple[Tensor, Tensor]:
-        """Noise and timesteps as our trainer draws them, for each side."""
-        rngs = [
-            torch.Generator().manual_seed(seed_for(0, "draw", pair_id(self.pairs[draw.pair]), draw.epoch, draw.k))
-            for draw in draws
-        ]
-        timesteps = torch.tensor([self.generator.draw_timestep(rng) for rng in rngs], device=self.device)
-        noise = torch.stack([torch.randn(shape, generator=rng) for rng in rngs]).to(self.device)
-        return torch.cat([noise, noise]), torch.cat([timesteps, timesteps])
-
-    def predict(self, noisy: Tensor, timesteps: Tensor, embeds: Tensor) -> Tensor:
-        size = len(noisy) if self.joint else len(noisy) // 2
-        parts = zip(noisy.split(size), timesteps.split(size), embeds.split(size), strict=True)
-        return torch.cat([self.generator.predict(*part, [self.generator.settings] * size) for part in parts])
-
-    def step(self, draws: Sequence[Draw]) -> float:
-        embeds, latents = self.encode(draws)
-        noise, timesteps = self.noise(draws, latents.shape[1:])
-        noisy, target = (make(latents, noise, timesteps) for make in (self.generator.add_noise, self.generator.target))
-        with self.part("denoiser"):
-            with torch.no_grad(), self.policy.disable_adapter() if self.joint else nullcontext():
-                self.generator.denoiser = self.copy or self.policy
-                reference = self.predict(noisy, timesteps, embeds)
-            self.generator.denoiser = self.policy
-            policy = self.predict(noisy, timesteps, embeds)
-            tensors = [side for tensor in (policy, reference, target) for side in tensor.chunk(2)]
-            loss = diffusion_dpo_loss(*tensors, beta=self.config.beta).loss
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        return loss.item()
-
-    def run(self) -> dict[str, Any]:
-        """All steps, timed; then the first ones again, to see what takes the time."""
-        config = self.config
-        steps = schedule(
-            len(self.pairs), epochs=config.epochs, draws_per_pair=1, batch_size=config.batch_size, max_steps=None,
-            seed=0, noise_epochs=config.noise_epochs,
-        )  # fmt: skip
-        started = _now()
-        losses = [self.step(draws) for draws in steps]
-        seconds, self.seconds, started = _now() - started, {}, _now()
-        for draws in steps[:4]:
-            self.step(draws)
-        whole = _now() - started
-        shares = {name: part / whole for name, part in self.seconds.items()}
-        return {"seconds": seconds, "losses": losses, "shares": shares}
 
 
 def ours(
@@ -225,26 +122,20 @@ def ours(
     moments, losses = [], []
 
     def on_step(metrics: dict) -> None:
-        moments.append(_now())
+        moments.append(now())
         losses.append(metrics["loss"])
 
-    started = _now()
-    records, cache = _records(generator, stored, root)
+    started = now()
+    records, cache = records_of(generator, stored, root)
     for _ in cache.encode([side for pair in stored for side in (pair.chosen, pair.rejected)]):
         pass
     with tempfile.TemporaryDirectory(dir=root) as output:
-        trainer.align(
-            generator, records.pairs, records.samples, records.prompts, config=config, seed=0, run_dir=records.root,
-            output_dir=Path(output), adapter=None, on_step=on_step,
+        align(
+            generator, records.pairs, records.samples, records.prompts, config=config, seed=0, output_dir=Path(output),
+            adapter=None, on_step=on_step,
         )  # fmt: skip
     seconds = (moments[-1] - moments[0]) * len(moments) / (len(moments) - 1) if later else moments[-1] - started
     return {"seconds": seconds, "losses": losses, "shares": {}}
-
-
-def _records(generator: T2VTurbo, stored: list[StoredPair], root: Path):
-    cache = LatentCache(root / "latents", generator, "bench")
-    ids = {side: content_hash(side) for pair in stored for side in (pair.chosen, pair.rejected)}
-    return of_files(stored, ids, cache, generator.settings), cache
 
 
 def run_way(way: str, size: Size, epochs: int, root: Path) -> None:
@@ -262,7 +153,7 @@ def run_way(way: str, size: Size, epochs: int, root: Path) -> None:
         measured = PublicRecipe(generator, stored, config, root, joint=way == WAYS[1]).run()
     else:
         if "stock kernels" in way:
-            folded_lora.ROWS, trainer.attend_together = sys.maxsize, lambda denoiser: None
+            folded_lora.ROWS, fast.attend_together = sys.maxsize, lambda denoiser: Rewrites()
         measured = ours(generator, stored, config, root, later="later" in way)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - idle
     if device == "cuda":
@@ -285,6 +176,7 @@ def pair_operations(generator: T2VTurbo) -> float:
 
 
 def report(size: Size, results: dict[str, dict]) -> None:
+    """Print speeds, memory and how far the losses are apart."""
     public = results[WAYS[0]]
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
     table = Table(

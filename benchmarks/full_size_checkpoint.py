@@ -98,6 +98,7 @@ def unet_weights() -> dict[str, Tensor]:
 
 
 def vae_weights() -> dict[str, Tensor]:
+    """An autoencoder's weights in the layout of the released checkpoints, random."""
     with torch.device("meta"):
         shapes = {name: value.shape for name, value in AutoencoderKL(**VAE).state_dict().items()}
     weights = {}

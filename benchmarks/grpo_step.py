@@ -28,8 +28,7 @@ from trl import GRPOConfig
 
 from reward_model.datasets import PreferenceItem, Reading
 from reward_model.encoding import ShowingEncoder
-from reward_model.judging.tasks import TaskPrompts
-from reward_model.prompts import JudgePrompt
+from reward_model.prompts import JudgePrompt, TaskPrompts
 from reward_model.training.config import RewardConfig
 from reward_model.training.grpo import SPECIAL_VISION_TOKENS
 from reward_model.training.mixture import Ingredient, stage_rows

@@ -92,7 +92,7 @@ def plain_way(judge: Judge, pairs: list[VideoPair], watch: Stopwatch) -> list[tu
     for pair in pairs:
         texts = []
         for first, second in ((pair.first, pair.second), (pair.second, pair.first)):
-            encoder = ShowingEncoder.for_prompt(judge.processor, judge.prompt)
+            encoder = ShowingEncoder.for_view(judge.processor, judge.prompt.view)
             with watch.decoding(encoder):
                 showing = encoder.showing(judge.prompt.messages(pair.prompt.text, first.path, second.path))
             inputs = {
@@ -208,8 +208,7 @@ def main(
     tokens, batch_size = tokens or (48 if size == "small" else 256), batch_size or (64 if size == "small" else 32)
     if size == "small":
         judge = Judge.from_pretrained(resolve(parse([])[0].judge.path), device=device, batch_size=batch_size)
-        judge.prompt = replace(judge.prompt, max_new_tokens=tokens)
-        judge.prompts = replace(judge.prompts, compare=judge.prompt)
+        judge.prompts = replace(judge.prompts, compare=replace(judge.prompt, max_new_tokens=tokens))
     else:
         judge = real_size_judge(device, batch_size, tokens)
     watch, seconds, stages = Stopwatch(judge.model), defaultdict(list), defaultdict(dict)

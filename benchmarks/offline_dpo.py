@@ -14,12 +14,12 @@ import yaml
 from jsonargparse import CLI
 from rich.table import Table
 
-from alignment.training.config import AlignConfig
+from alignment.training.config import AlignConfig, PreferenceTrainingConfig
+from alignment.training.offline import train_on_preferences
 from benchmarks.closed_loop import CLEAR, bootstrap, oracle_wins
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from pipelines.loop.config import parse
-from pipelines.train_generator import TrainConfig, train
 from shapes_world.oracle import oracle_score, overall
 from videoduet.config import resolve, to_dict
 from videoduet.progress import console, track
@@ -53,14 +53,14 @@ def draw(prompts: list[Prompt], videos: int, root: Path, adapter: Path | None, n
         for index in range(videos)
     ]
     drawn = sample_videos(
-        with_adapter(base, adapter), items, root, root.parents[1], version="G_0", round=0, batch_size=16
+        with_adapter(base, adapter), items, root, root=root.parents[1], version="G_0", round_number=0, batch_size=16
     )
     for _ in track(drawn, name, total=len(items), advance=int):
         pass
     texts = {prompt.id: prompt.text for prompt in prompts}
     return {
-        sample: overall(oracle_score(read_video(root.parents[1] / sample.video_path).frames, texts[sample.prompt_id]))
-        for sample in read_samples(root)
+        sample: overall(oracle_score(read_video(sample.video_path).frames, texts[sample.prompt_id]))
+        for sample in read_samples(root, root=root.parents[1])
     }
 
 
@@ -85,6 +85,7 @@ def oracle_pairs(scores: dict[Sample, float]) -> list[PreferencePair]:
 
 
 def turned(pair: PreferencePair) -> PreferencePair:
+    """The pair with its label the other way round."""
     return dataclasses.replace(pair, chosen_id=pair.rejected_id, rejected_id=pair.chosen_id)
 
 
@@ -95,12 +96,12 @@ def measure_arm(arm: str, pairs: list[PreferencePair], held_out: list[Prompt], b
         return read_json(file)
     labelled = [turned(pair) if LABELS[arm](pair) else pair for pair in pairs]
     write_records(root / "round_00" / "rank" / "pairs.parquet", labelled, PreferencePair)
-    adapter = train(
-        TrainConfig(
+    adapter = train_on_preferences(
+        PreferenceTrainingConfig(
             generator=config.generator.path, data=str(root / "round_00"), output=str(root / arm), align=ALIGN,
             sampler=config.generator.sampler,
         )
-    )  # fmt: skip
+    ).path  # fmt: skip
     scores = draw(held_out, HELD_OUT_VIDEOS, root / arm / "videos", adapter, f"{arm}: held-out videos")
     measured = {"base": base, "aligned": list(scores.values())}
     write_json(file, measured)

@@ -27,15 +27,16 @@ from rich.table import Table
 
 from benchmarks.reward_learning_data import SCALE, WORDING, cold_start, labelled, write_datasets
 from benchmarks.workers import finish, logged, workers
-from pipelines.evaluate_judge import EvaluationConfig, answered, compared, items_of
-from pipelines.train_reward_model import DataConfig, TrainConfig, train
+from pipelines.train_reward_model import train
 from reward_model.judging.local import Judge
 from reward_model.judging.tasks import rescaled
+from reward_model.measuring.benchmark import answered, compared, items_of
+from reward_model.measuring.config import JudgeEvaluationConfig
 from reward_model.measuring.evaluation import margin_of
 from reward_model.metrics import bootstrap_interval, srcc
 from reward_model.parsing import parse_score
 from reward_model.rewards import score_reward
-from reward_model.training.config import GRPOTraining, RewardConfig
+from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig, RewardConfig
 from videoduet.progress import console
 from videoduet.store import read_json, write_json
 
@@ -96,7 +97,7 @@ def measure(judge: Path, data: Path, output: Path) -> dict[str, list[list[float 
     torch.manual_seed(0)
     loaded, outcomes = Judge.from_pretrained(judge, batch_size=64, device="cpu"), {}
     for kind, (benchmark, folder) in HELD_OUT.items():
-        config = EvaluationConfig(
+        config = JudgeEvaluationConfig(
             judge=str(judge), benchmark=benchmark, data=str(data / folder), output=str(output / kind), split="test",
             scale=SCALE, prompts=WORDING, batch_size=32,
         )  # fmt: skip
@@ -129,7 +130,7 @@ def stage(start: Path, output: Path, data: list[DataConfig], training: GRPOTrain
     """Train, or go on; returns the whole model."""
     if not (output / "model").exists():
         train(
-            TrainConfig(
+            JudgeTrainingConfig(
                 model=str(start),
                 data=data,
                 output=str(output),

@@ -20,9 +20,9 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
 from reward_model.datasets import Item, PreferenceItem, ScoredClip
 from reward_model.encoding import ShowingEncoder
-from reward_model.judging.tasks import TaskPrompts, task_messages
+from reward_model.judging.tasks import question_about
 from reward_model.perturbations import global_shuffle
-from reward_model.prompts import JudgePrompt
+from reward_model.prompts import JudgePrompt, Prompts, TaskPrompts
 from shapes_world.judge_data import ClipPair, DamagedClip, clip_pairs, damaged_clip
 from shapes_world.world import FPS, all_scenes
 from videoduet.config import resolve
@@ -182,7 +182,7 @@ def cold_start(
             source = answered if whole else described
             lesson = source[rng.integers(len(source))]
             said = processor.tokenizer(lesson.thought + (f"{lesson.answer}<|im_end|>" if whole else "")).input_ids
-            showing = encoder.showing(task_messages(lesson.item, SCALE, WORDING, PROMPT))
+            showing = encoder.showing(question_about(lesson.item, SCALE, WORDING, Prompts(PROMPT)).messages)
             rows.append(replace(showing, ids=showing.ids + said))
             goals.append(said)
         loss = _next_token_loss(model, encoder.collate(rows, pixels=True), goals)

@@ -52,14 +52,15 @@ def plain_way(generator: T2VTurbo, items: list[SamplingItem], folder: Path) -> N
 
 
 def our_way(generator: T2VTurbo, items: list[SamplingItem], folder: Path, batch_size: int) -> None:
-    for _ in sample_videos(generator, items, folder, folder, version="G_0", round=0, batch_size=batch_size):
+    """As ``pipelines.sample`` draws."""
+    for _ in sample_videos(generator, items, folder, root=folder, version="G_0", round_number=0, batch_size=batch_size):
         pass
 
 
 def difference(plain: Path, ours: Path) -> float:
     """Mean absolute difference of the two ways' videos, in grey levels of 255."""
-    pairs = zip(sorted(plain.glob("*.mp4")), read_samples(ours), strict=True)
-    frames = ((read_video(one).frames, read_video(ours / other.video_path).frames) for one, other in pairs)
+    pairs = zip(sorted(plain.glob("*.mp4")), read_samples(ours, root=ours), strict=True)
+    frames = ((read_video(one).frames, read_video(other.video_path).frames) for one, other in pairs)
     return float(np.mean([np.abs(one.astype(int) - other.astype(int)).mean() for one, other in frames]))
 
 
@@ -124,6 +125,7 @@ def main(
 
 
 def report(generator: T2VTurbo, seconds: dict[str, list[float]], videos: int, apart: float, size: str) -> None:
+    """Print the speeds, their ratio, and how far the videos are apart."""
     ratios = [plain / ours for plain, ours in zip(seconds["plain"], seconds["ours"], strict=True)]
     flops = flops_per_video(generator)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"

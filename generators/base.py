@@ -51,7 +51,8 @@ class Generator(ABC):
 
     @denoiser.setter
     @abstractmethod
-    def denoiser(self, module: nn.Module) -> None: ...
+    def denoiser(self, module: nn.Module) -> None:
+        """Put ``module`` in its place."""
 
     @abstractmethod
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:

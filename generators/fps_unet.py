@@ -28,6 +28,7 @@ class FpsTimestepEmbedding(TimestepEmbedding):
         self.fps: Tensor = torch.tensor([DEFAULT_FPS])
 
     def forward(self, sample: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The embedding (B, D) of a timestep's sinusoid (B, C), a condition (B, W) and the frame rate in force."""
         sinusoid = fps_sinusoid(self.fps.to(sample.device), sample.shape[-1]).to(sample.dtype)
         return super().forward(sample, condition) + self.fps_embedding(sinusoid)
 

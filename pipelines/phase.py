@@ -24,7 +24,7 @@ def do(name: str, run_dir: str, round_number: int) -> None:
     if run.directory.is_done(run.directory.root / turn.path):
         console.print(f"{run.directory.root / turn.path} is done.", markup=False)
     else:
-        turn.phase.function(run, round_number)
+        turn.do(run)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

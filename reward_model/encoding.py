@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import ProcessorMixin
 
-from reward_model.prompts import JudgePrompt, VideoPrompt
+from reward_model.questions import View, video_paths
 from videoduet.errors import InputError
 from videoduet.video import Clip, Sampling, read_video, sample_clip, written
 
@@ -34,13 +34,13 @@ class VideoInputs:
 class Showing:
     """A tokenised prompt with its placeholders expanded, and the videos in their order.
 
-    ``head`` counts the tokens up to the end of the first video: what showings of one video first have in common.
+    ``prefix`` counts the tokens up to the end of the first video: what showings of one video first have in common.
     """
 
     ids: list[int]
     videos: list[VideoInputs]
     paths: list[str]
-    head: int = 0
+    prefix: int = 0
 
 
 class ShowingEncoder:
@@ -60,46 +60,48 @@ class ShowingEncoder:
         self._videos: OrderedDict[tuple, VideoInputs] = OrderedDict()
 
     @classmethod
-    def for_prompt(cls, processor: ProcessorMixin, prompt: JudgePrompt | VideoPrompt) -> "ShowingEncoder":
-        """The encoder that shows what ``prompt`` says, in the way of the processor's family."""
+    def for_view(cls, processor: ProcessorMixin, view: View) -> "ShowingEncoder":
+        """The encoder that shows what ``view`` says, in the way of the processor's family."""
         family = Qwen3ShowingEncoder if "Qwen3VL" in type(processor).__name__ else ShowingEncoder
-        return family(processor, prompt.sampling, max_pixels=prompt.max_pixels)
+        return family(processor, view.sampling, max_pixels=view.max_pixels)
 
     def video(self, path: str, clip: Clip | None = None) -> VideoInputs:
-        """Decode and patchify one video, or ``clip``. Raises InputError where the file cannot be read or shown."""
+        """The patches of one video, or of ``clip``. Raises InputError where the file cannot be read or shown."""
+        # A file that was written anew at an old path is another video.
         key = (path, written(path))
         if key not in self._videos:
-            clip = read_video(path, self.num_frames) if clip is None else sample_clip(clip, self.num_frames)
-            # The duration in equal parts, as the processor counts it; two frames may lie nearer, where sampling rounds.
-            spacing = float(clip.seconds[-1] - clip.seconds[0] + 1 / clip.fps) / len(clip.frames)
-            processor = self.processor.video_processor
-            frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
-            try:
-                values = processor([frames], return_tensors="pt", return_metadata=False, **self.size)
-            except ValueError as error:
-                raise InputError(f"Video {path} cannot be shown ({error}); crop it or scale it.") from error
-            # The processor would take 24 frames per second for granted, whatever the file says.
-            seconds, step = processor.temporal_patch_size * spacing, processor.temporal_patch_size
-            times = [*(clip.seconds - clip.seconds[0]), *[clip.seconds[-1] - clip.seconds[0]] * (-len(frames) % step)]
-            moments = tuple((times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step))
-            grid = values["video_grid_thw"][0]
-            self._videos[key] = VideoInputs(values["pixel_values_videos"], grid, seconds, moments)
+            self._videos[key] = self._patchified(path, clip)
+        # Seen last, so given up last.
         self._videos.move_to_end(key)
         while len(self._videos) > self.keep:
             self._videos.popitem(last=False)
         return self._videos[key]
 
+    def _patchified(self, path: str, clip: Clip | None) -> VideoInputs:
+        clip = read_video(path, self.num_frames) if clip is None else sample_clip(clip, self.num_frames)
+        processor = self.processor.video_processor
+        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+        try:
+            values = processor([frames], return_tensors="pt", return_metadata=False, **self.size)
+        except ValueError as error:
+            raise InputError(f"Video {path} cannot be shown ({error}); crop it or scale it.") from error
+        step = processor.temporal_patch_size
+        # The processor would take 24 frames per second for granted, whatever the file says. It counts in equal parts of
+        # the duration; two frames may lie nearer, where sampling rounds.
+        seconds = step * clip.spacing
+        # The processor fills the last patch with the last frame, which is on screen at its own moment still.
+        times = [*(clip.seconds - clip.seconds[0]), *[clip.seconds[-1] - clip.seconds[0]] * (-len(frames) % step)]
+        # Qwen3-VL writes the middle of a patch's frames into the text.
+        moments = tuple((times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step))
+        return VideoInputs(values["pixel_values_videos"], values["video_grid_thw"][0], seconds, moments)
+
     def showing(self, messages: Sequence[dict], clips: Mapping[str, Clip] | None = None) -> Showing:
-        """Tokenise ``messages`` with the generation prompt; every video placeholder becomes as many tokens as it
-        needs. ``clips`` are videos that lie in no file, by path.
+        """``messages`` tokenised, with the generation prompt and as many tokens for each video as it needs.
+
+        ``clips`` are videos that lie in no file, by path. Raises InputError where a video cannot be shown, and where
+        the words hold what stands for one.
         """
-        paths = [
-            part["video"]
-            for message in messages
-            if not isinstance(message["content"], str)
-            for part in message["content"]
-            if part["type"] == "video"
-        ]
+        paths = video_paths(messages)
         text = self.processor.apply_chat_template(_without_nones(messages), tokenize=False, add_generation_prompt=True)
         pieces = text.split(VIDEO_TOKEN)
         if len(pieces) != len(paths) + 1:
@@ -110,7 +112,7 @@ class ShowingEncoder:
             expanded += self.placeholder(video) + piece
         ids = self.processor.tokenizer(expanded).input_ids
         places = [place for place, token in enumerate(ids) if token == self.video_token_id]
-        return Showing(ids, videos, paths, head=places[self.tokens(videos[0]) - 1] + 1 if videos else 0)
+        return Showing(ids, videos, paths, prefix=places[self.tokens(videos[0]) - 1] + 1 if videos else 0)
 
     def tokens(self, video: VideoInputs) -> int:
         """How many vision tokens a video has."""
@@ -120,13 +122,16 @@ class ShowingEncoder:
         """The text that stands for a video: one token for each of its vision tokens."""
         return VIDEO_TOKEN * self.tokens(video)
 
-    def collate(self, showings: Sequence[Showing], *, pixels: bool, heads: bool = False) -> dict[str, Tensor]:
-        """Left-padded model inputs for a batch; ``pixels=False`` leaves the patches out (features are at hand).
-        ``heads`` pads heads and what follows them apart, so that all heads end in the same column.
+    def collate(self, showings: Sequence[Showing], *, pixels: bool, prefixes: bool = False) -> dict[str, Tensor]:
+        """Left-padded model inputs for a batch: ``input_ids`` and ``attention_mask`` (B, length), and its videos'
+        tensors.
+
+        ``pixels=False`` leaves the patches out (features are at hand). ``prefixes`` pads prefixes and what follows them
+        apart, so that all prefixes end in the same column.
         """
         columns = [[showing.ids for showing in showings]]
-        if heads:
-            columns = [[each.ids[: each.head] for each in showings], [each.ids[each.head :] for each in showings]]
+        if prefixes:
+            columns = [[each.ids[: each.prefix] for each in showings], [each.ids[each.prefix :] for each in showings]]
         padded = [self._left_padded(rows) for rows in columns]
         ids, mask = (torch.cat(parts, dim=1) for parts in zip(*padded, strict=True))
         inputs = {
@@ -150,18 +155,20 @@ class Qwen3ShowingEncoder(ShowingEncoder):
     """The same for Qwen3-VL, which writes the time of every temporal patch into the text."""
 
     def placeholder(self, video: VideoInputs) -> str:
+        """The text that stands for a video: for each temporal patch its moment and its vision tokens."""
         frames, tokens = int(video.grid[0]), int(video.grid[1:].prod()) // self.processor.video_processor.merge_size**2
         shown = f"<|vision_start|>{VIDEO_TOKEN * tokens}<|vision_end|>"
         return "".join(f"<{moment:.1f} seconds>{shown}" for moment in video.moments[:frames])
 
-    def collate(self, showings: Sequence[Showing], *, pixels: bool, heads: bool = False) -> dict[str, Tensor]:
-        inputs = super().collate(showings, pixels=pixels, heads=heads)
+    def collate(self, showings: Sequence[Showing], *, pixels: bool, prefixes: bool = False) -> dict[str, Tensor]:
+        """The same; seconds per grid step are told in the text."""
+        inputs = super().collate(showings, pixels=pixels, prefixes=prefixes)
         del inputs["second_per_grid_ts"]
         return inputs
 
 
 def video_tensors(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
-    """The model inputs of some videos, in order: patches, grids, seconds per grid step."""
+    """The model inputs of n videos, in order: patches (sum of patches, d), grids (n, 3), seconds per grid step (n,)."""
     return {
         "pixel_values_videos": torch.cat([video.patches for video in videos]),
         "video_grid_thw": torch.stack([video.grid for video in videos]),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from reward_model.questions import Clips
 from videoduet.errors import InputError
 from videoduet.records import Prompt, Video, VideoPair, stable_id
 from videoduet.video import UNKNOWN_FPS, Clip, video_id
@@ -20,12 +21,12 @@ shown."""
 GivenPair = VideoPair | Sequence
 """A record, or (first, second), or (first, second, prompt)."""
 
-Clips = dict[str, Clip]
-"""Frames that were given and lie in no file, by the path that stands for them."""
-
 
 def as_video(given: GivenVideo) -> tuple[Video, Clips]:
-    """The record of a video, whose id is a hash of its content. Raises InputError for what is no video."""
+    """The record of a video, whose id is a hash of its content, and its frames where it lies in no file.
+
+    Raises InputError for what is no video.
+    """
     if isinstance(given, Video):
         return given, {}
     if isinstance(given, str | os.PathLike):
@@ -39,7 +40,10 @@ def as_video(given: GivenVideo) -> tuple[Video, Clips]:
 
 
 def as_pair(given: GivenPair) -> tuple[VideoPair, Clips]:
-    """The record of a question about two videos."""
+    """The record of a question about two videos, and the frames of those that lie in no file.
+
+    Raises InputError for what is no pair of videos.
+    """
     if isinstance(given, VideoPair):
         return given, {}
     if isinstance(given, str) or not isinstance(given, Sequence) or len(given) not in (2, 3):

@@ -75,7 +75,7 @@ srcc, plcc, krcc = map(_correlation, (spearmanr, pearsonr, kendalltau))
 
 
 def correlations(pred: Array, mos: Array) -> dict:
-    """How predicted scores (n,) follow mean opinion scores (n,).
+    """How predicted scores (n,) follow mean opinion scores (n,), by the name of each measure.
 
     ``srcc`` (Spearman), ``plcc`` (Pearson) and ``krcc`` (Kendall's tau-b) are plain, as in the papers' code, and so is
     ``rmse``; ``logistic4`` and ``logistic5`` hold ``plcc`` and ``rmse`` after the fit of that name, as classic
@@ -147,7 +147,7 @@ def _accuracy_by_threshold(tie: np.ndarray, right: np.ndarray, size: np.ndarray)
 
 
 def position_consistency(forward: Sequence[Choice | None], backward: Sequence[Choice | None]) -> dict:
-    """How a judge's choices depend on the order in which two videos are shown.
+    """How a judge's choices depend on the order in which two videos are shown: two rates and two counts.
 
     ``forward`` are the positions that won when a pair was shown as it is, ``backward`` when its videos were swapped; a
     pair of which an answer could not be read (None) is left out and counted. ``consistency`` is the share of the others

@@ -1,12 +1,18 @@
-"""Reading a judge's answer. An answer that cannot be read is None, never a guess."""
+"""Reading a judge's answer: the one place that knows of ``<think>`` and ``<answer>``.
 
+An answer that cannot be read is None, never a guess. ``parse_choice``, ``parse_score`` and ``parse_scores`` forgive
+what a person would; ``parse_option``, ``first_number`` and ``strict_scores`` are the rules of released code, which take
+the last answer there is.
+"""
+
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
 Choice = Literal["first", "second", "tie"]
-Reading = TypeVar("Reading")
+Value = TypeVar("Value")
 
 _OPEN, _CLOSE = re.compile(r"<\s*answer\s*>"), re.compile(r"<\s*/\s*answer\s*>")
 _CLOSING_TAG = "</answer>"
@@ -47,7 +53,7 @@ def _without_cut_tag(text: str) -> str:
     return text[: len(text) - cut]
 
 
-def _read(text: str, reading: Callable[[str], Reading | None]) -> Reading | None:
+def _read(text: str, reading: Callable[[str], Value | None]) -> Value | None:
     """What ``reading`` makes of the answer in lower-case ``text``; None where its answers are several that differ."""
     text = text.strip()
     text = text[text.rfind("</think>") + len("</think>") :] if "</think>" in text else text
@@ -136,3 +142,71 @@ def _scores(answer: str) -> dict[str, float] | None:
         if value is None or scores.setdefault(match[1], value) != value:
             return None
     return scores or None
+
+
+def read_scores(
+    text: str, keys: Sequence[str] = (), scale: tuple[float, float] | None = None
+) -> dict[str, float] | None:
+    """The scores in an answer for ``keys`` (none: a single one, whose key is ""); None where one is missing or outside
+    ``scale`` (None: any number will do).
+    """
+    if keys:
+        scores = parse_scores(text, keys)
+    else:
+        score = parse_score(text)
+        scores = None if score is None else {"": score}
+    low, high = scale or (-math.inf, math.inf)
+    return scores if scores and all(low <= value <= high for value in scores.values()) else None
+
+
+def described(text: str) -> str:
+    """The words of an answer, without thought and tags."""
+    return text.rpartition("</think>")[2].replace("<answer>", "").replace("</answer>", "").strip()
+
+
+_FORMAT = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
+
+
+def keeps_format(text: str) -> bool:
+    """Whether a completion is ``<think>…</think><answer>…</answer>`` from its first character to its last."""
+    return _FORMAT.fullmatch(text) is not None
+
+
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def answer_text(text: str) -> str | None:
+    """What stands in the last ``<answer>…</answer>``, stripped; one inside the thought counts only if there is no
+    other. None where there is no answer.
+    """
+    said = _ANSWER.findall(text.rpartition("</think>")[2]) or _ANSWER.findall(text)
+    return said[-1].strip() if said else None
+
+
+def parse_option(text: str, options: Sequence[str]) -> str | None:
+    """Which of ``options`` ('yes', 'no'; 'A', 'B', 'C') an answer names: the option itself, or its letter followed by
+    '.' or ')' and anything; case is forgiven. None for everything else.
+    """
+    answer = answer_text(text)
+    if answer is None:
+        return None
+    word = re.split(r"[.)\s]", answer.lstrip("("), maxsplit=1)[0] if re.match(r"\(?[A-Za-z][.)]", answer) else answer
+    return next((option for option in options if word.strip(" .!").lower() == option.lower()), None)
+
+
+def first_number(text: str) -> float | None:
+    """The first number in an answer, whatever stands around it, as VQAThinker's code reads it ('2.71 then 3.14')."""
+    found = _PLAIN_NUMBER.search(answer_text(text) or "")
+    return float(found[0]) if found else None
+
+
+def strict_scores(text: str, keys: Sequence[str]) -> dict[str, float] | None:
+    """The numbers for ``keys`` in an answer that is a JSON object of exactly these keys in this order, as VQ-Insight's
+    code demands.
+    """
+    try:
+        values = json.loads(answer_text(text) or "")
+    except ValueError:
+        return None
+    return parse_scores(text, keys) if isinstance(values, dict) and list(values) == list(keys) else None

@@ -10,7 +10,15 @@ The questions ask for what theirs ask for, in our words: the four aspects of a c
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reward_model.prompts import DEFAULT_PROMPT, DEFAULT_VIDEO_PROMPTS, PROMPT_FILES, JudgePrompt, VideoPrompt
+from reward_model.prompts import (
+    DEFAULT_PROMPT,
+    DEFAULT_VIDEO_PROMPTS,
+    PROMPT_FILES,
+    JudgePrompt,
+    Prompts,
+    VideoPrompt,
+)
+from videoduet.errors import InputError
 from videoduet.video import FrameSampling
 
 _SHOWN = {"frames": FrameSampling(fps=2, min_frames=4, max_frames=16), "max_pixels": 128 * 28 * 28}
@@ -18,12 +26,10 @@ _SHOWN = {"frames": FrameSampling(fps=2, min_frames=4, max_frames=16), "max_pixe
 
 @dataclass(frozen=True)
 class Preset:
-    """What a published judge is made for; None is what it is not made for. ``subfolder`` holds its weights."""
+    """What a published judge is asked, and the ``subfolder`` that holds its weights (None: they lie at the top)."""
 
+    prompts: Prompts
     subfolder: str | None = None
-    compare: JudgePrompt | None = None
-    score: VideoPrompt | None = None
-    describe: VideoPrompt | None = None
 
 
 _THINK = "Think it over like a person in <think></think>, then answer in <answer></answer>. "
@@ -31,61 +37,74 @@ _DESCRIBE = replace(DEFAULT_VIDEO_PROMPTS["describe"], **_SHOWN, max_new_tokens=
 
 PRESETS = {
     "vqinsight-comp": Preset(
-        "vqinsight-comp",
-        compare=JudgePrompt(
-            system=None,
-            before_first="Video A:",
-            before_second="Video B:",
-            question=(
-                "Two AI-generated videos are shown. Which is better in visual quality, temporal consistency, dynamic "
-                f"degree and authenticity? {_THINK}The answer is 'Video A' or 'Video B' and nothing else."
+        Prompts(
+            compare=JudgePrompt(
+                system=None,
+                before_first="Video A:",
+                before_second="Video B:",
+                question=(
+                    "Two AI-generated videos are shown. Which is better in visual quality, temporal consistency, "
+                    f"dynamic degree and authenticity? {_THINK}The answer is 'Video A' or 'Video B' and nothing else."
+                ),
+                # The words before the letter take a token of their own, and the letter one with the space before it.
+                labels=(" A", " B"),
+                max_new_tokens=1024,
+                **_SHOWN,
             ),
-            # The words before the letter take a token of their own, and the letter one with the space before it.
-            labels=(" A", " B"),
-            max_new_tokens=1024,
-            **_SHOWN,
+            describe=_DESCRIBE,
         ),
-        describe=_DESCRIBE,
+        subfolder="vqinsight-comp",
     ),
     "vqinsight-aigcvideo": Preset(
-        "vqinsight-aigcvideo",
-        score=VideoPrompt(
-            system=None,
-            before="",
-            question=(
-                "Rate this AI-generated video from 0 to 100 in spatial quality, temporal quality and consistency with "
-                f"the prompt it was made for: {{prompt}}\n{_THINK}The answer is JSON with the keys "
-                '"spatial", "temporal" and "consistency".'
+        Prompts(
+            score=VideoPrompt(
+                system=None,
+                before="",
+                question=(
+                    "Rate this AI-generated video from 0 to 100 in spatial quality, temporal quality and consistency "
+                    f"with the prompt it was made for: {{prompt}}\n{_THINK}The answer is JSON with the keys "
+                    '"spatial", "temporal" and "consistency".'
+                ),
+                keys=("spatial", "temporal", "consistency"),
+                max_new_tokens=1024,
+                **_SHOWN,
             ),
-            keys=("spatial", "temporal", "consistency"),
-            max_new_tokens=1024,
-            **_SHOWN,
+            describe=_DESCRIBE,
         ),
-        describe=_DESCRIBE,
+        subfolder="vqinsight-aigcvideo",
     ),
     "vqinsight-naturalvideo": Preset(
-        "vqinsight-naturalvideo",
-        score=VideoPrompt(
-            system=None,
-            before="",
-            question=f"Rate the quality of this video with a number from 0 to 100. {_THINK}",
-            max_new_tokens=1024,
-            **_SHOWN,
+        Prompts(
+            score=VideoPrompt(
+                system=None,
+                before="",
+                question=f"Rate the quality of this video with a number from 0 to 100. {_THINK}",
+                max_new_tokens=1024,
+                **_SHOWN,
+            ),
+            describe=_DESCRIBE,
         ),
-        describe=_DESCRIBE,
+        subfolder="vqinsight-naturalvideo",
     ),
     "general": Preset(
-        compare=DEFAULT_PROMPT, score=DEFAULT_VIDEO_PROMPTS["score"], describe=DEFAULT_VIDEO_PROMPTS["describe"]
+        Prompts(DEFAULT_PROMPT, score=DEFAULT_VIDEO_PROMPTS["score"], describe=DEFAULT_VIDEO_PROMPTS["describe"])
     ),
 }
 """By name; ``general`` is for any Qwen2.5-VL or Qwen3-VL that follows instructions."""
 
 
-def kept_prompts(directory: str | Path, preset: Preset) -> Preset:
-    """``preset`` with the prompts that are kept beside a judge's weights in place of its own."""
+def preset_named(name: str | None) -> Preset:
+    """The preset of that name (None: the general one). Raises InputError where there is none."""
+    if name is not None and name not in PRESETS:
+        raise InputError(f"There is no preset {name}; take one of {', '.join(PRESETS)}.", exit_code=2)
+    return PRESETS[name or "general"]
+
+
+def kept_prompts(directory: str | Path, prompts: Prompts) -> Prompts:
+    """``prompts`` with those that are kept beside a judge's weights in place of its own."""
     files = {kind: Path(directory) / name for kind, name in PROMPT_FILES.items()}
     return replace(
-        preset,
+        prompts,
         **{
             kind: (JudgePrompt if kind == "compare" else VideoPrompt).read(file)
             for kind, file in files.items()

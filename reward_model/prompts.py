@@ -1,14 +1,29 @@
 """What a judge is asked: the words around its videos, how an answer names them, and how much of them it is shown."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
+from reward_model.questions import (
+    CompareQuestion,
+    DescribeQuestion,
+    OptionQuestion,
+    ScoreQuestion,
+    View,
+    chat,
+    plain,
+)
+from videoduet.errors import InputError
 from videoduet.store import read_json, write_json
 from videoduet.video import FrameSampling, Sampling
 
-PROMPT_FILES = {"compare": "judge_prompt.json", "score": "score_prompt.json", "describe": "describe_prompt.json"}
+Kind = Literal["compare", "score", "describe"]
+PROMPT_FILES: dict[Kind, str] = {
+    "compare": "judge_prompt.json", "score": "score_prompt.json", "describe": "describe_prompt.json",
+}  # fmt: skip
 """What a judge is asked may be kept beside its weights."""
 OPTIONS = ("frames", "max_pixels")
 
@@ -21,11 +36,16 @@ class _Wording:
         """Which frames are shown: ``frames`` where it is given, else ``num_frames`` of them."""
         return self.frames or self.num_frames
 
+    @property
+    def view(self) -> View:
+        """How much of its videos is shown, and how long an answer may be."""
+        return View(self.sampling, self.max_pixels, self.max_new_tokens)
+
     def fields(self) -> dict:
         """All that makes the prompt what it is; an option that is not used leaves no trace."""
         return {key: value for key, value in asdict(self).items() if key not in OPTIONS or value is not None}
 
-    def save(self, directory: str | Path, kind: str = "compare") -> None:
+    def save(self, directory: str | Path, kind: Kind = "compare") -> None:
         """Keep the prompt beside a judge's weights, as what it is asked to "compare", "score" or "describe"."""
         write_json(Path(directory) / PROMPT_FILES[kind], self.fields())
 
@@ -36,16 +56,6 @@ class _Wording:
         if fields.get("frames"):
             fields["frames"] = FrameSampling(**fields["frames"])
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
-
-
-def _plain(prompt: str) -> str:
-    # A prompt is text that somebody wrote: what looks like a control token in it must not act as one.
-    return prompt.replace("<|", "< |").replace("|>", "| >")
-
-
-def _messages(system: str | None, content: Sequence[dict]) -> list[dict]:
-    first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
-    return [*first, {"role": "user", "content": list(content)}]
 
 
 @dataclass(frozen=True)
@@ -75,9 +85,14 @@ class JudgePrompt(_Wording):
             {"type": "video", "video": first_path},
             {"type": "text", "text": self.before_second},
             {"type": "video", "video": second_path},
-            {"type": "text", "text": self.question.replace("{prompt}", _plain(prompt))},
+            {"type": "text", "text": self.question.replace("{prompt}", plain(prompt))},
         ]
-        return _messages(self.system, content)
+        return chat(self.system, content)
+
+    def compare(self, prompt: str, first_path: str, second_path: str) -> CompareQuestion:
+        """Which of two videos is better, in this order."""
+        messages = self.messages(prompt, first_path, second_path)
+        return CompareQuestion(messages=messages, view=self.view, labels=self.labels)
 
     @classmethod
     def load(cls, directory: str | Path) -> "JudgePrompt":
@@ -106,10 +121,114 @@ class VideoPrompt(_Wording):
 
     def messages(self, prompt: str, path: str) -> list[dict]:
         """The chat messages of one showing."""
-        question = {"type": "text", "text": self.question.replace("{prompt}", _plain(prompt))}
+        question = {"type": "text", "text": self.question.replace("{prompt}", plain(prompt))}
         before = [{"type": "text", "text": self.before}] if self.before else []
         content = [*before, {"type": "video", "video": path}, question]
-        return _messages(self.system, content)
+        return chat(self.system, content)
+
+    def score(self, prompt: str, path: str) -> ScoreQuestion:
+        """How good a video is."""
+        return ScoreQuestion(messages=self.messages(prompt, path), view=self.view, keys=self.keys, scale=self.scale)
+
+    def describe(self, prompt: str, path: str) -> DescribeQuestion:
+        """What a video shows."""
+        return DescribeQuestion(messages=self.messages(prompt, path), view=self.view)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskPrompts:
+    """The wording of questions about the items of a data set; comparisons have their own, the :class:`JudgePrompt`.
+
+    Attributes:
+        system: What the judge is, and how it answers (empty: nothing is said).
+        score: Asks for a score from ``{low}`` to ``{high}``.
+        dimensions: Asks for scores in ``{dimensions}``, as JSON such as ``{example}``.
+        prompted: Goes before either where the video was generated from ``{prompt}``.
+        question: Goes around ``{question}``, whose answer is one of ``{options}``.
+    """
+
+    system: str = "You judge videos. Think inside <think></think>; then answer inside <answer></answer>."
+    score: str = (
+        "Rate the quality of this video from {low} (bad) to {high} (excellent). Weigh what you see in "
+        "<think></think>, then give only the number in <answer></answer>."
+    )
+    dimensions: str = (
+        "Rate this video from {low} (bad) to {high} (excellent) in each of: {dimensions}. Weigh what you see in "
+        "<think></think>, then give only JSON in <answer></answer>, such as <answer>{example}</answer>."
+    )
+    prompted: str = "This video was generated from the text: {prompt}\n"
+    question: str = (
+        "{question}\nWeigh what you see in <think></think>, then give only one of {options} in <answer></answer>."
+    )
+
+    def rate(
+        self, path: str, prompt: str | None, names: Sequence[str], scale: tuple[float, float], view: View
+    ) -> ScoreQuestion:
+        """How good a video is in each of ``names`` (a single one goes without name) on ``scale``; ``prompt`` is what it
+        was generated from (None: it was filmed).
+
+        Any number is an answer: how far off the scale it lies is for rewards and metrics to weigh.
+        """
+        low, high = (f"{bound:g}" for bound in scale)
+        before = "" if prompt is None else _fill(self.prompted, prompt=plain(prompt))
+        if len(names) == 1:
+            asked = _fill(self.score, low=low, high=high)
+        else:
+            example = ", ".join(f'"{name}": {high}' for name in names)
+            several = {"dimensions": ", ".join(names), "example": f"{{{example}}}"}
+            asked = _fill(self.dimensions, low=low, high=high, **several)
+        keys = () if len(names) == 1 else tuple(names)
+        return ScoreQuestion(messages=self._messages([path], before + asked), view=view, keys=keys)
+
+    def choose(self, paths: Sequence[str], question: str, options: Sequence[str], view: View) -> OptionQuestion:
+        """Which of ``options`` answers ``question`` about the videos at ``paths``."""
+        named = " or ".join(options) if len(options) == 2 else ", ".join(options)
+        text = _fill(self.question, question=plain(question), options=named)
+        return OptionQuestion(messages=self._messages(paths, text), view=view, options=tuple(options))
+
+    def _messages(self, paths: Sequence[str], text: str) -> list[dict]:
+        return chat(
+            self.system, [*({"type": "video", "video": path} for path in paths), {"type": "text", "text": text}]
+        )
+
+
+def _fill(template: str, **values: str) -> str:
+    # Not str.format: a template holds JSON's braces, and a value may hold anything.
+    for name, value in values.items():
+        template = template.replace(f"{{{name}}}", value)
+    return template
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What a judge is asked for each kind of question; None where it is not made for it."""
+
+    compare: JudgePrompt | None = None
+    score: VideoPrompt | None = None
+    describe: VideoPrompt | None = None
+
+    def of(self, kind: Kind) -> JudgePrompt | VideoPrompt:
+        """The wording of a kind of question. Raises InputError where the judge is not made for it."""
+        if (prompt := getattr(self, kind)) is None:
+            raise InputError(f"This judge is not made to {kind}; take another preset or judge.", exit_code=2)
+        return prompt
+
+    @property
+    def view(self) -> View:
+        """How much is shown where a question is another's wording: as in a comparison, a score or a description, the
+        first of these that the judge is made for. Raises InputError where it is made for nothing.
+        """
+        return (self.compare or self.score or self.of("describe")).view
+
+    @property
+    def compare_id(self) -> str:
+        """A hash of how the judge compares, which is part of its name ("": it does not)."""
+        return wording_id(self.compare) if self.compare else ""
+
+
+def wording_id(prompt: JudgePrompt | VideoPrompt) -> str:
+    """A hash of all that a judge is asked and shown: 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(prompt.fields(), sort_keys=True).encode()).hexdigest()
 
 
 DEFAULT_PROMPT = JudgePrompt(

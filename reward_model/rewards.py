@@ -6,13 +6,14 @@ are floats; rewards that depend on the whole group of responses are arrays (K,) 
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
 import numpy as np
 from scipy.special import ndtr
+
+from reward_model.parsing import keeps_format
 
 Variant = Literal["paper", "released"]
 Scores = Sequence[float | None] | np.ndarray
@@ -21,7 +22,6 @@ PERCENT = (0.0, 100.0)
 RELEASED_TAU = {"rank": 0.5, "reg": 0.9}
 """The thresholds that VQAThinker's code has in place of τ, for each type of reward."""
 
-_FORMAT = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
 _SMOOTHING = 1e-9
 _CORRECT = 0.1
 
@@ -31,7 +31,7 @@ def format_reward(text: str) -> float:
 
     VQ-Insight's and VQAThinker's format reward, as released: it says nothing about what is inside the tags.
     """
-    return float(_FORMAT.fullmatch(text) is not None)
+    return float(keeps_format(text))
 
 
 def comparison_reward(choice: str | None, preferred: str) -> float:

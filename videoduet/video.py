@@ -39,6 +39,11 @@ class Clip:
     seconds: np.ndarray
     fps: float
 
+    @property
+    def spacing(self) -> float:
+        """Seconds from one frame to the next where the clip's duration is cut in equal parts."""
+        return float(self.seconds[-1] - self.seconds[0] + 1 / self.fps) / len(self.frames)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSampling:

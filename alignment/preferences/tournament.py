@@ -13,7 +13,8 @@ from videoduet.records import Comparison, Prompt, Video, VideoPair
 class Judge(Protocol):
     """Whoever compares pairs."""
 
-    def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]: ...
+    def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
+        """A comparison of each pair, in any order."""
 
 
 def adaptive_comparisons(

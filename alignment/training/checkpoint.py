@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from alignment.training.metrics import empty_sums
-from alignment.training.parallel import Replicated, on_main, place
+from alignment.training.parallel import Replicated
+from alignment.training.sharding import on_main, place
 from videoduet.errors import InputError
 from videoduet.store import atomic_path, read_json, write_json, write_tensors
 

@@ -82,6 +82,7 @@ def fitted_frames(video: Path, settings: SamplerSettings, frames: Frames = "by_t
     height, width = pixels.shape[1:3]
     if (height, width) == (settings.height, settings.width):
         return pixels
+    # The largest part in the middle that has the generator's aspect ratio.
     scale = min(height / settings.height, width / settings.width)
     crop = round(settings.height * scale), round(settings.width * scale)
     top, left = (height - crop[0]) // 2, (width - crop[1]) // 2
@@ -99,6 +100,7 @@ def _in_time(video: Path, settings: SamplerSettings) -> Clip:
             "frames 'as_stored' to take its frames as they are."
         )
     times = np.arange(settings.num_frames) / settings.fps
+    # Two frames beyond the last moment: one of them may be the nearest to it.
     clip = read_video(video, first=math.ceil(times[-1] * rate) + 2)
     seconds = clip.seconds - clip.seconds[0]
     length = seconds[-1] + 1 / rate

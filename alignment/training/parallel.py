@@ -15,12 +15,12 @@ from diffusers import ModelMixin
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from alignment.training.config import AlignConfig
 from alignment.training.optimizer import make_optimizer
+from alignment.training.sharding import on_main, place, shard, sharded_like, whole
 from videoduet.errors import InputError
 
 SUMMED_AT_ONCE = 2**25
@@ -106,7 +106,7 @@ class Replicated:
             parameter, _, key = name.rpartition(".")
             owner = self.parameters[parameter]
             if isinstance(value, Tensor) and key != "step":  # AdamW counts its steps on the CPU
-                value = _sharded_like(value, owner)
+                value = sharded_like(value, owner)
             self.optimizer.state[owner][key] = value
 
     def whole_policy(self) -> nn.Module:
@@ -134,6 +134,7 @@ class FullyShardedDataParallel2(Replicated):
             self.scale = PartialState().num_processes  # FSDP takes the mean over processes
 
     def restore(self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor | float]) -> None:
+        """As :meth:`Replicated.restore`, into the shards."""
         for module in self.policy.modules():
             if isinstance(module, FSDPModule):
                 # Weights put together for an earlier forward pass would not be the restored ones.
@@ -141,6 +142,7 @@ class FullyShardedDataParallel2(Replicated):
         super().restore(weights, optimizer_state)
 
     def whole_policy(self) -> nn.Module:
+        """The policy as it is saved, put together from its shards; every process must ask, the main one gets it."""
         if not isinstance(next(iter(self.parameters.values())), DTensor):
             return self.policy
         weights = get_model_state_dict(self.policy, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
@@ -174,12 +176,14 @@ class ZeroRedundancy2(Replicated):
         self.scale = PartialState().num_processes  # DeepSpeed takes the mean over processes
 
     def backward(self, loss: Tensor, *, last: bool) -> None:
+        """As :meth:`Replicated.backward`; DeepSpeed sums over processes, into its shards."""
         self.engine.set_gradient_accumulation_boundary(last)
         # DeepSpeed skips a step whose gradient is not finite, so that of a loss that is not may not be either.
         scale = self.scale if loss.isfinite() else float("nan")
         self.engine.backward(loss * scale)
 
     def update(self, healthy: bool) -> float:
+        """As :meth:`Replicated.update`; DeepSpeed clips, and skips a step whose gradient is not finite."""
         self.engine.step()
         return float(self.engine.get_global_grad_norm())
 
@@ -191,6 +195,7 @@ class ZeroRedundancy2(Replicated):
 
     @torch.no_grad()
     def restore(self, weights: Mapping[str, Tensor], optimizer_state: Mapping[str, Tensor | float]) -> None:
+        """As :meth:`Replicated.restore`. Raises InputError for a checkpoint of another number of processes."""
         super().restore(weights, {})
         # The optimizer's own copy of its part of the weights.
         self.engine.optimizer.refresh_fp32_params()
@@ -232,56 +237,11 @@ def parallelize(policy: nn.Module, config: AlignConfig, reference: nn.Module | N
     return FullyShardedDataParallel2(policy, config, reference) if fsdp else ZeroRedundancy2(policy, config)
 
 
-def shard(module: nn.Module, *, reshard: bool) -> None:
-    """Shard ``module`` in place by FSDP2: each block of its outermost lists by itself, then the rest. No LoRA.
-
-    ``reshard`` takes a block apart again as soon as it has been passed forward.
-    """
-    device = next(module.parameters()).device
-    mesh = init_device_mesh(device.type, (PartialState().num_processes,))
-    lora = {parameter for name, parameter in module.named_parameters() if "lora_" in name}
-    for block in _blocks(module):
-        fully_shard(block, mesh=mesh, reshard_after_forward=reshard, ignored_params=lora)
-    fully_shard(module, mesh=mesh, reshard_after_forward=reshard, ignored_params=lora)
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """``tensor``, put together from its shards if it has any; every process must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-
-
-def on_main(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``tensors``, whole and on the CPU, in the main process, nothing in the others; every process must ask."""
-    is_main = PartialState().is_main_process
-    kept = {}
-    for name, tensor in tensors.items():
-        tensor = whole(tensor.detach())
-        if is_main:
-            kept[name] = tensor.cpu()
-    return kept
-
-
-def place(value: Tensor, into: Tensor) -> None:
-    """Copy ``value``, whole, into a tensor that may be sharded."""
-    into.copy_(_sharded_like(value, into))
-
-
-def _sharded_like(value: Tensor, other: Tensor) -> Tensor:
-    value = value.to(other.device)
-    return distribute_tensor(value, other.device_mesh, other.placements) if isinstance(other, DTensor) else value
-
-
 def _row(part: Tensor) -> Tensor:
     """The parts (n,) that processes hold, one after the other, on the CPU; gathered piece by piece."""
     processes = PartialState().num_processes
     pieces = [gather(piece).cpu().chunk(processes) for piece in part.detach().split(SUMMED_AT_ONCE)]
     return torch.cat([piece[process] for process in range(processes) for piece in pieces])
-
-
-def _blocks(module: nn.Module) -> list[nn.Module]:
-    if isinstance(module, nn.ModuleList):
-        return list(module)
-    return [block for child in module.children() for block in _blocks(child)]
 
 
 def _sum_over_processes(gradients: list[Tensor]) -> None:

@@ -38,7 +38,7 @@ class AlignRun:
     from.
 
     Attributes:
-        forward: The policy's predictions.
+        policy_forward: The policy's predictions.
         loss: The loss of steps.
         data: What is trained on.
         curve: The measurements on held-out pairs.
@@ -62,8 +62,8 @@ class AlignRun:
         self.live_reference = LiveReference(generator, config, adapter) if config.anchor_weight else None
         self.parallel = parallelize(self.policy, config, self.live_reference and self.live_reference.copy)
         self.parameters, self.optimizer = self.parallel.parameters, self.parallel.optimizer
-        self.forward = PolicyForward(generator, config, self.parallel)
-        self.loss = StepLoss(self.forward, self.live_reference)
+        self.policy_forward = PolicyForward(generator, config, self.parallel)
+        self.loss = StepLoss(self.policy_forward, self.live_reference)
         self.training = TrainingState(key, self.parallel, self._average(), Progress())
         cut = {"draws_per_pair": config.draws_per_pair, "batch_size": config.batch_size, "seed": seed}
         steps = schedule(
@@ -91,7 +91,7 @@ class AlignRun:
 
     def _data(self, loader: PairLoader, steps: list[list[Draw]], key: str) -> Data:
         def compute(draws: Sequence[Draw]) -> Tensor:
-            return self.forward.reference_errors(loader, draws)
+            return self.policy_forward.reference_errors(loader, draws)
 
         folder = self.output_dir / "reference_errors"
         return Data(loader, steps, cached_reference_errors(folder, key, steps, compute) if steps else [])

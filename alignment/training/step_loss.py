@@ -29,23 +29,23 @@ class Data:
 class StepLoss:
     """The loss of steps; ``live_reference`` is there where the anchor needs the reference's own predictions."""
 
-    def __init__(self, forward: PolicyForward, live_reference: LiveReference | None):
-        self.forward, self.live_reference = forward, live_reference
-        self.generator, self.config, self.state = forward.generator, forward.config, forward.state
+    def __init__(self, policy_forward: PolicyForward, live_reference: LiveReference | None):
+        self.policy_forward, self.live_reference = policy_forward, live_reference
+        self.generator, self.config, self.state = policy_forward.generator, policy_forward.config, policy_forward.state
 
     def accumulate(self, data: Data, index: int) -> Tensor:
         """Leave the gradient of step ``index``'s mean loss, over all processes, in the parameters.
 
         Returns sums over the step's draws, by timestep bucket (:func:`alignment.training.metrics.draw_sums`).
         """
-        draws, sums, parallel = data.steps[index], self._empty(), self.forward.parallel
-        passes = self.forward.passes(len(draws))
+        draws, sums, parallel = data.steps[index], self._empty(), self.policy_forward.parallel
+        passes = self.policy_forward.passes(len(draws))
         for number, (part, counts) in enumerate(passes, 1):
-            batch, prediction, target = self.forward.on(data.loader, draws[part])
+            batch, prediction, target = self.policy_forward.on(data.loader, draws[part])
             anchor = None
             if self.live_reference is not None:
                 with self.live_reference():
-                    anchor = self.forward.predict(batch)
+                    anchor = self.policy_forward.predict(batch)
             # It is no leaf, and its gradient says which timesteps the weights hear.
             prediction.retain_grad()
             micro = _MicroBatch(draws[part], batch.timesteps, prediction, target, data.reference[index][part], anchor)
@@ -68,8 +68,8 @@ class StepLoss:
         """The same sums, of the DPO loss alone, and no gradient."""
         config = replace(self.config, anchor_weight=0.0, sft_weight=0.0, sdpo_mu=None)
         draws, sums = data.steps[index], self._empty()
-        for part, counts in self.forward.passes(len(draws)):
-            batch, prediction, target = self.forward.on(data.loader, draws[part])
+        for part, counts in self.policy_forward.passes(len(draws)):
+            batch, prediction, target = self.policy_forward.on(data.loader, draws[part])
             micro = _MicroBatch(draws[part], batch.timesteps, prediction, target, data.reference[index][part], None)
             output, beta = self._loss(data, micro, config)
             if counts:

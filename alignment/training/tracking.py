@@ -31,10 +31,12 @@ class Tracker:
             raise InputError(f"align.tracker is {name!r}; pip install {name}, or give 'none'.") from error
 
     def log(self, values: dict[str, Any], step: int) -> None:
+        """Send the numbers among ``values`` as those of optimizer step ``step``."""
         if self.tracker is not None:
             numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
             self.tracker.log(numbers, step=step)
 
     def finish(self) -> None:
+        """Send what is still waiting, and close."""
         if self.tracker is not None:
             self.tracker.finish()

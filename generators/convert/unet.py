@@ -116,11 +116,13 @@ class _Blocks:
         for index in self._numbers(r"input_blocks\.(\d+)\.")[1:]:
             block = f"input_blocks.{index}"
             level = len(layers) - 1
+            # lvdm counts blocks on; here a level ends with the one that halves the size.
             if self._has(f"{block}.0.op"):
                 self.places[f"{block}.0.op"] = f"down_blocks.{level}.downsamplers.0.conv"
                 layers.append(0)
                 resnet = 0
                 continue
+            # All layers of a level are as wide, and attend or not, as its first.
             if resnet == 0:
                 widths.append(self.source[f"{block}.0.out_layers.3.weight"].shape[0])
                 attention.append(self._has(f"{block}.1.proj_in"))
@@ -137,6 +139,7 @@ class _Blocks:
 
     def _up(self, layers: int) -> None:
         for index in self._numbers(r"output_blocks\.(\d+)\."):
+            # On the way up a level has a layer more, for what was kept before its downsampling.
             level, resnet = divmod(index, layers + 1)
             self._place(f"output_blocks.{index}", f"up_blocks.{level}", resnet)
             for position in (1, 3):
@@ -173,6 +176,7 @@ class _Blocks:
     def diffusers_name(self, name: str) -> str:
         """The name in diffusers; a name that has no place there is kept, and refused on loading."""
         parts = name.split(".")
+        # The longest known module wins: what comes after it is called the same in both.
         for length in range(len(parts) - 1, 0, -1):
             module = ".".join(parts[:length])
             place = TOP_LEVEL.get(module) or self.places.get(module)

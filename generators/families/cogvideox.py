@@ -27,6 +27,7 @@ class CogVideoX(DiffusersGenerator):
 
     @classmethod
     def default_settings(cls, pipeline: CogVideoXPipeline) -> SamplerSettings:
+        """50 steps at w 6 and 8 frames a second, of the length and size that the transformer was made for."""
         config, factor = pipeline.transformer.config, pipeline.vae_scale_factor_spatial
         return SamplerSettings(
             steps=50, guidance_scale=6.0, fps=8, num_frames=config.sample_frames,
@@ -34,6 +35,7 @@ class CogVideoX(DiffusersGenerator):
         )  # fmt: skip
 
     def latent_shape(self) -> tuple[int, int, int, int]:
+        """(C, T, h, w), the padding of time in front included."""
         pipeline, config = self.pipeline, self.pipeline.transformer.config
         spatial = pipeline.vae_scale_factor_spatial
         frames, height, width = self.compressed(
@@ -44,6 +46,7 @@ class CogVideoX(DiffusersGenerator):
 
     @torch.no_grad()
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
+        """Conditioning (B, L, D) float32 of the T5 encoder."""
         length = self.pipeline.transformer.config.max_text_seq_length
         embeds, _ = self.pipeline.encode_prompt(
             list(texts), do_classifier_free_guidance=False, max_sequence_length=length
@@ -52,6 +55,7 @@ class CogVideoX(DiffusersGenerator):
 
     @torch.no_grad()
     def sample(self, prompt_embeds: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Final latents (B, C, T, h, w) float32, by the pipeline's scheduler with classifier-free guidance."""
         denoiser = self.denoiser
         return (
             self.pipeline(
@@ -68,6 +72,7 @@ class CogVideoX(DiffusersGenerator):
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
+        """Latents (B, C, T, h, w) float32 of frames uint8 (B, T, H, W, 3), padded in front."""
         vae, latents = self.pipeline.vae, []
         for video in frames:
             pixels = from_uint8(video, vae.device, vae.dtype).transpose(0, 1)[None]
@@ -78,6 +83,7 @@ class CogVideoX(DiffusersGenerator):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
+        """Frames uint8 (B, T, H, W, 3) of latents (B, C, T, h, w), without what the padding decodes to."""
         vae, videos = self.pipeline.vae, []
         for latent in latents[:, :, self._padding :]:
             scaled = (latent / vae.config.scaling_factor)[None].to(vae.device, vae.dtype)
@@ -85,17 +91,21 @@ class CogVideoX(DiffusersGenerator):
         return torch.stack(videos)
 
     def draw_timestep(self, rng: torch.Generator) -> int:
+        """One of all the scheduler's timesteps, each as likely."""
         return int(torch.randint(self.pipeline.scheduler.config.num_train_timesteps, (1,), generator=rng))
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t (B, C, T, h, w) of DDPM's schedule at timesteps (B,)."""
         return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The velocity v (B, C, T, h, w)."""
         return self.pipeline.scheduler.get_velocity(latents, noise, timesteps)
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
+        """The predicted v (B, C, T, h, w), float32."""
         denoiser, pipeline = self.denoiser, self.pipeline
         rotary = None
         if denoiser.config.use_rotary_positional_embeddings:

@@ -36,6 +36,10 @@ class DiffusersGenerator(Generator):
     def from_pretrained(
         cls, path: str | Path, *, sampler: dict, dtype: torch.dtype = torch.float32
     ) -> "DiffusersGenerator":
+        """The generator in a diffusers directory (or hub id); ``sampler`` overrides its settings.
+
+        Raises InputError where it cannot be loaded, or for settings that it does not have.
+        """
         precision: Any = dtype
         if cls.full_precision:
             precision = {**dict.fromkeys(cls.full_precision, torch.float32), "default": dtype}
@@ -79,13 +83,16 @@ class DiffusersGenerator(Generator):
 
     @property
     def denoiser(self) -> nn.Module:
+        """The pipeline's component of that name."""
         return getattr(self.pipeline, self.denoiser_name)
 
     @denoiser.setter
     def denoiser(self, module: nn.Module) -> None:
+        """Put ``module`` into the pipeline in its place."""
         setattr(self.pipeline, self.denoiser_name, module)
 
     def initial_noise(self, seed: int) -> Tensor:
+        """Normal noise (C, T, h, w) float32 from ``seed`` alone, drawn on the CPU."""
         return torch.randn(self._latent_shape, generator=torch.Generator().manual_seed(seed))
 
     def noise_batch(self, seeds: Sequence[int]) -> Tensor:
@@ -115,9 +122,11 @@ class DiffusersGenerator(Generator):
         }
 
     def free_encoders(self) -> None:
+        """Take text encoder and autoencoder out of the pipeline."""
         self.pipeline.register_modules(text_encoder=None, vae=None)
 
     def to(self, device: str) -> None:
+        """Move all of the pipeline's models to ``device``."""
         self.pipeline.to(device)
 
 

@@ -37,8 +37,10 @@ class FlowGenerator(DiffusersGenerator):
         return max(1, math.ceil(TRAIN_STEPS * shifted(sigma, self.shift)))
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """(1 - σ)·x_0 + σ·ε (B, C, T, h, w), with σ from timesteps (B,) in thousandths."""
         sigma = (timesteps / TRAIN_STEPS).to(latents.dtype).reshape(-1, *[1] * (latents.ndim - 1))
         return (1 - sigma) * latents + sigma * noise
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """The velocity ε - x_0 (B, C, T, h, w)."""
         return noise - latents

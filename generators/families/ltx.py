@@ -30,9 +30,11 @@ class LTX(FlowGenerator):
 
     @classmethod
     def default_settings(cls, pipeline: LTXPipeline) -> SamplerSettings:
+        """50 steps at w 3; 161 frames of 512x704 pixels at 25 a second."""
         return SamplerSettings(steps=50, guidance_scale=3.0, fps=25, num_frames=161, height=512, width=704)
 
     def latent_shape(self) -> tuple[int, int, int, int]:
+        """(C, T, h, w) under the autoencoder's strong compression."""
         pipeline = self.pipeline
         spatial, temporal = pipeline.vae_spatial_compression_ratio, pipeline.vae_temporal_compression_ratio
         return (pipeline.transformer.config.in_channels, *self.compressed(spatial, temporal, side=max(32, spatial)))
@@ -48,6 +50,7 @@ class LTX(FlowGenerator):
 
     @torch.no_grad()
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
+        """Conditioning (B, L, D) float32 of the T5 encoder, zero where the text was padded."""
         embeds, mask, _, _ = self.pipeline.encode_prompt(list(texts), do_classifier_free_guidance=False)
         return embeds.float() * mask[..., None]
 
@@ -57,6 +60,7 @@ class LTX(FlowGenerator):
 
     @torch.no_grad()
     def sample(self, prompt_embeds: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Final latents (B, C, T, h, w) float32, by the pipeline's scheduler with classifier-free guidance."""
         device, dtype = self.denoiser.device, self.denoiser.dtype
         empty = self.unconditional(len(seeds)).to(device)
         packed = self.pipeline(
@@ -86,6 +90,7 @@ class LTX(FlowGenerator):
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
+        """Latents (B, C, T, h, w) float32 of frames uint8 (B, T, H, W, 3), normalised as the transformer sees them."""
         vae, (mean, std) = self.pipeline.vae, self._statistics()
         videos = (from_uint8(video, vae.device, vae.dtype).transpose(0, 1)[None] for video in frames)
         encoded = torch.stack([vae.encode(video).latent_dist.mode()[0].float().cpu() for video in videos])
@@ -93,6 +98,7 @@ class LTX(FlowGenerator):
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
+        """Frames uint8 (B, T, H, W, 3) of latents (B, C, T, h, w)."""
         (mean, std), vae, videos = self._statistics(), self.pipeline.vae, []
         # The pipeline's default: the newer autoencoders are told that nothing is left to denoise.
         timestep = torch.zeros(1, device=vae.device, dtype=vae.dtype) if vae.config.timestep_conditioning else None
@@ -107,6 +113,7 @@ class LTX(FlowGenerator):
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
+        """The predicted velocity (B, C, T, h, w), float32; each sample is told its own frame rate."""
         denoiser, pipeline = self.denoiser, self.pipeline
         fps = torch.tensor([setting.fps for setting in settings], device=noisy.device).view(-1, 1, 1, 1, 1)
         spatial = pipeline.vae_spatial_compression_ratio

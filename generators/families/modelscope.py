@@ -22,16 +22,19 @@ class ModelScope(UNetGenerator):
 
     @classmethod
     def default_settings(cls, pipeline: TextToVideoSDPipeline) -> SamplerSettings:
+        """50 steps at w 9; 16 frames at 8 a second, of the UNet's own size."""
         height, width = cls.native_size(pipeline)
         return SamplerSettings(steps=50, guidance_scale=9.0, fps=8, num_frames=16, height=height, width=width)
 
     @torch.no_grad()
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
+        """Conditioning (B, L, D) float32 of CLIP's text encoder."""
         embeds, _ = self.pipeline.encode_prompt(list(texts), self.denoiser.device, 1, False)
         return embeds.float()
 
     @torch.no_grad()
     def sample(self, prompt_embeds: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Final latents (B, C, T, h, w) float32, by the pipeline's scheduler with classifier-free guidance."""
         device, dtype = self.denoiser.device, self.denoiser.dtype
         return self.pipeline(
             prompt_embeds=prompt_embeds.to(device, dtype),
@@ -45,5 +48,6 @@ class ModelScope(UNetGenerator):
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
+        """The predicted ε (B, C, T, h, w), float32."""
         unet, dtype = self.denoiser, self.denoiser.dtype
         return unet(noisy.to(dtype), timesteps, prompt_embeds.to(dtype)).sample.float()

@@ -157,14 +157,17 @@ class T2VTurbo(UNetGenerator):
 
     @classmethod
     def default_settings(cls, pipeline: T2VTurboPipeline) -> SamplerSettings:
+        """4 steps at w 7.5; 16 frames of the UNet's own size, at the frame rate that it knows (8 where none)."""
         height, width = cls.native_size(pipeline)
         fps = pipeline.config.fps or 8
         return SamplerSettings(steps=4, guidance_scale=7.5, fps=fps, num_frames=16, height=height, width=width)
 
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
+        """Conditioning (B, L, D) float32 of OpenCLIP's text encoder."""
         return self.pipeline.encode_prompt(texts).float()
 
     def sample(self, prompt_embeds: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Final latents (B, C, T, h, w) float32, by multistep consistency sampling: the last denoised ones."""
         return self.pipeline(
             prompt_embeds=prompt_embeds,
             latents=self.noise_batch(seeds),
@@ -176,12 +179,14 @@ class T2VTurbo(UNetGenerator):
         ).frames.float()
 
     def draw_timestep(self, rng: torch.Generator) -> int:
+        """One of the student's own grid, each as likely."""
         grid = consistency_grid(self.original_steps)
         return int(grid[torch.randint(len(grid), (1,), generator=rng)])
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
+        """The prediction (B, C, T, h, w) float32, of ε or v; sample i is told the w and fps of ``settings[i]``."""
         # Asking a model for its dtype walks through all of it; under a LoRA the first weight is the base's.
         unet, dtype = self.denoiser, next(self.denoiser.parameters()).dtype
         w = torch.tensor([setting.guidance_scale for setting in settings])

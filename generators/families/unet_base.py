@@ -144,6 +144,7 @@ class UNetGenerator(DiffusersGenerator):
     )
 
     def latent_shape(self) -> tuple[int, int, int, int]:
+        """(C, T, h, w): the autoencoder compresses space alone."""
         return (self.pipeline.unet.config.in_channels, *self.compressed(self.pipeline.vae_scale_factor))
 
     @staticmethod
@@ -154,10 +155,12 @@ class UNetGenerator(DiffusersGenerator):
         return height * pipeline.vae_scale_factor, width * pipeline.vae_scale_factor
 
     def decode(self, latents: Tensor) -> Tensor:
+        """Frames uint8 (B, T, H, W, 3) of latents (B, C, T, h, w), decoded a few at a time."""
         return decode_frames(self.pipeline.vae, latents, self.pipeline.vae.device)
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
+        """Latents (B, C, T, h, w) float32 of frames uint8 (B, T, H, W, 3), encoded a few at a time."""
         vae, latents = self.pipeline.vae, []
         for video in frames:
             parts = from_uint8(video, vae.device, vae.dtype).split(FRAMES_AT_ONCE)
@@ -166,12 +169,15 @@ class UNetGenerator(DiffusersGenerator):
         return torch.stack(latents)
 
     def draw_timestep(self, rng: torch.Generator) -> int:
+        """One of all the scheduler's timesteps, each as likely."""
         return int(torch.randint(self.pipeline.scheduler.config.num_train_timesteps, (1,), generator=rng))
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t (B, C, T, h, w) of the scheduler's schedule at timesteps (B,)."""
         return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """ε or v (B, C, T, h, w), as the scheduler says."""
         if self.pipeline.scheduler.config.prediction_type == "v_prediction":
             return self.pipeline.scheduler.get_velocity(latents, noise, timesteps)
         return noise

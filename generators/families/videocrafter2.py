@@ -128,13 +128,16 @@ class VideoCrafter2(UNetGenerator):
 
     @classmethod
     def default_settings(cls, pipeline: VideoCrafter2Pipeline) -> SamplerSettings:
+        """50 steps at w 12; 16 frames at 10 a second, of the UNet's own size."""
         height, width = cls.native_size(pipeline)
         return SamplerSettings(steps=50, guidance_scale=12.0, fps=10, num_frames=16, height=height, width=width)
 
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
+        """Conditioning (B, L, D) float32 of OpenCLIP's text encoder."""
         return self.pipeline.encode_prompt(texts).float()
 
     def sample(self, prompt_embeds: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Final latents (B, C, T, h, w) float32, by DDIM with the scaled signal and classifier-free guidance."""
         return self.pipeline(
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=self.unconditional(len(seeds)),
@@ -145,11 +148,13 @@ class VideoCrafter2(UNetGenerator):
         ).frames.float()
 
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t (B, C, T, h, w) at timesteps (B,), its signal scaled down as in training."""
         scale = signal_scale(timesteps, self.pipeline.config.scale_b).view(-1, *[1] * (latents.ndim - 1))
         return self.pipeline.scheduler.add_noise(latents * scale, noise, timesteps)
 
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
+        """The predicted ε (B, C, T, h, w), float32."""
         unet, dtype = self.denoiser, self.denoiser.dtype
         return unet(noisy.to(dtype), timesteps, prompt_embeds.to(dtype)).sample.float()

@@ -29,10 +29,12 @@ class Experts(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where both are."""
         return self.high.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The precision of both."""
         return self.high.dtype
 
     def compile(self, *arguments: Any, **named: Any) -> None:
@@ -84,19 +86,23 @@ class Wan(FlowGenerator):
 
     @classmethod
     def default_settings(cls, pipeline: WanPipeline) -> SamplerSettings:
+        """50 steps at w 5; 81 frames of 480x832 pixels at 16 a second."""
         return SamplerSettings(steps=50, guidance_scale=5.0, fps=16, num_frames=81, height=480, width=832)
 
     def latent_shape(self) -> tuple[int, int, int, int]:
+        """(C, T, h, w) under the autoencoder's factors."""
         spatial, temporal = self.pipeline.vae_scale_factor_spatial, self.pipeline.vae_scale_factor_temporal
         config = self.pipeline.transformer.config
         return (config.in_channels, *self.compressed(spatial, temporal, side=max(16, spatial * config.patch_size[1])))
 
     @property
     def denoiser(self) -> nn.Module:
+        """The transformer, or the two of Wan 2.2's A14B as one module."""
         return self._denoiser
 
     @denoiser.setter
     def denoiser(self, module: nn.Module) -> None:
+        """Put ``module``, such as a wrapping in a LoRA, in its place."""
         # Adapters change the experts in place; a single transformer is replaced by its wrapping.
         if self.pipeline.transformer_2 is None:
             self.pipeline.transformer = module
@@ -104,11 +110,13 @@ class Wan(FlowGenerator):
 
     @property
     def shift(self) -> float:
+        """The scheduler's."""
         config = self.pipeline.scheduler.config
         return config.flow_shift if "flow_shift" in config else config.shift
 
     @torch.no_grad()
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
+        """Conditioning (B, L, D) float32 of the UMT5 encoder."""
         embeds, _ = self.pipeline.encode_prompt(
             list(texts), do_classifier_free_guidance=False, max_sequence_length=TEXT_LENGTH
         )
@@ -116,6 +124,7 @@ class Wan(FlowGenerator):
 
     @torch.no_grad()
     def sample(self, prompt_embeds: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Final latents (B, C, T, h, w) float32, by the pipeline's scheduler with classifier-free guidance."""
         device = self.denoiser.device
         return self.pipeline(
             prompt_embeds=prompt_embeds.to(device),
@@ -132,12 +141,14 @@ class Wan(FlowGenerator):
 
     @torch.no_grad()
     def encode(self, frames: Tensor) -> Tensor:
+        """Latents (B, C, T, h, w) float32 of frames uint8 (B, T, H, W, 3), normalised as the transformer sees them."""
         vae, (mean, std) = self.pipeline.vae, self._statistics()
         videos = (from_uint8(video, vae.device, vae.dtype).transpose(0, 1)[None] for video in frames)
         return torch.stack([(vae.encode(video).latent_dist.mode()[0].float().cpu() - mean) / std for video in videos])
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
+        """Frames uint8 (B, T, H, W, 3) of latents (B, C, T, h, w)."""
         vae, (mean, std) = self.pipeline.vae, self._statistics()
         videos = []
         for latent in latents.cpu():
@@ -148,6 +159,7 @@ class Wan(FlowGenerator):
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
+        """The predicted velocity (B, C, T, h, w), float32."""
         denoiser, dtype = self.denoiser, self.denoiser.dtype
         if self.pipeline.config.expand_timesteps:
             # Wan 2.2's 5B model is told the timestep of every token.

@@ -1,31 +1,14 @@
 """All that is changed of a denoiser's forward for a training, by one call that can be undone."""
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 from torch import nn
 
+from generators.fast.config import SpeedConfig
 from generators.fast.folded_lora import fold_lora
 from generators.fast.gated_activation import keep_gates_once
 from generators.fast.recomputation import recompute_all, recompute_feed_forwards
 from generators.fast.rewriting import Rewrites
 from generators.fast.short_attention import attend_together
-
-
-@dataclass(frozen=True)
-class SpeedConfig:
-    """What is known of the training that a denoiser is sped up for.
-
-    Attributes:
-        gradient_checkpointing: Compute activations again instead of keeping them: all, or those of the feed-forward
-            layers alone.
-        autocast: Whether the forward runs in half precision, where a LoRA's product cannot be folded: the sum would
-            round it away.
-    """
-
-    gradient_checkpointing: bool | Literal["feed_forward"] = False
-    autocast: bool = False
 
 
 def speed_up(denoiser: nn.Module, config: SpeedConfig, device: torch.device | str) -> Rewrites:

@@ -31,7 +31,7 @@ def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
         if launch_config is not None:
             _launch(turn, launch_config, str(run.directory.root))
         else:
-            turn.phase.function(run, turn.round_number)
+            turn.do(run)
             gc.collect()
         write_json(folder / "timing.json", {"seconds": time.perf_counter() - started})
         after_each()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.loop.run import Run
-from reward_model.judging.local import PairwiseJudge
+from reward_model.judging.base import PairwiseJudge
 from reward_model.training.refresh import best_by_knockout, labels_from
 from videoduet.records import LabelledPair, PreferencePair, Prompt, Sample, Video, VideoPair
 

@@ -1,16 +1,14 @@
 """The phases of a run: one table, from which everything else that knows phases is made.
 
 A round goes through its phases in the order of the table; a phase without a first round is done once, after the last
-round. What a phase is handed is in its adapter here, what it does in the module of its name.
+round. What a phase is handed is in :mod:`pipelines.loop.handlers`, what it does in the module of its name.
 """
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pipelines.loop.run import Run
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,8 @@ class Phase:
 
     Attributes:
         name: What it is called: its folder, and what the user types.
-        function: Does it, for one round of a run (0 for a phase of the whole run).
+        function: Import path of what does it, given the run and the round (0 for a phase of the whole run). It is
+            looked up when its turn comes, so the table needs no models' libraries.
         needs: Phases that must be done before: those above it in the table of the same round, those below it (and
             itself) of the round before; for a phase of the whole run, of the last round.
         first_round: The first round that has it; None for a phase of the whole run.
@@ -27,7 +26,7 @@ class Phase:
     """
 
     name: str
-    function: "Callable[[Run, int], None]"
+    function: str
     needs: tuple[str, ...]
     first_round: int | None
     sections: tuple[str, ...]
@@ -45,59 +44,32 @@ class Turn:
         """Where it lies, relative to the run directory: ``round_00/sample``, ``score``."""
         return phase_path(self.phase.name, None if self.phase.first_round is None else self.round_number)
 
-
-def _sample(run: "Run", round_number: int) -> None:
-    from pipelines.loop.sample import sample_round
-
-    sample_round(
-        lambda: run.generator(round_number), run.prompts, run.folder("sample", round_number), run.directory,
-        config=run.config.generator, seed=run.config.seed, round_number=round_number,
-    )  # fmt: skip
-
-
-def _refresh(run: "Run", round_number: int) -> None:
-    from pipelines.loop.refresh import Refresh, refresh_judge
-
-    refresh_judge(Refresh.of(run, round_number), run.directory)
-
-
-def _rank(run: "Run", round_number: int) -> None:
-    from pipelines.loop.rank import rank_round
-
-    rank_round(
-        lambda: run.judge(round_number), run.split.labelled(round_number), run.samples("sample", round_number),
-        run.folder("rank", round_number), run.directory, config=run.config.pairs, round_number=round_number,
-    )  # fmt: skip
-
-
-def _align(run: "Run", round_number: int) -> None:
-    from pipelines.loop.align import align_round
-
-    align_round(
-        run.base_generator, run.preferences(round_number), run.samples("sample", round_number), run.prompts,
-        run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
-        adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
-    )  # fmt: skip
-
-
-def _score(run: "Run", round_number: int) -> None:
-    from pipelines.loop.score import score_versions
-
-    score_versions(
-        run.generator, run.measuring_judges, run.held_out_prompts,
-        lambda version: run.samples("score", version=version), run.folder("score"), run.directory,
-        config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
-        batch_size=run.config.generator.batch_size,
-    )  # fmt: skip
+    def do(self, run: Any) -> None:
+        """Do the phase in a :class:`pipelines.loop.run.Run`."""
+        module, _, name = self.phase.function.rpartition(".")
+        function: Callable[[Any, int], None] = getattr(importlib.import_module(module), name)
+        function(run, self.round_number)
 
 
 PHASES = (
-    Phase("sample", _sample, needs=("align",), first_round=0, sections=("seed", "prompts", "generator")),
-    Phase("refresh", _refresh, needs=("sample", "rank"), first_round=1, sections=("refresh",)),
-    Phase("rank", _rank, needs=("sample", "refresh"), first_round=0, sections=("judge", "pairs")),
-    Phase("align", _align, needs=("sample", "rank"), first_round=0, sections=("align",)),
     Phase(
-        "score", _score, needs=("align",), first_round=None, sections=("score", "prompts.held_out", "judge.second_path")
+        "sample",
+        "pipelines.loop.handlers.sample",
+        needs=("align",),
+        first_round=0,
+        sections=("seed", "prompts", "generator"),
+    ),
+    Phase("refresh", "pipelines.loop.handlers.refresh", needs=("sample", "rank"), first_round=1, sections=("refresh",)),
+    Phase(
+        "rank", "pipelines.loop.handlers.rank", needs=("sample", "refresh"), first_round=0, sections=("judge", "pairs")
+    ),
+    Phase("align", "pipelines.loop.handlers.align", needs=("sample", "rank"), first_round=0, sections=("align",)),
+    Phase(
+        "score",
+        "pipelines.loop.handlers.score",
+        needs=("align",),
+        first_round=None,
+        sections=("score", "prompts.held_out", "judge.second_path"),
     ),
 )
 

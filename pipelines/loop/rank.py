@@ -8,7 +8,7 @@ from pathlib import Path
 from alignment.preferences.pairs import PairConfig, follows_position, select_pairs
 from alignment.preferences.ranking import judge_statistics, rank_prompts
 from pipelines.loop.summaries import RankSummary, write_summary
-from reward_model.judging.local import PairwiseJudge
+from reward_model.judging.base import PairwiseJudge
 from videoduet.processes import processes
 from videoduet.progress import track
 from videoduet.records import Comparison, PreferencePair, Prompt, Sample, Video, VideoPair

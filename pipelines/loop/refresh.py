@@ -8,7 +8,7 @@ from pipelines.loop.config import RefreshConfig
 from pipelines.loop.labels import Generated, generated_labels
 from pipelines.loop.run import Run
 from pipelines.loop.summaries import RefreshFigures, RefreshSummary, write_summary
-from reward_model.judging.local import PairwiseJudge
+from reward_model.judging.base import PairwiseJudge
 from reward_model.training.refresh import accuracy, mixture, read_labelled_pairs
 from reward_model.training.trainer import train_judge
 from videoduet.config import resolve

@@ -23,7 +23,8 @@ from videoduet.store import read_records, write_json, write_records
 
 if TYPE_CHECKING:
     from generators.base import Generator
-    from reward_model.judging.local import Judge, PairwiseJudge
+    from reward_model.judging.base import PairwiseJudge
+    from reward_model.judging.local import Judge
 
 LIBRARIES = ("torch", "diffusers", "transformers", "trl", "peft", "accelerate", "av")
 

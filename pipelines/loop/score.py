@@ -9,7 +9,7 @@ from generators.sampling import SamplingItem
 from pipelines.loop.config import ScoreConfig
 from pipelines.loop.summaries import ScoreSummary, write_summary
 from pipelines.loop.vbench import score_vbench, stop_if_still
-from reward_model.judging.local import PairwiseJudge
+from reward_model.judging.base import PairwiseJudge
 from videoduet.intervals import wilson_interval
 from videoduet.processes import processes
 from videoduet.progress import track

@@ -9,7 +9,6 @@ from reward_model.datasets.items import Reading, ScoredClip, Split
 from videoduet.errors import InputError
 
 PERCENT = (0.0, 100.0)
-LGVQ_DIMENSIONS = ("spatial", "temporal", "consistency")
 VIDEO_FEEDBACK_DIMENSIONS = (
     "visual quality", "temporal consistency", "dynamic degree", "text-to-video alignment", "factual consistency",
 )  # fmt: skip

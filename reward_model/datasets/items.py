@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, Self
 
 from reward_model.parsing import Choice
+from videoduet.records import Prompt, Video, VideoPair
+from videoduet.seeding import seed_for
 
 Split = Literal["train", "validation", "test", "test_1080p", "all"]
 
@@ -31,6 +34,12 @@ class PreferenceItem:
     second: str
     prompt: str
     preferred: dict[str, Choice]
+
+    @property
+    def pair(self) -> VideoPair:
+        """The question about it; its videos are named by their path as it stands here."""
+        first, second = (Video(id=path, path=str(Path(path).absolute())) for path in (self.first, self.second))
+        return VideoPair(prompt=Prompt.of(self.prompt), first=first, second=second)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +73,13 @@ class Reading:
     scale: tuple[float, float] | None = None
     missing: list[str] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
+
+    def limited(self, limit: int | None, seed: int) -> Self:
+        """``limit`` of the items, in their order: a draw that follows from ``seed`` (None: all of them)."""
+        if limit is None or limit >= len(self.items):
+            return self
+        order = sorted(range(len(self.items)), key=lambda index: seed_for(seed, "item", index))
+        return replace(self, items=[self.items[index] for index in sorted(order[:limit])])
 
     def summary(self) -> str:
         """One sentence for a person: what there is and what is not."""

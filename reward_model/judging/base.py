@@ -3,19 +3,19 @@
 A backend only says how a stream of questions becomes a stream of answers.
 """
 
-import hashlib
 import itertools
-import json
 import math
 import statistics
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
 
-from reward_model.inputs import Clips, GivenPair, GivenVideo, as_pair, as_video
-from reward_model.parsing import Choice, parse_choice, parse_score, parse_scores
-from reward_model.prompts import JudgePrompt, VideoPrompt
+from reward_model.inputs import GivenPair, GivenVideo, as_pair, as_video
+from reward_model.judging.config import Decoding
+from reward_model.parsing import Choice, parse_choice
+from reward_model.prompts import Prompts, wording_id
+from reward_model.questions import Clips, Question
 from videoduet.errors import InputError
 from videoduet.records import (
     Comparison,
@@ -33,60 +33,35 @@ Record = TypeVar("Record")
 Made = TypeVar("Made")
 
 
-@dataclass(frozen=True)
-class Question:
-    """One showing: chat messages whose videos are named by path, and the prompt they were made with.
+class PairwiseJudge(Protocol):
+    """Anything with an opinion on pairs of videos: a model, human votes in a file, a metric."""
 
-    ``clips`` are the videos that lie in no file; ``sample`` counts the times that the same question is asked.
-    """
-
-    messages: list[dict]
-    prompt: JudgePrompt | VideoPrompt
-    clips: Clips = field(default_factory=dict)
-    sample: int = 0
+    def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
+        """Yield a comparison for each pair that can be judged, in any order."""
+        ...
 
 
 @dataclass(frozen=True)
 class Answer:
-    """``p`` is the probability of the first label where the answer names a video; ``error`` says why there is none."""
+    """What a judge said.
+
+    ``p`` is the probability of the first label where the answer names a video; ``error`` says why there is no answer,
+    and ``lost`` that it lies with the backend, not with the videos.
+    """
 
     text: str = ""
     p: float | None = None
     error: str | None = None
+    lost: bool = False
 
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be judged (as it was given), and why."""
+    """What could not be judged (as it was given), and why; ``lost`` as in :class:`Answer`."""
 
     given: object
     reason: str
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How answers are drawn: greedily where ``samples`` is 1, else that many at ``temperature``, of which the majority
-    counts.
-    """
-
-    samples: int = 1
-    temperature: float = 0.7
-
-    def __post_init__(self) -> None:
-        if self.samples < 1 or not self.temperature > 0:
-            raise InputError(f"{self} cannot be used; give samples >= 1 and temperature > 0.", exit_code=2)
-
-    def __str__(self) -> str:
-        return "greedy" if self.samples == 1 else f"{self.samples} samples at {self.temperature}"
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """What a judge is asked for each kind of question; None where it is not made for it."""
-
-    compare: JudgePrompt | None = None
-    score: VideoPrompt | None = None
-    describe: VideoPrompt | None = None
+    lost: bool = False
 
 
 class VideoJudge:
@@ -95,38 +70,45 @@ class VideoJudge:
     def __init__(self, prompts: Prompts, *, judge_id: str, decoding: Decoding | None = None):
         self.prompts, self.judge_id, self.decoding = prompts, judge_id, decoding or Decoding()
 
-    def _ask(self, questions: Iterator[Question]) -> Iterator[Answer]:
-        """The answers, in the order of the questions; a question that cannot be asked is answered by its error."""
+    def answer(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        """The answers, in the order of the questions; a question that cannot be asked is answered by its error.
+
+        This is all that a backend has to say.
+        """
         raise NotImplementedError
 
     def compare(self, pairs: Iterable[GivenPair], *, failures: list[Failure] | None = None) -> Iterator[Comparison]:
-        """Judge every pair in both orders; comparisons come in the order of the pairs.
+        """A comparison of every pair, judged in both orders, in the order of the pairs.
 
         A pair is a record, (first, second) or (first, second, prompt); videos are paths, arrays or tensors (see
         :mod:`reward_model.inputs`). What cannot be judged is put into ``failures`` and left out; without that list it
         raises InputError.
         """
-        prompt = self._prompt("compare")
+        prompt = self.prompts.of("compare")
 
-        def showings(pair: VideoPair) -> list[list[dict]]:
+        def showings(pair: VideoPair) -> list[Question]:
             text, first, second = pair.prompt.text, pair.first.path, pair.second.path
-            return [prompt.messages(text, first, second), prompt.messages(text, second, first)]
+            return [prompt.compare(text, first, second), prompt.compare(text, second, first)]
 
         def make(pair: VideoPair, forward: list[Answer], backward: list[Answer]) -> Comparison:
             one, other = majority(forward), majority(backward)
             return Comparison.of(pair, self.judge_id, one, other, mean_probability(one, other))
 
-        yield from self._answered(pairs, as_pair, prompt, showings, make, failures)
+        yield from self._answered(pairs, as_pair, showings, make, failures)
 
     def score(
         self, videos: Iterable[GivenVideo | tuple[GivenVideo, str]], *, failures: list[Failure] | None = None
     ) -> Iterator[VideoScore]:
-        """Score every video, or (video, prompt), in order. Of several samples those that can be read are averaged."""
-        prompt = self._prompt("score")
+        """A score of every video, or (video, prompt), in order; of several samples the mean of the readable ones."""
+        prompt = self.prompts.of("score")
         judge_id = stable_id(self.judge_id, wording_id(prompt))
 
+        def showings(shown: tuple[Video, Prompt]) -> list[Question]:
+            return [prompt.score(shown[1].text, shown[0].path)]
+
         def make(shown: tuple[Video, Prompt], answers: list[Answer]) -> VideoScore:
-            read = [found for answer in answers if (found := read_score(answer.text, prompt)) is not None]
+            (question,) = showings(shown)
+            read = [found for answer in answers if (found := question.read(answer.text)) is not None]
             means = {key: statistics.fmean(scores[key] for scores in read) for key in (read[0] if read else ())}
             return VideoScore(
                 video_id=shown[0].id,
@@ -137,46 +119,46 @@ class VideoJudge:
                 dimensions=tuple(DimensionScore(name=key, value=means[key]) for key in prompt.keys if means),
             )
 
-        yield from self._answered(videos, _as_shown, prompt, _one_showing(prompt), make, failures)
+        yield from self._answered(videos, _as_shown, showings, make, failures)
 
     def describe(
         self, videos: Iterable[GivenVideo | tuple[GivenVideo, str]], *, failures: list[Failure] | None = None
     ) -> Iterator[VideoDescription]:
-        """Describe every video, or (video, prompt), in order and in words, once each."""
-        prompt = self._prompt("describe")
+        """Every video, or (video, prompt), in words, asked for once each; in order."""
+        prompt = self.prompts.of("describe")
         judge_id = stable_id(self.judge_id, wording_id(prompt))
 
+        def showings(shown: tuple[Video, Prompt]) -> list[Question]:
+            return [prompt.describe(shown[1].text, shown[0].path)]
+
         def make(shown: tuple[Video, Prompt], answers: list[Answer]) -> VideoDescription:
-            text = answers[0].text
-            words = text.rpartition("</think>")[2].replace("<answer>", "").replace("</answer>", "").strip()
+            (question,), text = showings(shown), answers[0].text
             return VideoDescription(
-                video_id=shown[0].id, prompt_id=shown[1].id, judge_id=judge_id, text=text, description=words
+                video_id=shown[0].id,
+                prompt_id=shown[1].id,
+                judge_id=judge_id,
+                text=text,
+                description=question.read(text),
             )
 
-        yield from self._answered(videos, _as_shown, prompt, _one_showing(prompt), make, failures)
-
-    def _prompt(self, kind: str) -> JudgePrompt | VideoPrompt:
-        if (prompt := getattr(self.prompts, kind)) is None:
-            raise InputError(f"This judge is not made to {kind}; take another preset or judge.", exit_code=2)
-        return prompt
+        yield from self._answered(videos, _as_shown, showings, make, failures)
 
     def _answered(
         self,
         given: Iterable,
         as_record: Callable[[object], tuple[Record, Clips]],
-        prompt: JudgePrompt | VideoPrompt,
-        showings: Callable[[Record], list[list[dict]]],
+        showings: Callable[[Record], list[Question]],
         make: Callable[..., Made],
         failures: list[Failure] | None,
     ) -> Iterator[Made]:
-        """Ask about everything given, and make a record of the answers to each showing of it."""
-        waiting: deque[tuple[object, Record, int]] = deque()
-        samples = 1 if prompt is self.prompts.describe else self.decoding.samples
+        """A record of the answers to each showing of everything given."""
+        # A backend reads ahead of its answers: what was asked and is not yet answered.
+        waiting: deque[tuple[object, Record, list[int]]] = deque()
 
-        def fail(item: object, reason: str) -> None:
+        def fail(item: object, reason: str, lost: bool = False) -> None:
             if failures is None:
                 raise InputError(reason)
-            failures.append(Failure(item, reason))
+            failures.append(Failure(item, reason, lost))
 
         def questions() -> Iterator[Question]:
             for item in given:
@@ -186,45 +168,28 @@ class VideoJudge:
                     fail(item, str(error))
                     continue
                 shown = showings(record)
-                waiting.append((item, record, len(shown)))
-                for messages, sample in itertools.product(shown, range(samples)):
-                    yield Question(messages, prompt, clips, sample)
+                times = [self.decoding.samples if question.sampled else 1 for question in shown]
+                waiting.append((item, record, times))
+                for question, count in zip(shown, times, strict=True):
+                    for sample in range(count):
+                        yield replace(question, clips=clips, sample=sample)
 
-        answers = self._ask(questions())
+        answers = iter(self.answer(questions()))
         for first in answers:
-            item, record, count = waiting.popleft()
-            group = [first, *itertools.islice(answers, count * samples - 1)]
-            error = next((answer.error for answer in group if answer.error is not None), None)
-            if error is not None:
-                fail(item, error)
+            item, record, times = waiting.popleft()
+            group = [first, *itertools.islice(answers, sum(times) - 1)]
+            failed = next((answer for answer in group if answer.error is not None), None)
+            if failed is not None:
+                fail(item, failed.error, failed.lost)
                 continue
-            yield make(record, *(group[start : start + samples] for start in range(0, len(group), samples)))
-
-
-def wording_id(prompt: JudgePrompt | VideoPrompt) -> str:
-    """A hash of all that a judge is asked and shown."""
-    return hashlib.sha256(json.dumps(prompt.fields(), sort_keys=True).encode()).hexdigest()
+            said = iter(group)
+            yield make(record, *(list(itertools.islice(said, count)) for count in times))
 
 
 def _as_shown(given: object) -> tuple[tuple[Video, Prompt], Clips]:
     given, prompt = given if isinstance(given, tuple) else (given, "")
     video, clips = as_video(given)
     return (video, prompt if isinstance(prompt, Prompt) else Prompt.of(prompt)), clips
-
-
-def _one_showing(prompt: VideoPrompt) -> Callable[[tuple[Video, Prompt]], list[list[dict]]]:
-    return lambda shown: [prompt.messages(shown[1].text, shown[0].path)]
-
-
-def read_score(text: str, prompt: VideoPrompt) -> Mapping[str, float] | None:
-    """The scores in an answer by key ("" for a single one); None where one is missing or outside the scale."""
-    if prompt.keys:
-        scores = parse_scores(text, prompt.keys)
-    else:
-        score = parse_score(text)
-        scores = None if score is None else {"": score}
-    low, high = prompt.scale
-    return scores if scores and all(low <= value <= high for value in scores.values()) else None
 
 
 def joined(answers: list[Answer]) -> str:

@@ -1,17 +1,78 @@
-"""Options of the judge's command: which judge, where its model runs, and how it answers."""
+"""How judging is set up: how answers are drawn, how a server is asked, and the options of the judge's command."""
 
-from dataclasses import asdict, dataclass
-from typing import Literal
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
-from reward_model import PRESETS, Decoding, Judge, VideoJudge
-from reward_model.judging.server import ServerJudge, ServerSettings, api_key
-from reward_model.judging.vllm_offline import VllmJudge
-from videoduet.config import Precision, at_least, resolve
+from reward_model.presets import preset_named
+from videoduet.config import Precision, at_least, execution
 from videoduet.errors import InputError
-from videoduet.processes import processes
-from videoduet.progress import console
 
+if TYPE_CHECKING:
+    from reward_model.judging.base import VideoJudge
+
+Backend = Literal["transformers", "vllm", "server"]
 TINY = "shapes_world/models/judge"
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are drawn: greedily where ``samples`` is 1, else that many at ``temperature``, of which the majority
+    counts.
+    """
+
+    samples: int = 1
+    temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or not self.temperature > 0:
+            raise InputError(f"{self} cannot be used; give samples >= 1 and temperature > 0.", exit_code=2)
+
+    def __str__(self) -> str:
+        return "greedy" if self.samples == 1 else f"{self.samples} samples at {self.temperature}"
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """How a server is asked.
+
+    ``url`` is that of the API (``http://localhost:8000/v1``) and ``model`` what the server calls its model.
+    ``concurrency`` requests are under way at most; one that fails in a way that may pass is tried ``retries`` times
+    more, after ``backoff`` seconds, then twice as many, and so on, or when the server says. ``cache`` is a directory
+    where answers are kept by the content of the question. ``logprobs`` asks for probabilities, which some hosts refuse.
+    """
+
+    url: str
+    model: str
+    api_key: str | None = None
+    concurrency: int = 8
+    retries: int = 5
+    backoff: float = 1.0
+    timeout: float = 300.0
+    cache: str | Path | None = None
+    logprobs: bool = True
+
+    def __post_init__(self) -> None:
+        if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).netloc:
+            raise InputError(f"Server {self.url} is no URL; give one like http://localhost:8000/v1.", exit_code=2)
+        if self.concurrency < 1 or self.retries < 0 or not self.timeout > 0 or self.backoff < 0:
+            raise InputError(
+                "A server needs concurrency >= 1, retries >= 0, backoff >= 0 and timeout > 0.", exit_code=2
+            )
+
+
+def api_key() -> str | None:
+    """The key in the environment: JUDGE_API_KEY, or OPENAI_API_KEY."""
+    return os.environ.get("JUDGE_API_KEY") or os.environ.get("OPENAI_API_KEY")
+
+
+def check_backend(preset: str | None, backend: Backend, settings: ServerSettings | None) -> None:
+    """Raises InputError where there is no such preset, or backend and server do not go together."""
+    preset_named(preset)
+    if (backend == "server") != (settings is not None):
+        raise InputError("--backend server and --server URL belong together; give both or neither.", exit_code=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +112,7 @@ class JudgingConfig:
     batch_size: int = 16
     samples: int = 1
     temperature: float = 0.7
-    backend: Literal["transformers", "vllm", "server"] = "transformers"
+    backend: Backend = "transformers"
     server: str | None = None
     concurrency: int = 8
     cache: str | None = None
@@ -59,33 +120,45 @@ class JudgingConfig:
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size, samples=self.samples)
-        if self.preset is not None and self.preset not in PRESETS:
-            raise InputError(f"There is no preset {self.preset}; take one of {', '.join(PRESETS)}.", exit_code=2)
+        check_backend(self.preset, self.backend, self.settings)
 
-        if (self.backend == "server") != (self.server is not None):
-            raise InputError("--backend server and --server URL belong together; give both or neither.", exit_code=2)
+    @property
+    def settings(self) -> ServerSettings | None:
+        """How the server is asked; None where there is none."""
+        if self.server is None:
+            return None
+        kept = {"concurrency": self.concurrency, "cache": self.cache, "logprobs": self.logprobs}
+        return ServerSettings(self.server, self.judge, api_key(), **kept)
 
-    def load(self) -> VideoJudge:
-        decoding, preset = Decoding(self.samples, self.temperature), self.preset or "general"
-        if self.server is not None:
-            settings = ServerSettings(
-                self.server, self.judge, api_key(), self.concurrency, cache=self.cache, logprobs=self.logprobs
-            )
-            return ServerJudge(settings, preset=preset, decoding=decoding)
-        if self.backend == "vllm":
-            return VllmJudge(resolve(self.judge), preset=preset, decoding=decoding, dtype=self.dtype)
-        if self.judge == TINY:
+    def load(self) -> "VideoJudge":
+        """The judge itself. Raises InputError where it cannot be loaded."""
+        from reward_model.judging.build import build_judge
+        from videoduet.progress import console
+
+        if self.judge == TINY and self.backend == "transformers":
             console.print(
                 "The tiny judge knows nothing but shapes world; name one for real videos with --judge.", markup=False
             )
-        return Judge.from_pretrained(
-            resolve(self.judge), preset=self.preset, adapter=self.adapter, dtype=self.dtype,
-            batch_size=self.batch_size, decoding=decoding,
-            device=str(processes().device),
+        return build_judge(
+            self.judge, preset=self.preset, adapter=self.adapter, dtype=self.dtype, batch_size=self.batch_size,
+            decoding=Decoding(self.samples, self.temperature), backend=self.backend, server=self.settings,
         )  # fmt: skip
 
-    @property
-    def identity(self) -> dict:
-        """What changes answers."""
-        names = ("judge", "preset", "adapter", "dtype", "samples", "temperature", "backend")
-        return {name: value for name, value in asdict(self).items() if name in names}
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What the answers in a directory are answers to, and whose: ``judge_id`` is not known before the judge is loaded,
+    so it is compared apart.
+    """
+
+    command: str
+    judge: str
+    preset: str | None
+    adapter: str | None
+    dtype: Precision
+    samples: int
+    temperature: float
+    backend: Backend
+    items: int
+    items_id: str
+    judge_id: str | None = execution(None)

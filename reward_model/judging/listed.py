@@ -5,10 +5,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from reward_model.inputs import as_video
-from reward_model.judging.base import Failure
 from videoduet.errors import InputError
-from videoduet.records import Prompt, Video, VideoPair
 from videoduet.video import IMAGES
 
 LISTS = (".csv", ".jsonl", ".txt")
@@ -19,8 +16,8 @@ Shown = tuple[str, str]
 
 
 def read_list(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Rows of a CSV, of JSON Lines, or of a text file whose lines are the first column. Paths of videos are relative to
-    the list.
+    """Rows of a CSV, of JSON Lines, or of a text file whose lines are the first column, with the paths of videos, which
+    are relative to the list.
 
     Raises InputError naming the line that lacks one of ``columns``, other than ``prompt``.
     """
@@ -91,33 +88,16 @@ def _has_images(folder: Path) -> bool:
     return any(file.suffix.lower() in IMAGES for file in folder.iterdir())
 
 
-def records(paths: Sequence[Shown], failures: list[Failure]) -> list[tuple[Video, Prompt]]:
-    """The records of videos; what is no video goes into ``failures``."""
-    found = []
-    for path, prompt in paths:
-        try:
-            found.append((as_video(path)[0], Prompt.of(prompt)))
-        except InputError as error:
-            failures.append(Failure(path, str(error)))
-    return found
+def groups_of(videos: Sequence[Shown], names: Sequence[str]) -> list[list[Shown]]:
+    """The videos of each prompt, which are ranked apart.
 
-
-def distinct(videos: Sequence[Video], failures: list[Failure]) -> list[Video]:
-    """``videos`` without those whose bytes are another's, which go into ``failures``."""
-    first: dict[str, Video] = {}
-    for video in videos:
-        if (same := first.setdefault(video.id, video)) is not video:
-            failures.append(Failure(video.path, f"It is the same video as {same.path} and is ranked as that."))
-    return list(first.values())
-
-
-def pair_records(paths: Sequence[tuple[str, str, str]], failures: list[Failure]) -> list[VideoPair]:
-    """The records of pairs; a pair one of whose videos is none goes into ``failures``."""
-    found = []
-    for first, second, prompt in paths:
-        try:
-            one, other = as_video(first)[0], as_video(second)[0]
-            found.append(VideoPair(prompt=Prompt.of(prompt), first=one, second=other))
-        except InputError as error:
-            failures.append(Failure(f"{first} / {second}", str(error)))
-    return found
+    Raises InputError where no prompt has two; ``names`` are what was asked for.
+    """
+    groups: dict[str, list[Shown]] = {}
+    for shown in videos:
+        groups.setdefault(shown[1], []).append(shown)
+    if all(len(group) < 2 for group in groups.values()):
+        if missing := [name for name in names if not Path(name).exists()]:
+            raise InputError(f"{missing[0]} does not exist; check the path.")
+        raise InputError("No prompt has two videos; a ranking takes two or more.")
+    return list(groups.values())

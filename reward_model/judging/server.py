@@ -4,24 +4,25 @@ import base64
 import hashlib
 import io
 import json
-import os
 import random
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from PIL import Image
 
-from reward_model.judging.base import Answer, Decoding, Prompts, Question, VideoJudge, label_probability, wording_id
-from reward_model.presets import PRESETS
-from reward_model.prompts import JudgePrompt, VideoPrompt
+from reward_model.judging.base import Answer, VideoJudge, label_probability
+from reward_model.judging.config import Decoding, ServerSettings
+from reward_model.presets import preset_named
+from reward_model.prompts import JudgePrompt
+from reward_model.questions import Question, View
 from videoduet.errors import InputError
 from videoduet.records import stable_id
 from videoduet.store import read_json, write_json
@@ -34,46 +35,25 @@ VIDEOS_KEPT = 64
 LIKELIEST = 20
 
 
-@dataclass(frozen=True)
-class ServerSettings:
-    """How a server is asked.
-
-    ``url`` is that of the API (``http://localhost:8000/v1``) and ``model`` what the server calls its model.
-    ``concurrency`` requests are under way at most; one that fails in a way that may pass is tried ``retries`` times
-    more, after ``backoff`` seconds, then twice as many, and so on, or when the server says. ``cache`` is a directory
-    where answers are kept by the content of the question. ``logprobs`` asks for probabilities, which some hosts refuse.
-    """
-
-    url: str
-    model: str
-    api_key: str | None = None
-    concurrency: int = 8
-    retries: int = 5
-    backoff: float = 1.0
-    timeout: float = 300.0
-    cache: str | Path | None = None
-    logprobs: bool = True
-
-    def __post_init__(self) -> None:
-        if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).netloc:
-            raise InputError(f"Server {self.url} is no URL; give one like http://localhost:8000/v1.", exit_code=2)
-        if self.concurrency < 1 or self.retries < 0 or not self.timeout > 0 or self.backoff < 0:
-            raise InputError(
-                "A server needs concurrency >= 1, retries >= 0, backoff >= 0 and timeout > 0.", exit_code=2
-            )
-
-
 class ServerJudge(VideoJudge):
     """A judge whose model runs on a server. Videos are sent as their frames, JPEG, with the time of each.
 
     What the server does not answer in the end is a failure of that comparison alone (see ``failures``).
     """
 
-    def __init__(self, settings: ServerSettings, *, preset: str = "general", decoding: Decoding | None = None):
-        chosen, decoding = PRESETS[preset], decoding or Decoding()
-        wording = wording_id(chosen.compare) if chosen.compare else ""
-        judge_id = stable_id("server", settings.model, wording, decoding)
-        super().__init__(Prompts(chosen.compare, chosen.score, chosen.describe), judge_id=judge_id, decoding=decoding)
+    def __init__(
+        self,
+        settings: ServerSettings,
+        *,
+        preset: str | None = None,
+        decoding: Decoding | None = None,
+        prompt: JudgePrompt | None = None,
+    ):
+        prompts, decoding = preset_named(preset).prompts, decoding or Decoding()
+        if prompt is not None:
+            prompts = replace(prompts, compare=prompt)
+        judge_id = stable_id("server", settings.model, prompts.compare_id, decoding)
+        super().__init__(prompts, judge_id=judge_id, decoding=decoding)
         self.settings = settings
         # A proxy is for the outside world.
         local = urlsplit(settings.url).hostname in ("localhost", "127.0.0.1", "::1")
@@ -81,7 +61,8 @@ class ServerJudge(VideoJudge):
         self._shown: OrderedDict[tuple, list[dict]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def _ask(self, questions: Iterator[Question]) -> Iterator[Answer]:
+    def answer(self, questions: Iterable[Question]) -> Iterator[Answer]:
+        """The answers, in the order of the questions, several of which are under way at once."""
         with ThreadPoolExecutor(self.settings.concurrency) as pool:
             waiting: deque[Future[Answer]] = deque()
             try:
@@ -101,7 +82,7 @@ class ServerJudge(VideoJudge):
             body = self._body(question)
         except InputError as error:
             return Answer(error=str(error))
-        labels = question.prompt.labels if isinstance(question.prompt, JudgePrompt) else None
+        labels = question.labels
         key = hashlib.sha256(json.dumps([body, labels, question.sample], sort_keys=True).encode()).hexdigest()
         kept = Path(self.settings.cache) / key[:2] / f"{key}.json" if self.settings.cache is not None else None
         if kept is not None and kept.exists():
@@ -117,30 +98,30 @@ class ServerJudge(VideoJudge):
             parts = []
             for part in message["content"]:
                 if part["type"] == "video":
-                    parts += self._frames(part["video"], question.clips.get(part["video"]), question.prompt)
+                    parts += self._frames(part["video"], question.clips.get(part["video"]), question.view)
                 else:
                     parts.append(part)
             messages.append({"role": message["role"], "content": parts})
-        body = {"model": self.settings.model, "messages": messages, "max_tokens": question.prompt.max_new_tokens}
-        sampled = self.decoding.samples > 1 and question.prompt is not self.prompts.describe
+        body = {"model": self.settings.model, "messages": messages, "max_tokens": question.view.max_new_tokens}
+        sampled = self.decoding.samples > 1 and question.sampled
         body |= {"temperature": self.decoding.temperature if sampled else 0.0}
         body |= {"seed": question.sample} if sampled else {}
         return body | ({"logprobs": True, "top_logprobs": LIKELIEST} if self.settings.logprobs else {})
 
-    def _frames(self, path: str, clip: Clip | None, prompt: JudgePrompt | VideoPrompt) -> list[dict]:
+    def _frames(self, path: str, clip: Clip | None, view: View) -> list[dict]:
         """A video as parts of a message: when its frames are shown, and the frames."""
-        key = (path, written(path), prompt.sampling, prompt.max_pixels)
+        key = (path, written(path), view.sampling, view.max_pixels)
         with self._lock:
             if key in self._shown:
                 self._shown.move_to_end(key)
                 return self._shown[key]
-        clip = read_video(path, prompt.sampling) if clip is None else sample_clip(clip, prompt.sampling)
+        clip = read_video(path, view.sampling) if clip is None else sample_clip(clip, view.sampling)
         times = ", ".join(f"{second - clip.seconds[0]:.2f}" for second in clip.seconds)
         parts = [{"type": "text", "text": f"(frames at {times} seconds)"}]
         for frame in clip.frames:
             image, buffer = Image.fromarray(frame), io.BytesIO()
-            if prompt.max_pixels is not None and image.width * image.height > prompt.max_pixels:
-                scale = (prompt.max_pixels / (image.width * image.height)) ** 0.5
+            if view.max_pixels is not None and image.width * image.height > view.max_pixels:
+                scale = (view.max_pixels / (image.width * image.height)) ** 0.5
                 image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
             image.save(buffer, "jpeg", quality=95, subsampling=0)
             data = base64.b64encode(buffer.getvalue()).decode()
@@ -169,12 +150,12 @@ class ServerJudge(VideoJudge):
                 with error:
                     wait = _told(error.headers.get("Retry-After"), wait)
                 if error.code < 500 and error.code not in WORTH_ANOTHER_TRY:
-                    return Answer(error=f"{url} refused the question ({reason}: {error.reason}).")
+                    return Answer(error=f"{url} refused the question ({reason}: {error.reason}).", lost=True)
             except Exception as error:  # a reply may hold anything, and no other answer may be lost with it
                 reason = f"{type(error).__name__}: {error}"
             if attempt < settings.retries:
                 time.sleep(wait)
-        return Answer(error=f"{url} gave no answer in {settings.retries + 1} tries ({reason}).")
+        return Answer(error=f"{url} gave no answer in {settings.retries + 1} tries ({reason}).", lost=True)
 
 
 def _told(header: str | None, wait: float) -> float:
@@ -206,8 +187,3 @@ def _probability(choice: Mapping, labels: tuple[str, str] | None) -> float | Non
         return label_probability([step["token"] for step in content], tops, labels)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
         return None
-
-
-def api_key() -> str | None:
-    """The key in the environment: JUDGE_API_KEY, or OPENAI_API_KEY."""
-    return os.environ.get("JUDGE_API_KEY") or os.environ.get("OPENAI_API_KEY")

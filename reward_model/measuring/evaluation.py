@@ -16,8 +16,7 @@ from reward_model.metrics import (
     preference_accuracy,
     srcc,
 )
-from reward_model.parsing import parse_score, parse_scores
-from reward_model.score_parsing import parse_option
+from reward_model.parsing import parse_option, read_scores
 from videoduet.records import Comparison
 
 PLAIN = {"SRCC": srcc, "PLCC": plcc, "KRCC": krcc}
@@ -36,11 +35,11 @@ class Bootstrap:
         return {"value": value, "low": low, "high": high}
 
 
-def read_scores(item: ScoredClip, text: str) -> dict[str, float | None]:
-    """The score an answer gives in each dimension; all None where one cannot be read."""
-    if len(item.scores) == 1:
-        return {name: parse_score(text) for name in item.scores}
-    return parse_scores(text, list(item.scores)) or dict.fromkeys(item.scores)
+def _scores_of(item: ScoredClip, text: str) -> dict[str, float | None]:
+    """The score an answer gives in each dimension, whatever the scale; all None where one cannot be read."""
+    names = list(item.scores)
+    found = read_scores(text, names if len(names) > 1 else ())
+    return dict.fromkeys(names) if found is None else dict(zip(names, found.values(), strict=True))
 
 
 def evaluate_scores(
@@ -50,7 +49,7 @@ def evaluate_scores(
 
     ``unreadable`` counts the others; where they are many the correlations flatter the judge.
     """
-    predicted = [read_scores(item, text) for item, text in zip(items, answers, strict=True)]
+    predicted = [_scores_of(item, text) for item, text in zip(items, answers, strict=True)]
     dimensions = {}
     for name in items[0].scores:
         pairs = [(p[name], i.scores[name]) for p, i in zip(predicted, items, strict=True) if p[name] is not None]
@@ -84,7 +83,8 @@ def margin_of(comparison: Comparison) -> float:
 def evaluate_preferences(
     items: Sequence[PreferenceItem], comparisons: Sequence[Comparison], bootstrap: Bootstrap = Bootstrap()
 ) -> dict[str, Any]:
-    """tau (tie-calibrated on these pairs) and diff against the overall preference, and consistency of position.
+    """tau (tie-calibrated on these pairs) and diff against the overall preference, and consistency of position where
+    pairs were shown in both orders.
 
     Where the data set labels further dimensions, the same overall judgment is measured against each.
     """
@@ -101,9 +101,11 @@ def evaluate_preferences(
             )
             for label in ("tau", "diff")
         } | {key: result[key] for key in ("threshold", "accuracy", "human_ties", "n")}
-    verdicts = [(c.forward.verdict, c.backward.verdict if c.backward else None) for c in comparisons]
-    position = position_consistency(*zip(*verdicts, strict=True))
-    return {"dimensions": dimensions, "position": position, "n": len(items), "unreadable": position["unreadable"]}
+    found = {"n": len(items), "unreadable": sum(comparison.status == "unparsable" for comparison in comparisons)}
+    verdicts = [(c.forward.verdict, c.backward.verdict) for c in comparisons if c.backward is not None]
+    if not verdicts:
+        return {"dimensions": dimensions, **found}
+    return {"dimensions": dimensions, "position": position_consistency(*zip(*verdicts, strict=True)), **found}
 
 
 def evaluate_questions(

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from reward_model.datasets.items import Split
+from reward_model.prompts import TaskPrompts
 from reward_model.rewards import Variant
-from videoduet.config import execution, identity
+from videoduet.config import Precision, at_least, execution, identity, required
 from videoduet.errors import InputError
 
 
@@ -80,3 +82,74 @@ class RewardConfig:
         """The names of the rewards given, in the order in which they are logged."""
         optional = {"ranking": self.ranking, "temporal": self.temporal != "none", "length": self.length}
         return ("accuracy", "format", *(name for name, given in optional.items() if given))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """A data set to train on.
+
+    Attributes:
+        name: Its name (docs/datasets.md).
+        folder: Where it lies.
+        split: Which split of it.
+        limit: Use that many items, a seeded draw (None: all).
+        share: Share of the rows (None: in proportion to its size).
+    """
+
+    name: str
+    folder: str
+    split: Split = "train"
+    limit: int | None = None
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, **{f"data {self.name} limit": self.limit})
+        if self.share is not None and not 0 < self.share <= 1:
+            raise InputError(f"data {self.name}: share is {self.share}; give more than 0, at most 1.", exit_code=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeTrainingConfig:
+    """Train a judge by GRPO on public data.
+
+    Attributes:
+        model: transformers directory, PEFT directory or hub id to start from; the KL is to this.
+        data: The data sets.
+        output: Where adapter, model and everything on the way to them is kept.
+        adapter: A LoRA on the same model to go on from.
+        scale: The scale that scores are asked for on; every data set's own is moved to it.
+        rewards: Which rewards are given.
+        training: GRPO; ``pairs_per_step`` counts items.
+        prompts: Wording of questions about one video.
+        num_frames: Frames shown of a video (None: as the judge's prompt says).
+        max_new_tokens: Longest answer in tokens (None: as the judge's prompt says).
+        hard_pairs: Train only on pairs that the judge gets wrong or cannot decide before training.
+        merge: Also write the whole model, which transformers loads without peft.
+        dtype: Precision of the weights while the judge looks for hard pairs.
+        seed: Seed of all randomness.
+        plan: Print what the training will cost, and stop.
+    """
+
+    model: str = identity("")
+    data: list[DataConfig] = identity(factory=list)
+    output: str = execution("")
+    adapter: str | None = identity(None)
+    scale: tuple[float, float] = identity((0.0, 100.0))
+    rewards: RewardConfig = RewardConfig()
+    training: GRPOTraining = GRPOTraining()
+    prompts: TaskPrompts = identity(TaskPrompts())
+    num_frames: int | None = identity(None)
+    max_new_tokens: int | None = identity(None)
+    hard_pairs: bool = identity(False)
+    merge: bool = execution(False)
+    dtype: Precision = identity("float32")
+    seed: int = identity(0)
+    plan: bool = execution(False)
+
+    def __post_init__(self) -> None:
+        required(self, "model", "data", "output")
+        at_least(1, num_frames=self.num_frames, max_new_tokens=self.max_new_tokens)
+        if self.scale[0] >= self.scale[1]:
+            raise InputError(f"scale is {list(self.scale)}; give a low and a higher bound.", exit_code=2)
+        if self.rewards.ranking and self.training.pairs_per_step < 2:
+            raise InputError("rewards.ranking compares videos; set training.pairs_per_step to 2 or more.", exit_code=2)

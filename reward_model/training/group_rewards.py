@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reward_model.parsing import parse_choice, parse_score, parse_scores
+from reward_model.parsing import first_number, parse_choice, parse_option, parse_score, parse_scores, strict_scores
 from reward_model.rewards import (
     RELEASED_TAU,
     bell_shaped_reward,
@@ -21,7 +21,6 @@ from reward_model.rewards import (
     temporal_consistency_reward,
     temporal_modeling_reward,
 )
-from reward_model.score_parsing import first_number, parse_option, strict_scores
 from reward_model.training.config import RewardConfig
 
 SCORING = ("score", "dimensions")
@@ -30,8 +29,9 @@ SCORING = ("score", "dimensions")
 
 @dataclass(frozen=True)
 class Rollout:
-    """One response: what would be right (:func:`reward_model.judging.tasks.right_answer`, with ``dataset`` and ``scale``), its
-    text, its length in tokens, and the text of the response to the perturbed video (None: there is none).
+    """One response: what would be right (:func:`reward_model.judging.tasks.right_answer`, with ``dataset`` and
+    ``scale``), its text, its length in tokens, and the text of the response to the perturbed video (None: there is
+    none).
     """
 
     right: dict[str, Any]
@@ -40,7 +40,7 @@ class Rollout:
     perturbed: str | None = None
 
 
-def read_score(text: str, config: RewardConfig) -> float | None:
+def _number(text: str, config: RewardConfig) -> float | None:
     """The score in an answer, by the rule that goes with the reward."""
     if config.score == "bell" and config.variant == "released":
         return first_number(text)
@@ -55,7 +55,7 @@ def task_reward(right: dict[str, Any], text: str, config: RewardConfig) -> float
         return comparison_reward(parse_option(text, right["options"]), right["preferred"])
     scale = tuple(right["scale"])
     if right["kind"] == "score":
-        value, target = read_score(text, config), right["target"]
+        value, target = _number(text, config), right["target"]
         if config.score == "bell":
             return bell_shaped_reward(value, target, variant=config.variant)
         return score_reward(_near(value, target, scale, config), target, scale=scale, variant=config.variant)
@@ -150,7 +150,7 @@ def _rankings(groups: Sequence[Sequence[Rollout]], config: RewardConfig, perturb
         rights = [groups[index][0].right for index in chosen]
         targets = [right["target"] for right in rights]
         predictions = [
-            [_near(read_score(text or "", config), right["target"], right["scale"], config) for text in texts[index]]
+            [_near(_number(text or "", config), right["target"], right["scale"], config) for text in texts[index]]
             for index, right in zip(chosen, rights, strict=True)
         ]
         predictions = np.array(predictions, dtype=float)

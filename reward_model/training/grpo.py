@@ -14,9 +14,8 @@ from transformers import Qwen2_5_VLModel
 from trl import GRPOTrainer
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
-from reward_model.training.shared_prefill import SharedPrefill
+from reward_model.judging.sharing import SharedPrefill, SharedVision
 from reward_model.training.shared_prompt import pack
-from reward_model.training.shared_vision import SharedVision
 
 SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
 
@@ -34,6 +33,13 @@ class VideoGRPOTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         self.shared = SharedVision(_part(self.model, "visual")) if share_videos else None
         self.prefill = SharedPrefill(_part(self.model, "language_model")) if share_videos else None
+
+    def stop_sharing(self) -> None:
+        """Leave the model as it came: what it is shown from now on is what it sees."""
+        for rewriting in (self.shared, self.prefill):
+            if rewriting is not None:
+                rewriting.undo()
+        self.shared = self.prefill = None
 
     def _tensors(self, rows: Sequence[list[VideoInputs]]) -> dict[str, Tensor]:
         """The video inputs of a forward on some rows."""

@@ -1,5 +1,6 @@
 """The rows that a stage trains on, laid out ahead of time from one data set or several."""
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reward_model.datasets import Item, PreferenceItem, Reading, ScoredClip
-from reward_model.judging.tasks import Scale, TaskPrompts, right_answer, task_messages
-from reward_model.prompts import JudgePrompt
+from reward_model.judging.tasks import Scale, question_about, right_answer
+from reward_model.prompts import JudgePrompt, Prompts, TaskPrompts
 from videoduet.errors import InputError
 from videoduet.seeding import seed_for
 
@@ -47,22 +48,19 @@ def _endless(reading: Reading, seed: int) -> Iterator[Item]:
     """The items again and again, each time in an order of its own; the two videos of a pair in a 50/50 order, with the
     label flipped to match, so that no position is worth learning.
     """
-    visit = 0
-    while True:
-        for index in np.random.default_rng(seed_for(seed, reading.name, "visit", visit)).permutation(
-            len(reading.items)
-        ):
+
+    def draw(*what: object) -> np.random.Generator:
+        return np.random.default_rng(seed_for(seed, reading.name, *what))
+
+    for visit in itertools.count():
+        for index in draw("visit", visit).permutation(len(reading.items)):
             item = reading.items[int(index)]
-            if isinstance(item, PreferenceItem) and np.random.default_rng(
-                seed_for(seed, reading.name, "order", visit, index)
-            ).integers(2):
-                item = swapped(item)
-            yield item
-        visit += 1
+            swap = isinstance(item, PreferenceItem) and draw("order", visit, index).integers(2)
+            yield swapped(item) if swap else item
 
 
 def swapped(item: PreferenceItem) -> PreferenceItem:
-    """The same pair, the other way round."""
+    """The same pair the other way round, and its labels with it."""
     other = {"first": "second", "second": "first", "tie": "tie"}
     preferred = {name: other[label] for name, label in item.preferred.items()}
     return replace(item, first=item.second, second=item.first, preferred=preferred)
@@ -96,5 +94,6 @@ def stage_rows(
             "scale": list(scale),
             "moves": not (isinstance(item, ScoredClip) and item.image),
         }
-        rows.append({"prompt": task_messages(item, scale, prompts, judge_prompt), "right": json.dumps(right)})
+        question = question_about(item, scale, prompts, Prompts(judge_prompt))
+        rows.append({"prompt": question.messages, "right": json.dumps(right)})
     return rows

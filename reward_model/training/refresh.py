@@ -4,23 +4,29 @@
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from reward_model.judging.local import PairwiseJudge
+from reward_model.judging.base import PairwiseJudge
+from reward_model.metrics import position_consistency
+from reward_model.parsing import Choice
 from videoduet.errors import InputError
 from videoduet.records import Comparison, LabelledPair, Prompt, Video, VideoPair
 from videoduet.seeding import seed_for
 
 
 def read_labelled_pairs(path: str | Path) -> list[LabelledPair]:
-    """Read JSON Lines of ``{"prompt", "first", "second", "preferred"}``; video paths are relative to the file.
+    """The labelled pairs in JSON Lines of ``{"prompt", "first", "second", "preferred"}``, with absolute paths; in the
+    file they are relative to it.
 
     ``preferred`` is 'first' or 'second'. Raises InputError naming the line that cannot be used.
     """
     path, pairs = Path(path), []
+    folder = path.parent.absolute()
     if not path.exists():
         raise InputError(f"Labelled pairs {path} do not exist; check the path.")
     try:
@@ -30,27 +36,22 @@ def read_labelled_pairs(path: str | Path) -> list[LabelledPair]:
         raise InputError(f"Labelled pairs {path} cannot be read ({error}); give JSON Lines in UTF-8.") from error
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
-            for key in ("prompt", "first", "second", "preferred"):
-                if not isinstance(row[key], str) or (key == "preferred" and row[key] not in ("first", "second")):
-                    raise ValueError(f"{key} is {row[key]!r}")
-            first, second = (
-                Video(id=f"{path.stem}/{row[side]}", path=str(path.parent / row[side])) for side in ("first", "second")
-            )
-            pairs.append(
-                LabelledPair(
-                    prompt=Prompt.of(row["prompt"]),
-                    first=first,
-                    second=second,
-                    preferred=row["preferred"],
-                    source=path.stem,
-                )
-            )
+            pairs.append(_labelled(json.loads(line), path.stem, folder))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path}, line {number}: cannot be used ({error}); give prompt, first, second, preferred."
             ) from error
     return pairs
+
+
+def _labelled(row: Mapping[str, Any], source: str, folder: Path) -> LabelledPair:
+    for key in ("prompt", "first", "second", "preferred"):
+        if not isinstance(row[key], str) or (key == "preferred" and row[key] not in ("first", "second")):
+            raise ValueError(f"{key} is {row[key]!r}")
+    first, second = (Video(id=f"{source}/{row[side]}", path=str(folder / row[side])) for side in ("first", "second"))
+    return LabelledPair(
+        prompt=Prompt.of(row["prompt"]), first=first, second=second, preferred=row["preferred"], source=source
+    )
 
 
 def best_by_knockout(
@@ -134,21 +135,21 @@ def accuracy(judge: PairwiseJudge, pairs: Sequence[LabelledPair]) -> dict[str, f
     pairs.
     """
     labels = {(pair.prompt.id, pair.first.id, pair.second.id): pair.preferred for pair in pairs}
-    right = decided = first = showings = 0
+    right = decided = 0
+    shown: list[tuple[Choice | None, Choice | None]] = []
     for comparison in judge.compare([pair.pair for pair in pairs]):
         label = labels[comparison.prompt_id, comparison.first_id, comparison.second_id]
         if comparison.preferred_id is not None:
             decided += 1
             right += (comparison.preferred_id == comparison.first_id) == (label == "first")
-        for verdict in (comparison.forward, comparison.backward):
-            if verdict is not None and verdict.verdict in ("first", "second"):
-                showings += 1
-                first += verdict.verdict == "first"
+        backward = comparison.backward and comparison.backward.verdict
+        shown.append((comparison.forward.verdict, backward))
     total = len(pairs)
+    first = position_consistency(*zip(*shown, strict=True))["first_position_rate"] if shown else math.nan
     return {
         "accuracy": (right + 0.5 * (total - decided)) / total if total else None,
         "decided_accuracy": right / decided if decided else None,
         "abstention": 1 - decided / total if total else None,
-        "first_position_rate": first / showings if showings else None,
+        "first_position_rate": None if math.isnan(first) else first,
         "n": total,
     }

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,14 @@ from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig, set_peft_model_state_dict
 from safetensors.torch import load_file
-from transformers import AutoProcessor, PrinterCallback, TrainerCallback
+from transformers import (
+    AutoProcessor,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from trl import GRPOConfig
 
 from reward_model.encoding import ShowingEncoder
@@ -69,12 +77,14 @@ class _Marks(TrainerCallback):
     def __init__(self, on_step: Callable[[int], None] | None):
         self.on_step = on_step
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Mark the checkpoint that was just written."""
         # Only what every process has written is whole.
         PartialState().wait_for_everyone()
         (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Tell the caller, and save nothing after the last step."""
         if state.global_step >= args.max_steps:
             # A trainer resumed from a checkpoint of its very last step would take one step more.
             control.should_save = False
@@ -149,7 +159,7 @@ def train_judge(
     adapter: Path | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> dict:
-    """GRPO-train the judge at ``path`` on ``pairs``; writes the LoRA to ``output_dir/adapter`` and returns a summary.
+    """A summary of GRPO of the judge at ``path`` on ``pairs``, whose LoRA is written to ``output_dir/adapter``.
 
     ``adapter`` (a LoRA on the same base) is where training starts; the KL reference is the base without any adapter.
     Interrupted, the same call goes on at the last whole checkpoint and ends with the same bytes. The summary holds
@@ -186,33 +196,27 @@ def run_grpo(
     adapter: Path | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> dict:
-    """GRPO of the judge at ``path`` on ``rows``, in their order, as :func:`train_judge` does on pairs.
+    """What GRPO of the judge at ``path`` on ``rows``, in their order, came to, as :func:`train_judge` says of pairs.
 
     ``prompt`` says how many frames are shown and how long an answer may be; ``trainer_class`` brings the rewards,
     ``reward_weights`` their weights. The summary holds ``counts`` too.
     """
     if (output_dir / "training.json").exists():
         return {name: value for name, value in read_json(output_dir / "training.json").items() if name != "log"}
-    model, processor = load_model(path), AutoProcessor.from_pretrained(base_directory(path))
-    tokens = processor.tokenizer.convert_tokens_to_ids
-    lora = LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_rank,
-        target_modules=r".*language_model.*(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
-        base_model_name_or_path=str(path),
-    )
     checkpoints = output_dir / "checkpoints"
+    model, processor = load_model(path), AutoProcessor.from_pretrained(base_directory(path))
+    # A video token in an answer would stand for a video that is not there.
+    suppressed = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_VISION_TOKENS))
     # The trainer makes the LoRA before it seeds anything.
     torch.manual_seed(seed_for(seed, "lora"))
-    suppressed = [tokens(name) for name in SPECIAL_VISION_TOKENS]
     trainer = trainer_class(
         model=model,
         processing_class=processor,
         args=_arguments(config, checkpoints, prompt.max_new_tokens, suppressed, seed, reward_weights),
         train_dataset=Dataset.from_list(rows),
-        peft_config=lora,
+        peft_config=_lora(config, path),
         callbacks=[_Marks(on_step)],
-        encoder=ShowingEncoder.for_prompt(processor, prompt),
+        encoder=ShowingEncoder.for_view(processor, prompt.view),
     )
     # Metrics are kept in the log; the terminal belongs to the progress bar.
     trainer.remove_callback(PrinterCallback)
@@ -221,14 +225,8 @@ def run_grpo(
         # base.
         set_peft_model_state_dict(trainer.model, load_file(Path(adapter) / "adapter_model.safetensors"))
     trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
-    rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
-    tenth = max(1, len(rewards) // 10)
-    summary = {
-        "steps": trainer.state.global_step,
-        **counts,
-        "reward_first": float(np.mean(rewards[:tenth])),
-        "reward_last": float(np.mean(rewards[-tenth:])),
-    }
+    trainer.stop_sharing()
+    summary = {"steps": trainer.state.global_step, **counts, **_rise(trainer.state.log_history)}
     if trainer.accelerator.is_main_process:
         with atomic_path(output_dir / "adapter") as temporary:
             trainer.accelerator.unwrap_model(trainer.model).save_pretrained(temporary)
@@ -236,3 +234,19 @@ def run_grpo(
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return summary
+
+
+def _lora(config: GRPOTraining, path: str | Path) -> LoraConfig:
+    return LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_rank,
+        target_modules=r".*language_model.*(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
+        base_model_name_or_path=str(path),
+    )
+
+
+def _rise(log: Sequence[dict]) -> dict[str, float]:
+    """The mean reward at first and at last."""
+    rewards = [row["reward"] for row in log if "reward" in row]
+    tenth = max(1, len(rewards) // 10)
+    return {"reward_first": float(np.mean(rewards[:tenth])), "reward_last": float(np.mean(rewards[-tenth:]))}

@@ -78,7 +78,7 @@ def make_run(data, generator, config: AlignConfig = CONFIG, output: str = "run",
 
 
 def errors_of(run: AlignRun, draws) -> torch.Tensor:
-    _, prediction, target = run.forward.on(run.data.loader, draws)
+    _, prediction, target = run.policy_forward.on(run.data.loader, draws)
     return squared_error(prediction, target).reshape(2, -1).T
 
 
@@ -217,7 +217,7 @@ def test_cached_equals_live_reference_errors(data, first_adapter, reference):
     assert torch.equal(run.data.reference[1][:2], policy if reference == "previous_round" else base)
     for index in range(2):
         run.step(index)
-    assert torch.equal(run.forward.reference_errors(run.data.loader, draws), base) == (reference == "base")
+    assert torch.equal(run.policy_forward.reference_errors(run.data.loader, draws), base) == (reference == "base")
 
 
 def test_adapters_continue_over_rounds(data, first_adapter):

@@ -124,9 +124,9 @@ def test_the_anchor_holds_the_policy_back(data):
             run.step(index)
         batch = run.data.loader.load(run.data.steps[0])
         with torch.no_grad():
-            policy = run.forward.predict(batch)
+            policy = run.policy_forward.predict(batch)
         with reference():
-            moved[weight] = (policy - run.forward.predict(batch)).square().mean().item()
+            moved[weight] = (policy - run.policy_forward.predict(batch)).square().mean().item()
     assert moved[100.0] < 0.5 * moved[0.0]
 
 
@@ -223,7 +223,7 @@ def test_the_gradient_of_predictions_is_the_losss(data):
     run = make_run(data, SmallGenerator(), replace(CONFIG, micro_batch=4))
     run.step(0)
     draws = run.data.steps[1]
-    _, prediction, target = run.forward.on(run.data.loader, draws)
+    _, prediction, target = run.policy_forward.on(run.data.loader, draws)
     beta = torch.full((4,), CONFIG.beta)
     output = preference_loss(prediction, target, run.data.reference[1], beta=beta, weights=None, config=CONFIG)
     (gradient,) = torch.autograd.grad(output.loss, prediction)

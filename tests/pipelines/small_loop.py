@@ -9,7 +9,7 @@ import yaml
 from generators.sampling import read_samples
 from pipelines import united_finetune
 from pipelines.loop.config import RunConfig, parse
-from pipelines.loop.phases import phase_of, phase_path
+from pipelines.loop.phases import Turn, phase_of, phase_path
 from pipelines.loop.run import Run
 from shapes_world import all_scenes
 from videoduet.records import Sample
@@ -66,7 +66,7 @@ def config(root: Path, **changes) -> RunConfig:
 
 def do(run: Run, phase: str, round_number: int) -> None:
     """One phase of a run."""
-    phase_of(phase).function(run, round_number)
+    Turn(phase_of(phase), round_number).do(run)
 
 
 def samples_of(root: Path, phase: str, round_number: int | None = None, version: str = "*") -> list[Sample]:

@@ -7,11 +7,14 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
-import pipelines.judge
-from pipelines.judge import JudgingConfig, main
-from reward_model.judging.base import Answer, Prompts, Question, VideoJudge
-from reward_model.prompts import DEFAULT_PROMPT
+from pipelines.judge import main
+from reward_model.judging import batch as judging
+from reward_model.judging.base import Answer, VideoJudge
+from reward_model.judging.config import JudgingConfig
+from reward_model.prompts import DEFAULT_PROMPT, Prompts
+from reward_model.questions import Question
 from shapes_world.world import Scene, render
 from videoduet.video import write_video
 
@@ -52,7 +55,7 @@ class Fixed(VideoJudge):
         super().__init__(Prompts(compare=DEFAULT_PROMPT), judge_id="fixed")
         self.text = text
 
-    def _ask(self, questions: Iterator[Question]) -> Iterator[Answer]:
+    def answer(self, questions: Iterator[Question]) -> Iterator[Answer]:
         for _ in questions:
             yield Answer(self.text)
 
@@ -118,7 +121,7 @@ def write_batch(folder, videos, count):
 
 
 def test_a_batch_goes_on_where_it_was_stopped(command, videos, tmp_path, fixed, monkeypatch):
-    monkeypatch.setattr(pipelines.judge, "COMPARISONS_PER_SHARD", 1)
+    monkeypatch.setattr(judging, "COMPARISONS_PER_SHARD", 1)
     fixed("<answer>1</answer>")
     batch = write_batch(tmp_path, videos, 4)
     whole = json.loads(command("compare", "--batch", batch, "--json", "--output", tmp_path / "whole")[1])
@@ -132,7 +135,7 @@ def test_a_batch_goes_on_where_it_was_stopped(command, videos, tmp_path, fixed, 
             yield Answer("<answer>1</answer>")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Fixed, "_ask", stopping)
+        patched.setattr(Fixed, "answer", stopping)
         code, _, err = command("compare", "--batch", batch, "--output", tmp_path / "out")
         assert code == 130 and "Nothing is lost" in err
     assert len(list((tmp_path / "out").glob("compare_*.json"))) == 2
@@ -190,7 +193,7 @@ def test_adaptive_tournaments_list_what_is_broken_and_play_on(command, videos, f
             yield Answer(error="b.mp4 is broken") if "b.mp4" in str(question.messages) else Answer("1")
 
     fixed("1")
-    monkeypatch.setattr(Fixed, "_ask", ask)
+    monkeypatch.setattr(Fixed, "answer", ask)
     code, out, err = command("rank", videos, "--json", "--adaptive")
     found = json.loads(out)
     assert code == 0 and [row["second"] for row in found["comparisons"]] == [str(videos / "c.mp4")]
@@ -295,3 +298,23 @@ def test_a_judge_trained_anew_at_its_path_does_not_go_on(command, videos, tmp_pa
     judge.judge_id = "trained further"
     code, _, err = command(*asked)
     assert code == 1 and "was judged with other weights or another wording" in err
+
+
+def test_a_directory_of_an_older_version_goes_on(command, videos, tmp_path, fixed):
+    """It kept what was asked in asked.json, and whom in judge.json."""
+    fixed("1")
+    asked = ("compare", videos / "a.mp4", videos / "b.mp4", "--json", "--output", tmp_path / "judged")
+    whole = json.loads(command(*asked)[1])
+    kept = yaml.safe_load((tmp_path / "judged" / "config.yaml").read_text())
+    for older in ("fixed", "another"):
+        (tmp_path / "judged" / "config.yaml").unlink()
+        (tmp_path / "judged" / "asked.json").write_text(
+            json.dumps({name: kept[name] for name in kept if name not in ("schema_version", "judge_id")})
+        )
+        (tmp_path / "judged" / "judge.json").write_text(json.dumps(older))
+        assert json.loads(command(*asked)[1]) == whole
+        code, _, err = command(*asked[:-2], "--samples", 2, "--output", tmp_path / "judged")
+        assert code == 1 and "was judged with another samples; give another --output" in err
+    (tmp_path / "judged" / "compare_00000.json").unlink()
+    code, _, err = command(*asked)
+    assert code == 1 and "was judged with other weights" in err

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.judge import JudgingConfig, main
+from pipelines.judge import main
 from reward_model import PRESETS
-from reward_model.judging.base import Answer, Prompts, Question, VideoJudge
+from reward_model.judging.base import Answer, VideoJudge
+from reward_model.judging.config import JudgingConfig
+from reward_model.questions import Question
 from shapes_world.world import Scene, render
 from videoduet.video import write_video
 
@@ -26,10 +28,9 @@ class Scripted(VideoJudge):
     """Names the first video, gives a score, and says what it is asked."""
 
     def __init__(self):
-        preset = PRESETS["general"]
-        super().__init__(Prompts(preset.compare, preset.score, preset.describe), judge_id="scripted")
+        super().__init__(PRESETS["general"].prompts, judge_id="scripted")
 
-    def _ask(self, questions: Iterator[Question]) -> Iterator[Answer]:
+    def answer(self, questions: Iterator[Question]) -> Iterator[Answer]:
         yield from itertools.repeat(Answer("<think>hm</think><answer>1</answer>"), sum(1 for _ in questions))
 
 

@@ -51,11 +51,11 @@ def test_every_file_of_the_design_is_there(finished):
 
 
 def test_every_video_was_drawn_and_every_pair_compared(finished):
-    for round in (0, 1):
-        samples = samples_of(finished.root, "sample", round)
+    for number in (0, 1):
+        samples = samples_of(finished.root, "sample", number)
         assert len({item.id for item in samples}) == 12
-        assert {item.generator for item in samples} == {f"G_{round}"}
-        comparisons = read_records(Comparison, *finished.root.glob(f"round_{round:02d}/rank/comparisons_*.parquet"))
+        assert {item.generator for item in samples} == {f"G_{number}"}
+        comparisons = read_records(Comparison, *finished.root.glob(f"round_{number:02d}/rank/comparisons_*.parquet"))
         asked = {frozenset((c.first_id, c.second_id)) for c in comparisons}
         assert len(comparisons) == len(asked) == 4 * math.comb(3, 2)
         by_prompt = {item.id: item.prompt_id for item in samples}
@@ -65,9 +65,9 @@ def test_every_video_was_drawn_and_every_pair_compared(finished):
 def test_pairs_say_what_the_judge_likes(finished):
     names = pq.read_schema(finished.root / "round_00" / "rank" / "pairs.parquet").names
     assert names == [field.name for field in fields(PreferencePair)]
-    for round in (0, 1):
-        samples = {item.id: item for item in samples_of(finished.root, "sample", round)}
-        pairs = pairs_of(finished.root, round)
+    for number in (0, 1):
+        samples = {item.id: item for item in samples_of(finished.root, "sample", number)}
+        pairs = pairs_of(finished.root, number)
         assert len(pairs) == 4
         for pair in pairs:
             light = {
@@ -76,17 +76,17 @@ def test_pairs_say_what_the_judge_likes(finished):
                 if item.prompt_id == pair.prompt_id
             }
             assert pair.chosen_id == max(light, key=light.get) and pair.rejected_id == min(light, key=light.get)
-            assert (pair.chosen_round, pair.rejected_round, pair.agreement) == (round, round, 1.0)
+            assert (pair.chosen_round, pair.rejected_round, pair.agreement) == (number, number, 1.0)
 
 
 def test_each_round_draws_with_what_the_last_one_learned(finished):
-    first, second = (adapter_of(finished.root, round) for round in (0, 1))
+    first, second = (adapter_of(finished.root, number) for number in (0, 1))
     assert first.keys() == second.keys()
     assert any(not torch.equal(first[name], second[name]) for name in first)
     final = load_file(finished.root / "final" / "generator" / "adapter_model.safetensors")
     assert all(torch.equal(final[name], second[name]) for name in second)
     run = Run(Run.open(finished.root).directory, finished.config)
-    assert [run.generator_adapter(round) and run.generator_adapter(round).parts[-3] for round in range(3)] == [
+    assert [run.generator_adapter(number) and run.generator_adapter(number).parts[-3] for number in range(3)] == [
         None, "round_00", "round_01",
     ]  # fmt: skip
     seeds = [{item.seed for item in samples_of(finished.root, "sample", r)} for r in (0, 1)]

@@ -43,7 +43,7 @@ def test_every_section_of_the_config_belongs_to_a_phase(tmp_path):
 
 
 def test_a_phase_to_come_is_a_row(monkeypatch):
-    measure = Phase("measure", lambda run, number: None, needs=("align",), first_round=0, sections=("score",))
+    measure = Phase("measure", "somewhere.measure", needs=("align",), first_round=0, sections=("score",))
     table = (*PHASES[:4], measure, PHASES[4])
     monkeypatch.setattr(phases, "PHASES", table)
     assert [turn.path for turn in turns(1)][-2:] == ["round_00/measure", "score"]

@@ -47,7 +47,7 @@ def random_judge(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(finished, random_judge, tmp_path) -> Run:
-    """The finished run as it was before the refresh of its second round, with a judge that can be trained."""
+    """The finished run as it was before the refresh of its second number, with a judge that can be trained."""
     shutil.copytree(finished.root, tmp_path / "run")
     for name in ("round_01/refresh", "round_01/rank", "round_01/align", "score", "final"):
         shutil.rmtree(tmp_path / "run" / name)
@@ -63,7 +63,7 @@ def run(finished, random_judge, tmp_path) -> Run:
 
 def test_the_judge_learns_from_new_videos_and_is_kept_if_it_holds_up(run, random_judge, monkeypatch):
     # Labels need a judge that can be read; training, gate and export use the model.
-    monkeypatch.setattr(Run, "judge", lambda self, round: Brightest())
+    monkeypatch.setattr(Run, "judge", lambda self, number: Brightest())
     output, root = run.directory.phase("refresh", 1), run.directory.root
     samples = {number: samples_of(root, "sample", number) for number in (0, 1)}
     damaged = samples[1][2]
@@ -78,7 +78,7 @@ def test_the_judge_learns_from_new_videos_and_is_kept_if_it_holds_up(run, random
     assert run.directory.quarantined() == {damaged.video_path}
     labels = read_records(LabelledPair, output / "labels.parquet", root=root)
     assert {label.source for label in labels} == {"across 1", "within 0", "within 1"}
-    new, old = ({item.id for item in samples[round]} for round in (1, 0))
+    new, old = ({item.id for item in samples[number]} for number in (1, 0))
     for label in labels:
         chosen, other = (label.first, label.second) if label.preferred == "first" else (label.second, label.first)
         assert read_video(chosen.path).frames.mean() > read_video(other.path).frames.mean()
@@ -100,7 +100,7 @@ def test_the_judge_learns_from_new_videos_and_is_kept_if_it_holds_up(run, random
 
 @pytest.mark.slow
 def test_two_processes_refresh_together(run, monkeypatch):
-    monkeypatch.setattr(Run, "judge", lambda self, round: Brightest())
+    monkeypatch.setattr(Run, "judge", lambda self, number: Brightest())
     output = run.directory.phase("refresh", 1)
     settings = replace(run.config.refresh, training=replace(run.config.refresh.training, pairs_per_step=2))
     run = Run(run.directory, replace(run.config, refresh=settings))
@@ -120,7 +120,7 @@ def test_two_processes_refresh_together(run, monkeypatch):
 
 
 def test_a_judge_that_gets_worse_is_dropped(run, monkeypatch):
-    monkeypatch.setattr(Run, "judge", lambda self, round: Brightest())
+    monkeypatch.setattr(Run, "judge", lambda self, number: Brightest())
     real = Run.load_judge
     # On pairs that the bright one decided, one that follows position is right half the time.
     monkeypatch.setattr(Run, "load_judge", lambda self, *arguments: (real(self, *arguments), AlwaysFirst())[1])
@@ -170,8 +170,8 @@ def test_the_whole_loop_with_the_judge_that_ships(tmp_path, no_report):
         )
     ).directory
     assert read_json(run.root / "round_01/refresh/summary.json")["status"] in ("accepted", "kept_previous", "off")
-    for round in (0, 1):
-        statistics = read_json(run.root / f"round_{round:02d}/rank/summary.json")
+    for number in (0, 1):
+        statistics = read_json(run.root / f"round_{number:02d}/rank/summary.json")
         assert statistics["comparisons"] == 6 and statistics["unparsable"] <= 2
     rates = read_json(run.root / "score/summary.json")["win_rate"]
     assert set(rates) == {"judge", "frozen_judge", "second_judge"}

@@ -23,9 +23,10 @@ from small_loop import recipe as recipe_of_a_loop
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 import shapes_world
-from pipelines.train_reward_model import DataConfig, TrainConfig, cost, gather, parse, train
+from pipelines.train_reward_model import parse, train
 from reward_model.judging.local import Judge
-from reward_model.training.config import GRPOTraining, RewardConfig
+from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig, RewardConfig
+from reward_model.training.stage import cost, gather, hard_pairs
 from videoduet.errors import InputError
 from videoduet.store import read_json
 
@@ -49,7 +50,7 @@ def folders(tmp_path_factory, clips) -> dict[str, Path]:
     return {name: write_miniature(name, root / name, clips) for name in names}
 
 
-def config(folders, output: Path, *names: str, **options) -> TrainConfig:
+def config(folders, output: Path, *names: str, **options) -> JudgeTrainingConfig:
     where = {"vision_reward_questions": "vision_reward_pairs"}
     splits = {"koniq_10k": "train", "lsvq": "train"}
     data = [
@@ -57,7 +58,7 @@ def config(folders, output: Path, *names: str, **options) -> TrainConfig:
         for name in names
     ]
     defaults = {"model": str(JUDGE), "training": SMALL, "max_new_tokens": 8}
-    return TrainConfig(**{**defaults, "data": data, "output": str(output), **options})
+    return JudgeTrainingConfig(**{**defaults, "data": data, "output": str(output), **options})
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -96,8 +97,6 @@ def test_a_recipe_of_all_kinds_of_items(folders, tmp_path, capsys):
 
 
 def test_hard_pairs_leave_what_the_judge_gets_right(folders, tmp_path):
-    from pipelines.train_reward_model import hard_pairs
-
     asked = config(folders, tmp_path, "vision_reward_pairs", hard_pairs=True, max_new_tokens=None)
     (ingredient,) = gather(asked)
     kept = hard_pairs(asked, ingredient.reading, tmp_path)

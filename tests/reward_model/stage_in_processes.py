@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from small_judge import SMALL_PROMPT
 
 from reward_model.datasets import Reading, ScoredClip
-from reward_model.judging.tasks import TaskPrompts
+from reward_model.prompts import TaskPrompts
 from reward_model.training.config import GRPOTraining, RewardConfig
 from reward_model.training.mixture import Ingredient, stage_rows
 from reward_model.training.stage_trainer import StageTrainer

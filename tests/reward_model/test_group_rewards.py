@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from reward_model.datasets import PreferenceItem, QuestionItem, Reading, ScoredClip
-from reward_model.judging.tasks import TaskPrompts
-from reward_model.prompts import JudgePrompt
+from reward_model.prompts import JudgePrompt, TaskPrompts
 from reward_model.rewards import (
     bell_shaped_reward,
     pairwise_ranking_reward,

@@ -11,9 +11,8 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 from trl import GRPOConfig
 
 from reward_model.encoding import ShowingEncoder
+from reward_model.judging.sharing import SharedPrefill, SharedVision
 from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
-from reward_model.training.shared_prefill import SharedPrefill
-from reward_model.training.shared_vision import SharedVision
 from videoduet.video import read_video, write_video
 
 QUESTIONS = [

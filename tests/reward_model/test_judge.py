@@ -11,6 +11,7 @@ from small_judge import PROMPTS, SMALL_PROMPT, pair
 from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
 from reward_model.encoding import ShowingEncoder
+from reward_model.judging.labels import verdict_at_label
 from reward_model.judging.local import Judge, base_directory, load_model
 from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt
 from videoduet.errors import InputError
@@ -200,7 +201,7 @@ def test_probability_is_read_at_the_answer(judge, text, verdict, label_at):
     ids = torch.tensor(judge.tokenizer(text).input_ids)
     assert judge.tokenizer.decode(ids) == text
     logits = torch.stack([torch.arange(len(ids)) / 7.0, torch.zeros(len(ids))], dim=1)
-    answer = judge._verdict(text, ids, logits)
+    answer = verdict_at_label(judge.tokenizer, text, ids, logits, judge.label_ids)
     assert answer.verdict == verdict
     if label_at is None:
         assert answer.p is None

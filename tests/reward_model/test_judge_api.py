@@ -20,11 +20,12 @@ from alignment.preferences.pairs import PairConfig, follows_position, select_pai
 from alignment.preferences.ranking import judge_statistics, rank, rank_prompts
 from reward_model import PRESETS, Decoding, Failure, Judge, VideoJudge
 from reward_model.inputs import as_pair, as_video
-from reward_model.judging.base import Answer, Prompts, Question
+from reward_model.judging.base import Answer
 from reward_model.judging.loading import load_model
-from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt, VideoPrompt
+from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt, Prompts, VideoPrompt
+from reward_model.questions import Question
 from videoduet.errors import InputError
-from videoduet.records import Dimension, Prompt, Video, VideoPair
+from videoduet.records import DimensionScore, Prompt, Video, VideoPair
 from videoduet.video import FrameSampling, read_video, write_video
 
 TWO_A_SECOND = FrameSampling(fps=2, min_frames=4, max_frames=16)
@@ -103,7 +104,7 @@ def test_a_ranking_is_rank_of_compare(small, judge):
 
 def test_score_and_describe_say_what_the_model_says(small, judge):
     """Real generation; the words are those of ``generate`` on the same inputs."""
-    asked = Judge(judge.model, judge.processor, None, judge_id="x", score_prompt=SCORE, describe_prompt=SCORE)
+    asked = Judge(judge.model, judge.processor, Prompts(score=SCORE, describe=SCORE), judge_id="x")
     videos = [small.videos["red"], (small.videos["wide"], "a red circle")]
     for records in (list(asked.score(videos)), list(asked.describe(videos))):
         assert [record.video_id for record in records] == ["red", "wide"]
@@ -126,7 +127,7 @@ class Scripted(VideoJudge):
         super().__init__(prompts, judge_id="scripted", **kwargs)
         self.texts, self.asked = iter(texts), []
 
-    def _ask(self, questions: Iterator[Question]) -> Iterator[Answer]:
+    def answer(self, questions: Iterator[Question]) -> Iterator[Answer]:
         for question in questions:
             self.asked.append(question)
             text = next(self.texts)
@@ -142,7 +143,7 @@ def test_scores_are_read_on_their_scale(small):
     assert [record.score for record in scores] == [60.0, None, None, None, 0.0]
     assert [record.text for record in scores] == texts
     (named,) = Scripted(['{"b": 20, "a": 40}'], keys=("a", "b")).score([small.videos["red"]])
-    assert named.dimensions == (Dimension(name="a", value=40.0), Dimension(name="b", value=20.0))
+    assert named.dimensions == (DimensionScore(name="a", value=40.0), DimensionScore(name="b", value=20.0))
     assert named.score == 30.0
 
 
@@ -267,7 +268,7 @@ def test_a_subfolder_may_be_given_itself_and_its_own_wording_goes_first(publishe
     itself = Judge.from_pretrained(published / "vqinsight-comp", preset="vqinsight-comp", device="cpu")
     assert itself.judge_id == Judge.from_pretrained(published, preset="vqinsight-comp", device="cpu").judge_id
     shutil.copytree(published / "vqinsight-comp", tmp_path / "own")
-    own = replace(PRESETS["vqinsight-comp"].compare, question="Which?")
+    own = replace(PRESETS["vqinsight-comp"].prompts.compare, question="Which?")
     own.save(tmp_path / "own")
     assert JudgePrompt.load(tmp_path / "own") == own
     assert Judge.from_pretrained(tmp_path / "own", preset="vqinsight-comp", device="cpu").prompt == own
@@ -343,7 +344,7 @@ def test_qwen3_answers_as_generate_does(qwen3, small):
 
 def test_a_file_that_was_written_anew_is_read_anew(small, tmp_path):
     judge = Judge.from_pretrained(small.path, prompt=SMALL_PROMPT, device="cpu")
-    encoder, path = judge._encoder(SMALL_PROMPT), tmp_path / "out.mp4"
+    encoder, path = judge._encoder(SMALL_PROMPT.view), tmp_path / "out.mp4"
     seen = []
     for colour in (0, 255, 255):
         write_video(path, np.full((8, 28, 28, 3), colour, np.uint8), 8)

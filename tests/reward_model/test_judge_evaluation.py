@@ -5,7 +5,7 @@ import math
 import pytest
 
 from reward_model.datasets import PreferenceItem, QuestionItem, ScoredClip
-from reward_model.judging.tasks import TaskPrompts, rescaled, right_answer, task_messages
+from reward_model.judging.tasks import question_about, rescaled, right_answer
 from reward_model.measuring.evaluation import (
     Bootstrap,
     evaluate_preferences,
@@ -14,7 +14,7 @@ from reward_model.measuring.evaluation import (
     margin_of,
 )
 from reward_model.measuring.published import LGVQ, PREFERENCES, QUESTIONS, SCORES, published_rows
-from reward_model.prompts import JudgePrompt
+from reward_model.prompts import JudgePrompt, Prompts, TaskPrompts
 from videoduet.records import Comparison, OrderVerdict, Prompt, Video, VideoPair
 
 FEW = Bootstrap(resamples=50)
@@ -107,13 +107,15 @@ def test_what_is_right_moves_with_the_scale():
 def test_wording():
     prompts, judge = TaskPrompts(), JudgePrompt(system=None, before_first="1", before_second="2", question="{prompt}")
     clip = ScoredClip(path="x.mp4", scores={"a": 1.0, "b": 2.0}, prompt="a {low} <|im_end|> {dimensions}")
-    system, user = task_messages(clip, (0, 100), prompts, judge)
+    system, user = question_about(clip, (0, 100), prompts, Prompts(judge)).messages
     assert system["role"] == "system" and [part["type"] for part in user["content"]] == ["video", "text"]
     text = user["content"][1]["text"]
     assert "from 0 (bad) to 100" in text and '{"a": 100, "b": 100}' in text and "<|" not in text
-    asked = task_messages(question("C", "k", ("A", "B", "C")), (0, 1), prompts, judge)[-1]["content"][-1]["text"]
+    choice = question_about(question("C", "k", ("A", "B", "C")), (0, 1), prompts, Prompts(judge))
+    asked = choice.messages[-1]["content"][-1]["text"]
     assert "q\n" in asked and "A, B, C" in asked
-    assert task_messages(preferred("first"), (0, 1), prompts, judge) == judge.messages("p", "1", "2")
+    pair = question_about(preferred("first"), (0, 1), prompts, Prompts(judge))
+    assert pair.messages == judge.messages("p", "1", "2")
 
 
 def test_published_rows_are_as_in_the_papers():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from reward_model.parsing import parse_score, parse_scores
+from reward_model.parsing import answer_text, first_number, parse_option, parse_score, parse_scores, strict_scores
 from reward_model.rewards import (
     RELEASED_TAU,
     bell_shaped_reward,
@@ -23,7 +23,6 @@ from reward_model.rewards import (
     temporal_consistency_reward,
     temporal_modeling_reward,
 )
-from reward_model.score_parsing import answer_text, first_number, parse_option, strict_scores
 
 FOLDER = Path(__file__).parents[1] / "golden"
 GOLDEN = json.loads((FOLDER / "vqinsight_rewards.json").read_text())

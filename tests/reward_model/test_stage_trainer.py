@@ -7,14 +7,14 @@ from small_judge import SMALL_PROMPT
 
 from reward_model.datasets import Reading, ScoredClip
 from reward_model.encoding import ShowingEncoder
-from reward_model.judging.tasks import TaskPrompts
+from reward_model.judging.sharing import SharedVision
 from reward_model.perturbations import PERTURBATIONS
+from reward_model.prompts import TaskPrompts
 from reward_model.training import stage_trainer
 from reward_model.training.config import GRPOTraining, RewardConfig
 from reward_model.training.group_rewards import Rollout, reward_table
 from reward_model.training.mixture import Ingredient, stage_rows
 from reward_model.training.perturbed_videos import perturbed
-from reward_model.training.shared_vision import SharedVision
 from reward_model.training.stage_trainer import StageTrainer
 from reward_model.training.trainer import run_grpo
 from videoduet.store import read_json

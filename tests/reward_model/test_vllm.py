@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_judge import SMALL_PROMPT
 
-from reward_model.judging.base import Decoding
+from reward_model.judging.config import Decoding
 from reward_model.judging.vllm_offline import VllmJudge
 from videoduet.errors import InputError
 

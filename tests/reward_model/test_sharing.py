@@ -10,7 +10,7 @@ from small_qwen3 import write_qwen3
 
 from reward_model import Judge
 from reward_model.encoding import Showing, ShowingEncoder
-from reward_model.judging.prefixes import shared_heads
+from reward_model.judging.sharing import SharedPrefill, SharedVision, shared_prefixes
 
 NAMES = ("red", "green", "blue", "three_frames")
 
@@ -29,7 +29,7 @@ def showing(path: str, head: int, length: int, begin: int = 0) -> Showing:
     ],
 )
 def test_heads_are_shared_where_that_saves_reading(showings, owners):
-    assert shared_heads(showings, slack=64) == owners
+    assert shared_prefixes(showings, slack=64) == owners
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_answers_are_those_of_the_plain_model_and_heads_are_read_once(small, qwe
     comparisons = list(judge.compare(pairs))
     hook.remove()
     assert lengths[0][0] == len(NAMES) and lengths[1][0] == 2 * len(pairs)
-    plain, p = ShowingEncoder.for_prompt(judge.processor, SMALL_PROMPT), []
+    plain, p = ShowingEncoder.for_view(judge.processor, SMALL_PROMPT.view), []
     for question, comparison in zip(pairs, comparisons, strict=True):
         videos = (question.first.path, question.second.path)
         for order, verdict in ((videos, comparison.forward), (videos[::-1], comparison.backward)):
@@ -66,3 +66,33 @@ def test_answers_are_those_of_the_plain_model_and_heads_are_read_once(small, qwe
             p.append(verdict.p)
     if family == "qwen2_5":
         assert len(set(p)) > len(p) / 2, "what is seen must matter, else this tests little"
+
+
+@pytest.mark.parametrize("used", [False, True])
+@torch.no_grad()
+def test_a_rewritten_forward_can_be_undone(small, used):
+    """Undone, the model's outputs are the plain model's to the bit."""
+    judge = Judge.from_pretrained(small.path, prompt=SMALL_PROMPT, device="cpu")
+    model, encoder = judge.model, judge.encoder
+    messages = [SMALL_PROMPT.messages("x", small.videos[a].path, small.videos[b].path) for a, b in (NAMES[:2],) * 3]
+    shown = [encoder.showing(each) for each in messages]
+    inputs = encoder.collate(shown, pixels=True)
+
+    def outputs() -> list[torch.Tensor]:
+        generated = model.generate(
+            **inputs, do_sample=False, max_new_tokens=3, output_logits=True, return_dict_in_generate=True
+        )
+        return [model(**inputs).logits, *generated.logits]
+
+    plain, forwards = outputs(), [module.forward for module in model.modules()]
+    model.model.visual.requires_grad_(False)
+    vision, prefill = SharedVision(model.model.visual), SharedPrefill(model.model.language_model)
+    if used:
+        prefill.expect(shown)
+        vision.expect([video for each in shown for video in each.videos])
+        outputs()
+        assert prefill.read == 1 and vision.encoded == 2
+    for rewriting in (vision, prefill):
+        rewriting.undo()
+    assert [module.forward for module in model.modules()] == forwards
+    assert all(torch.equal(one, other) for one, other in zip(plain, outputs(), strict=True))

@@ -1,0 +1,19 @@
+"""What a denoiser is sped up for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class SpeedConfig:
+    """What is known of the training that a denoiser is sped up for.
+
+    Attributes:
+        gradient_checkpointing: Compute activations again instead of keeping them: all, or those of the feed-forward
+            layers alone.
+        autocast: Whether the forward runs in half precision, where a LoRA's product cannot be folded: the sum would
+            round it away.
+    """
+
+    gradient_checkpointing: bool | Literal["feed_forward"] = False
+    autocast: bool = False

@@ -1,0 +1,48 @@
+"""What each phase is handed of a run: the only place where phases meet the whole of it."""
+
+from pipelines.loop.align import align_round
+from pipelines.loop.rank import rank_round
+from pipelines.loop.refresh import Refresh, refresh_judge
+from pipelines.loop.run import Run
+from pipelines.loop.sample import sample_round
+from pipelines.loop.score import score_versions
+
+
+def sample(run: Run, round_number: int) -> None:
+    """N videos for each prompt from G_r, with their final latents."""
+    sample_round(
+        lambda: run.generator(round_number), run.prompts, run.folder("sample", round_number), run.directory,
+        config=run.config.generator, seed=run.config.seed, round_number=round_number,
+    )  # fmt: skip
+
+
+def refresh(run: Run, round_number: int) -> None:
+    """D_(r - 1) learns from the round's videos into D_r."""
+    refresh_judge(Refresh.of(run, round_number), run.directory)
+
+
+def rank(run: Run, round_number: int) -> None:
+    """D_r compares the round's videos; winners and losers become pairs."""
+    rank_round(
+        lambda: run.judge(round_number), run.split.labelled(round_number), run.samples("sample", round_number),
+        run.folder("rank", round_number), run.directory, config=run.config.pairs, round_number=round_number,
+    )  # fmt: skip
+
+
+def align(run: Run, round_number: int) -> None:
+    """G_r learns from the pairs into G_(r + 1)."""
+    align_round(
+        run.base_generator, run.preferences(round_number), run.samples("sample", round_number), run.prompts,
+        run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
+        adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
+    )  # fmt: skip
+
+
+def score(run: Run, round_number: int) -> None:
+    """Every version is measured on held-out prompts."""
+    score_versions(
+        run.generator, run.measuring_judges, run.held_out_prompts,
+        lambda version: run.samples("score", version=version), run.folder("score"), run.directory,
+        config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
+        batch_size=run.config.generator.batch_size,
+    )  # fmt: skip

@@ -1,0 +1,74 @@
+"""Any judge from what a config says of it: a model that runs here, under vLLM or behind a server, or a class."""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, overload
+
+from reward_model.judging.base import PairwiseJudge, VideoJudge
+from reward_model.judging.config import Backend, Decoding, ServerSettings, check_backend
+from reward_model.prompts import JudgePrompt
+from videoduet.config import Precision, resolve
+from videoduet.errors import InputError
+from videoduet.processes import device as this_device
+
+
+@overload
+def build_judge(path: str | Path, **options: Any) -> VideoJudge: ...
+@overload
+def build_judge(*, factory: str, arguments: Mapping[str, Any] | None = None) -> PairwiseJudge: ...
+def build_judge(
+    path: str | Path | None = None,
+    *,
+    preset: str | None = None,
+    adapter: str | Path | None = None,
+    prompt: JudgePrompt | None = None,
+    backend: Backend = "transformers",
+    server: ServerSettings | None = None,
+    decoding: Decoding | None = None,
+    dtype: Precision = "float32",
+    batch_size: int = 64,
+    device: str | None = None,
+    factory: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> VideoJudge | PairwiseJudge:
+    """The judge at ``path``, or what the class at the import path ``factory`` makes of ``arguments``: anything with
+    ``compare``, such as human votes or a metric.
+
+    ``path`` is a transformers or PEFT directory, also one that the package ships, or a hub id. ``preset`` says what the
+    judge is asked (see :mod:`reward_model.presets`), prompts kept beside its weights go before that, and ``prompt``,
+    the wording of a comparison, before both. ``backend`` 'server' needs ``server``, which names the model; 'vllm' takes
+    no ``adapter``. ``batch_size`` (showings at once) and ``device`` (None: this process's) are for 'transformers'.
+
+    Raises InputError where the judge cannot be loaded or made, or options do not go together.
+    """
+    if factory is not None:
+        return _made(factory, arguments or {})
+    check_backend(preset, backend, server)
+    if server is not None:
+        from reward_model.judging.server import ServerJudge
+
+        return ServerJudge(server, preset=preset, decoding=decoding, prompt=prompt)
+    if path is None:
+        raise InputError("No judge is named; give a model's path, a server or a factory.", exit_code=2)
+    path = resolve(str(path))
+    if backend == "vllm":
+        from reward_model.judging.vllm_offline import VllmJudge
+
+        return VllmJudge(path, preset=preset, decoding=decoding, dtype=dtype, prompt=prompt)
+    from reward_model.judging.local import Judge
+
+    return Judge.from_pretrained(
+        path, preset=preset, adapter=adapter, prompt=prompt, dtype=dtype, batch_size=batch_size, decoding=decoding,
+        device=device or this_device(),
+    )  # fmt: skip
+
+
+def _made(factory: str, arguments: Mapping[str, Any]) -> PairwiseJudge:
+    module, _, name = factory.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)(**arguments)
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise InputError(
+            f"judge.factory {factory} cannot be used ({error}); give module.Class, and judge.arguments that it takes."
+        ) from error

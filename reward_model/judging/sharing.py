@@ -1,0 +1,180 @@
+"""What many rows of a batch have in common, worked out once: vision tokens, and keys and values of how they begin.
+
+Keys and values depend on nothing that follows and on no other row, so answers stay what they are, but for the order of
+additions. A judge that generates by itself reads common prefixes beforehand (:func:`prefill`): of ten videos'
+comparisons in both orders, nine begin with each video, close to half of all reading. In GRPO the trainer calls
+``generate`` on rows that are the same to their end, so there the same is done where a generation begins, in the
+forward of the language model (:class:`SharedPrefill`). Forwards are rewritten here alone, and every rewriting can be
+undone.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+from types import MethodType
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
+
+from reward_model.encoding import Showing, VideoInputs
+
+
+def first_alike(keys: Iterable[Hashable]) -> list[int]:
+    """For each row the first one with the same key."""
+    first: dict[Hashable, int] = {}
+    return [first.setdefault(key, row) for row, key in enumerate(keys)]
+
+
+def read_once(owners: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The rows that are read, where each row goes on from its owner's, and for each row the place of its owner among
+    them.
+    """
+    rows = sorted(set(owners))
+    place = {row: index for index, row in enumerate(rows)}
+    return rows, [place[owner] for owner in owners]
+
+
+def shared_prefixes(showings: Sequence[Showing], slack: int) -> list[int] | None:
+    """For each showing the first one whose prefix is the same; None where sharing would save no reading, or would pad
+    the batch by more than ``slack`` tokens.
+    """
+    owners = first_alike((tuple(each.paths[:1]), tuple(each.ids[: each.prefix])) for each in showings)
+    prefix, rest = max(each.prefix for each in showings), max(len(each.ids) - each.prefix for each in showings)
+    whole = max(len(each.ids) for each in showings)
+    saves = len(set(owners)) * prefix + len(showings) * rest < len(showings) * whole
+    return owners if saves and prefix + rest <= whole + slack else None
+
+
+def positions(model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """Positions (4, batch, length) of text, and of time, height and width, as ``generate`` counts them."""
+    whole, mask = model.get_base_model() if isinstance(model, PeftModel) else model, inputs["attention_mask"]
+    text = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)
+    return torch.cat([text[None], whole.model.get_rope_index(**inputs)[0]])
+
+
+def prefill(
+    model: torch.nn.Module, inputs: dict[str, Tensor], owners: Sequence[int], length: int, vision: dict[str, Any]
+) -> DynamicCache:
+    """Keys and values of the first ``length`` columns of a batch, computed once for all rows with the same owner.
+    ``vision`` are the vision tokens of the owners' first videos, as the model takes them, where ``inputs`` hold no
+    embeddings with them in place.
+    """
+    rows, row_of = read_once(owners)
+    cache = DynamicCache(config=model.config)
+    text = {name: inputs[name][rows, :length] for name in ("input_ids", "inputs_embeds") if name in inputs}
+    if len(text) == 2:
+        # A model takes one of them.
+        del text["input_ids"]
+    model(
+        **text,
+        **vision,
+        attention_mask=inputs["attention_mask"][rows, :length],
+        position_ids=inputs["position_ids"][:, rows, :length],
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    cache.batch_select_indices(torch.tensor(row_of, device=model.device))
+    return cache
+
+
+class _Rewriting:
+    """A module whose forward is another one, until :meth:`undo`."""
+
+    def __init__(self, module: torch.nn.Module):
+        self._module, self._plain = module, module.forward
+        self._own = vars(module).get("forward")
+        module.forward = MethodType(lambda _, *args, **kwargs: self._forward(*args, **kwargs), module)
+
+    def _forward(self, *args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError
+
+    def undo(self) -> None:
+        """Give the module the forward it had."""
+        del self._module.forward
+        if self._own is not None:
+            self._module.forward = self._own
+
+
+class SharedVision(_Rewriting):
+    """Makes the vision tower ``visual`` (frozen) of a Qwen2.5-VL remember the last ``keep`` videos.
+
+    In GRPO a group of G responses sees the same videos, and sees them three times: in generation, under the reference
+    and in the loss. Before each forward :meth:`expect` says which videos come, in their order. Each is encoded alone,
+    so that no bit of its tokens depends on what it came with or on what was remembered.
+    """
+
+    def __init__(self, visual: torch.nn.Module, keep: int = 256):
+        if any(parameter.requires_grad for parameter in visual.parameters()):
+            raise ValueError("the vision tower is trained, so its tokens change from step to step")
+        super().__init__(visual)
+        self.keep = keep
+        self.encoded = 0
+        self._expected: list[VideoInputs] = []
+        # The video is kept beside its tokens, so that its identity is not given to another.
+        self._tokens: OrderedDict[int, tuple[VideoInputs, Tensor]] = OrderedDict()
+
+    def expect(self, videos: Sequence[VideoInputs]) -> None:
+        """The videos of the next forward, in the order of its patches."""
+        self._expected = list(videos)
+
+    def _forward(self, hidden_states: Tensor, grid_thw: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
+        patches = hidden_states.split(grid_thw.prod(-1).tolist())
+        if [len(part) for part in patches] != [len(video.patches) for video in self._expected]:
+            raise ValueError("a forward was given other videos than were expected")
+        tokens = [
+            self._tokens_of(video, part, grid)
+            for video, part, grid in zip(self._expected, patches, grid_thw, strict=True)
+        ]
+        while len(self._tokens) > self.keep:
+            self._tokens.popitem(last=False)
+        return BaseModelOutputWithPooling(pooler_output=torch.cat(tokens))
+
+    def _tokens_of(self, video: VideoInputs, patches: Tensor, grid: Tensor) -> Tensor:
+        if id(video) not in self._tokens:
+            with torch.no_grad():
+                output = self._plain(patches, grid_thw=grid[None])
+            self._tokens[id(video)] = (video, output.pooler_output)
+            self.encoded += 1
+        self._tokens.move_to_end(id(video))
+        return self._tokens[id(video)][1]
+
+
+class SharedPrefill(_Rewriting):
+    """Makes the ``language_model`` of a Qwen2.5-VL read rows that are the same once, where a generation begins.
+
+    Before each generation :meth:`expect` says what is shown.
+    """
+
+    def __init__(self, language_model: torch.nn.Module):
+        super().__init__(language_model)
+        self.read = 0
+        self._rows: list[int] = []
+        self._row_of: list[int] = []
+
+    def expect(self, showings: Sequence[Showing]) -> None:
+        """The rows of the next generation; those with the same tokens and the same videos are read once."""
+        self._rows, self._row_of = read_once(first_alike((tuple(each.ids), *map(id, each.videos)) for each in showings))
+
+    def _forward(self, **inputs: Any) -> BaseModelOutputWithPast:
+        cache = inputs.get("cache", inputs.get("past_key_values"))
+        # Training has no cache, and a generation that has begun goes on row by row.
+        if cache is None or cache.get_seq_length() > 0 or not self._rows:
+            return self._plain(**inputs)
+        embeds = inputs["inputs_embeds"]
+        if len(embeds) != len(self._row_of):
+            raise ValueError(f"a generation has {len(embeds)} rows where {len(self._row_of)} were expected")
+        rows, row_of = (torch.tensor(index, device=embeds.device) for index in (self._rows, self._row_of))
+        self.read, self._rows = self.read + len(rows), []
+        if len(rows) == len(row_of):
+            return self._plain(**inputs)
+        for name, dimension in (("inputs_embeds", 0), ("attention_mask", 0), ("position_ids", 1)):
+            if inputs[name] is not None:  # one of no padding
+                inputs[name] = inputs[name].index_select(dimension, rows)
+        output = self._plain(**inputs)
+        cache.batch_select_indices(row_of)
+        output.last_hidden_state = output.last_hidden_state[row_of]
+        return output

@@ -1,0 +1,155 @@
+"""A judge on a public benchmark: the items, its answers, which are kept as they come, and what they are worth."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reward_model.datasets import DATASETS, Item, PreferenceItem, QuestionItem, Reading, ScoredClip, read_dataset
+from reward_model.judging.adopted import adopt_older
+from reward_model.judging.base import Failure, PairwiseJudge, VideoJudge
+from reward_model.judging.build import build_judge
+from reward_model.judging.tasks import own_question_about, question_about
+from reward_model.measuring.config import JudgeEvaluationConfig, Measured
+from reward_model.measuring.evaluation import Bootstrap, evaluate_preferences, evaluate_questions, evaluate_scores
+from reward_model.measuring.published import NOTES, published_rows
+from reward_model.prompts import wording_id
+from reward_model.questions import Question
+from videoduet.errors import InputError
+from videoduet.progress import console, track
+from videoduet.records import Comparison, VideoPair, stable_id
+from videoduet.store import read_json, read_records, write_json, write_records
+from videoduet.workspace import Workspace
+
+
+def items_of(config: JudgeEvaluationConfig) -> Reading:
+    """What is measured: the split, or a seeded draw from it. Raises InputError for an unknown benchmark."""
+    if config.benchmark not in DATASETS:
+        raise InputError(f"There is no benchmark {config.benchmark!r}; take one of {', '.join(DATASETS)}.", exit_code=2)
+    splits = DATASETS[config.benchmark].splits
+    split = config.split or ("test" if "test" in splits else "all")
+    return read_dataset(config.benchmark, config.data, split).limited(config.limit, config.seed)
+
+
+def judge_of(config: JudgeEvaluationConfig) -> VideoJudge | PairwiseJudge:
+    """Who is measured."""
+    if config.factory is not None:
+        return build_judge(factory=config.factory, arguments=config.arguments)
+    return build_judge(
+        config.judge, preset=config.preset, adapter=config.adapter, backend=config.backend, server=config.settings,
+        dtype=config.dtype, batch_size=2 * config.batch_size,
+    )  # fmt: skip
+
+
+def evaluate(config: JudgeEvaluationConfig) -> dict[str, Any]:
+    """What is written to ``results.json``, after measuring, or going on with it.
+
+    Raises InputError where the judge cannot be asked, no item can be used, or ``output`` holds answers of another.
+    """
+    reading = items_of(config)
+    console.print(reading.summary(), markup=False, highlight=False, soft_wrap=True)
+    torch.manual_seed(config.seed)
+    judge, items = judge_of(config), reading.items
+    if not isinstance(judge, VideoJudge) and not isinstance(items[0], PreferenceItem):
+        raise InputError(f"{config.factory} compares videos alone; take a benchmark of pairs.", exit_code=2)
+    judge_id = _judge_id(config, judge)
+    workspace = Workspace(config.output)
+    adopt_older(workspace)
+    workspace.adopt(_measured(config, judge, judge_id, len(items)), "measured")
+    output = workspace.root
+    if isinstance(items[0], PreferenceItem):
+        outcomes: Sequence = compared(config, items, judge, output)
+    else:
+        outcomes = answered(config, items, judge, output)
+    measured = _worth(items, outcomes, config)
+    results = {
+        "benchmark": config.benchmark,
+        "split": reading.split,
+        "judge": config.judge or config.factory,
+        "adapter": config.adapter,
+        "judge_id": judge_id,
+        **measured,
+        "missing": reading.missing,
+        "left_out": dict(reading.left_out),
+        "published": {name: published_rows(config.benchmark, reading.split, name) for name in measured["dimensions"]},
+        "note": NOTES.get(config.benchmark),
+    }
+    write_json(output / "results.json", results)
+    return results
+
+
+def _judge_id(config: JudgeEvaluationConfig, judge: VideoJudge | PairwiseJudge) -> str:
+    if isinstance(judge, VideoJudge):
+        return judge.judge_id
+    return stable_id("factory", config.factory, json.dumps(config.arguments, sort_keys=True, default=str))
+
+
+def _measured(config: JudgeEvaluationConfig, judge: VideoJudge | PairwiseJudge, judge_id: str, items: int) -> Measured:
+    own = judge.prompts.score if config.preset is not None and isinstance(judge, VideoJudge) else None
+    return Measured(
+        benchmark=config.benchmark, data=config.data, split=config.split, limit=config.limit, scale=config.scale,
+        prompts=config.prompts, seed=config.seed, batch_size=config.batch_size, judge_id=judge_id, items=items,
+        score_wording=wording_id(own) if own else "",
+    )  # fmt: skip
+
+
+def _chunks(items: Sequence[Item], size: int) -> list[tuple[int, Sequence[Item]]]:
+    return [(start, items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def compared(
+    config: JudgeEvaluationConfig, items: Sequence[PreferenceItem], judge: PairwiseJudge, output: Path
+) -> list[Comparison | None]:
+    """The judge's opinion of every pair, in both orders where it is asked in two; None where a video cannot be read."""
+    paths = []
+    for start, chunk in track(_chunks(items, config.batch_size), f"{config.benchmark}: pairs"):
+        paths.append(output / "answers" / f"{start:07d}.parquet")
+        if not paths[-1].exists():
+            write_records(paths[-1], _opinions(judge, [item.pair for item in chunk]), Comparison)
+    known = {(c.prompt_id, c.first_id, c.second_id): c for c in read_records(Comparison, *paths)}
+    return [known.get((item.pair.prompt.id, item.first, item.second)) for item in items]
+
+
+def _opinions(judge: PairwiseJudge, pairs: Sequence[VideoPair]) -> Iterator[Comparison]:
+    if not isinstance(judge, VideoJudge):
+        return judge.compare(pairs)
+    failures: list[Failure] = []
+    found = list(judge.compare(pairs, failures=failures))
+    # What no backend answered is no fact about the judge: nothing is written down, and the same command asks again.
+    if lost := next((failure.reason for failure in failures if failure.lost), None):
+        raise InputError(lost)
+    return iter(found)
+
+
+def answered(config: JudgeEvaluationConfig, items: Sequence[Item], judge: VideoJudge, output: Path) -> list[str | None]:
+    """The judge's answer to every question about one item; None where a video cannot be read."""
+    answers: list[str | None] = []
+    for start, chunk in track(_chunks(items, config.batch_size), f"{config.benchmark}: questions"):
+        path = output / "answers" / f"{start:07d}.json"
+        if not path.exists():
+            found = list(judge.answer(_question(config, item, judge) for item in chunk))
+            if lost := next((answer.error for answer in found if answer.lost), None):
+                raise InputError(lost)
+            write_json(path, [answer.text if answer.error is None else None for answer in found])
+        answers += read_json(path)
+    return answers
+
+
+def _question(config: JudgeEvaluationConfig, item: Item, judge: VideoJudge) -> Question:
+    own = None
+    if config.preset is not None and isinstance(item, ScoredClip):
+        own = own_question_about(item, judge.prompts)
+    return own or question_about(item, config.scale, config.prompts, judge.prompts)
+
+
+def _worth(items: Sequence[Item], outcomes: Sequence, config: JudgeEvaluationConfig) -> dict[str, Any]:
+    """Metrics with intervals. Raises InputError where nothing could be asked about."""
+    kept = [(item, outcome) for item, outcome in zip(items, outcomes, strict=True) if outcome is not None]
+    if not kept:
+        raise InputError(f"None of the {len(items)} videos of {config.data} can be read; download them again.")
+    metrics = {PreferenceItem: evaluate_preferences, QuestionItem: evaluate_questions, ScoredClip: evaluate_scores}
+    shown, answers = zip(*kept, strict=True)
+    measured = metrics[type(shown[0])](shown, answers, Bootstrap(config.resamples, config.seed))
+    return {**measured, "unreadable_videos": len(items) - len(kept)}

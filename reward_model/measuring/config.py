@@ -1,0 +1,98 @@
+"""What can be set about the measuring of a judge."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from reward_model.datasets.items import Split
+from reward_model.judging.config import Backend, ServerSettings, api_key, check_backend
+from reward_model.prompts import TaskPrompts
+from videoduet.config import Precision, at_least, execution, identity, required
+from videoduet.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeEvaluationConfig:
+    """Measure a judge on a public benchmark.
+
+    Attributes:
+        judge: transformers or PEFT directory, or hub id, of the judge; what a server calls its model.
+        benchmark: Name of the data set (docs/datasets.md).
+        data: Folder where the data set lies.
+        output: Where answers and results go; the same command resumes there.
+        adapter: A LoRA on top of the judge.
+        preset: What the judge is made for: vqinsight-comp, vqinsight-aigcvideo, vqinsight-naturalvideo (with --judge
+            ByteDance/Q-Insight), or general. It is then asked in its own words where it has any.
+        backend: What runs the model: transformers, vllm (installed beside), or server.
+        server: URL of an OpenAI-compatible API for --backend server; the key is taken from the environment.
+        concurrency: Requests to the server under way at once.
+        cache: A directory where the server's answers are kept by the content of the question.
+        logprobs: Ask the server for probabilities, which some hosts refuse.
+        factory: Import path of a class with compare(pairs), measured on pairs instead of a model.
+        arguments: What it is called with.
+        split: Split to measure on (None: test where the data set has one, else all of it).
+        limit: Measure that many items, a seeded draw (None: all).
+        scale: The scale that scores are asked for on.
+        prompts: Wording of questions about one video.
+        dtype: Precision of the weights.
+        batch_size: Questions answered at once.
+        resamples: Bootstrap resamples of an interval.
+        seed: Seed of the draw and of the bootstrap.
+    """
+
+    judge: str = identity("")
+    benchmark: str = identity("")
+    data: str = identity("")
+    output: str = execution("")
+    adapter: str | None = identity(None)
+    preset: str | None = identity(None)
+    backend: Backend = identity("transformers")
+    server: str | None = execution(None)
+    concurrency: int = execution(8)
+    cache: str | None = execution(None)
+    logprobs: bool = execution(True)
+    factory: str | None = identity(None)
+    arguments: dict[str, Any] = identity(factory=dict)
+    split: Split | None = identity(None)
+    limit: int | None = identity(None)
+    scale: tuple[float, float] = identity((0.0, 100.0))
+    prompts: TaskPrompts = identity(TaskPrompts())
+    dtype: Precision = identity("float32")
+    batch_size: int = execution(16)
+    resamples: int = execution(1000)
+    seed: int = identity(0)
+
+    def __post_init__(self) -> None:
+        if self.factory is None:
+            required(self, "judge")
+        required(self, "benchmark", "data", "output")
+        at_least(1, limit=self.limit, batch_size=self.batch_size, resamples=self.resamples)
+        if self.scale[0] >= self.scale[1]:
+            raise InputError(f"scale is {list(self.scale)}; give a low and a higher bound.", exit_code=2)
+        check_backend(self.preset, self.backend, self.settings)
+
+    @property
+    def settings(self) -> ServerSettings | None:
+        """How the server is asked; None where there is none."""
+        if self.server is None:
+            return None
+        kept = {"concurrency": self.concurrency, "cache": self.cache, "logprobs": self.logprobs}
+        return ServerSettings(self.server, self.judge, api_key(), **kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What the answers in a directory are answers to, and whose; ``score_wording`` is a hash of the judge's own words
+    where scores are asked for in them ("": they are asked for in ``prompts``).
+    """
+
+    benchmark: str
+    data: str
+    split: Split | None
+    limit: int | None
+    scale: tuple[float, float]
+    prompts: TaskPrompts
+    seed: int
+    batch_size: int
+    judge_id: str
+    items: int
+    score_wording: str = ""
