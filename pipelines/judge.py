@@ -8,7 +8,6 @@
 Videos are files that FFmpeg reads, folders of frames, folders of videos, or lists of thousands (CSV or JSON Lines).
 """
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -102,7 +101,7 @@ def parser() -> CommandParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    options = parser().parse_args(list(sys.argv[1:] if arguments is None else arguments))
+    options = parser().parse_args(None if arguments is None else list(arguments))
     name = options.subcommand
     chosen = options[name].as_dict()
     names = chosen.pop("videos")

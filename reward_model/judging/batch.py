@@ -14,6 +14,7 @@ from typing import Literal
 from reward_model.inputs import as_video
 from reward_model.judging.adopted import adopt_older
 from reward_model.judging.base import Failure, PairwiseJudge, VideoJudge
+from reward_model.judging.build import load_judge
 from reward_model.judging.config import Judged, JudgingConfig
 from reward_model.judging.listed import Shown
 from videoduet.errors import InputError
@@ -66,7 +67,7 @@ def judge_in_shards(
             if not path.exists() or read_json(path)["failures"]
         ]
         if missing:
-            judge = config.load()
+            judge = load_judge(config)
             _keep_to(workspace, judged, judge)
             _note_missing_prompts(judge, command, items)
             done = len(items) - sum(len(part) for _, part in missing)

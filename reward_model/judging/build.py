@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any, overload
 
 from reward_model.judging.base import PairwiseJudge, VideoJudge
-from reward_model.judging.config import Backend, Decoding, ServerSettings, check_backend
+from reward_model.judging.config import TINY, Backend, Decoding, JudgingConfig, ServerSettings, check_backend
 from reward_model.prompts import JudgePrompt
 from videoduet.config import Precision, resolve
 from videoduet.errors import InputError
 from videoduet.processes import device as this_device
+from videoduet.progress import console
 
 
 @overload
@@ -61,6 +62,18 @@ def build_judge(
     return Judge.from_pretrained(
         path, preset=preset, adapter=adapter, prompt=prompt, dtype=dtype, batch_size=batch_size, decoding=decoding,
         device=device or this_device(),
+    )  # fmt: skip
+
+
+def load_judge(config: JudgingConfig) -> VideoJudge:
+    """The judge that the options of the judge's command name. Raises InputError where it cannot be loaded."""
+    if config.judge == TINY and config.backend == "transformers":
+        console.print(
+            "The tiny judge knows nothing but shapes world; name one for real videos with --judge.", markup=False
+        )
+    return build_judge(
+        config.judge, preset=config.preset, adapter=config.adapter, dtype=config.dtype, batch_size=config.batch_size,
+        decoding=Decoding(config.samples, config.temperature), backend=config.backend, server=config.settings,
     )  # fmt: skip
 
 

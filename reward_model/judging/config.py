@@ -3,15 +3,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from reward_model.presets import preset_named
 from videoduet.config import Precision, at_least, execution
 from videoduet.errors import InputError
-
-if TYPE_CHECKING:
-    from reward_model.judging.base import VideoJudge
 
 Backend = Literal["transformers", "vllm", "server"]
 TINY = "shapes_world/models/judge"
@@ -129,20 +126,6 @@ class JudgingConfig:
             return None
         kept = {"concurrency": self.concurrency, "cache": self.cache, "logprobs": self.logprobs}
         return ServerSettings(self.server, self.judge, api_key(), **kept)
-
-    def load(self) -> "VideoJudge":
-        """The judge itself. Raises InputError where it cannot be loaded."""
-        from reward_model.judging.build import build_judge
-        from videoduet.progress import console
-
-        if self.judge == TINY and self.backend == "transformers":
-            console.print(
-                "The tiny judge knows nothing but shapes world; name one for real videos with --judge.", markup=False
-            )
-        return build_judge(
-            self.judge, preset=self.preset, adapter=self.adapter, dtype=self.dtype, batch_size=self.batch_size,
-            decoding=Decoding(self.samples, self.temperature), backend=self.backend, server=self.settings,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ import yaml
 from pipelines.judge import main
 from reward_model.judging import batch as judging
 from reward_model.judging.base import Answer, VideoJudge
-from reward_model.judging.config import JudgingConfig
 from reward_model.prompts import DEFAULT_PROMPT, Prompts
 from reward_model.questions import Question
 from shapes_world.world import Scene, render
@@ -62,7 +61,7 @@ class Fixed(VideoJudge):
 
 @pytest.fixture
 def fixed(monkeypatch):
-    return lambda text: monkeypatch.setattr(JudgingConfig, "load", lambda config: Fixed(text))
+    return lambda text: monkeypatch.setattr(judging, "load_judge", lambda config: Fixed(text))
 
 
 def test_compare_explains_itself(command, videos, tmp_path):
@@ -289,7 +288,7 @@ def test_a_path_too_long_costs_its_own_row(command, videos, tmp_path):
 
 def test_a_judge_trained_anew_at_its_path_does_not_go_on(command, videos, tmp_path, monkeypatch):
     judge = Fixed("1")
-    monkeypatch.setattr(JudgingConfig, "load", lambda config: judge)
+    monkeypatch.setattr(judging, "load_judge", lambda config: judge)
     asked = ("compare", videos / "a.mp4", videos / "b.mp4", "--output", tmp_path / "judged")
     assert command(*asked)[0] == 0
     (tmp_path / "judged" / "compare_00000.json").unlink()

@@ -12,6 +12,7 @@ import pytest
 
 from pipelines.judge import main
 from reward_model import PRESETS
+from reward_model.judging import batch as judging
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import JudgingConfig
 from reward_model.questions import Question
@@ -60,7 +61,7 @@ def test_commands_of_the_page(newcomer, monkeypatch, capsys, command):
         asked.append(config)
         return Scripted()
 
-    monkeypatch.setattr(JudgingConfig, "load", load)
+    monkeypatch.setattr(judging, "load_judge", load)
     arguments = shlex.split(command.partition(">")[0], comments=True)
     monkeypatch.setattr(sys, "argv", ["judge", *arguments])
     main()
