@@ -100,12 +100,15 @@ def test_the_functions_of_the_formulas_exist():
 
 
 def test_paths_and_modules_in_documents_exist():
-    """A module of ours in backquotes or after ``python -m``, and a link to a file."""
+    """A name of ours in backquotes, after ``python -m`` or in an import, and a link to a file."""
     missing = []
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))):
         text = path.read_text()
         modules = re.findall(r"-m ((?:pipelines|benchmarks|shapes_world)\.[\w.]*\w)", text)
         modules += [name for name in re.findall(r"`([a-z_]+(?:\.\w+)+)`", text) if name.split(".")[0] in MAY_IMPORT]
+        for module, taken in re.findall(r"^from ([\w.]+) import \(?([\w, ]+)", text, flags=re.M):
+            if module.split(".")[0] in MAY_IMPORT:
+                modules += [f"{module}.{name.strip()}" for name in taken.split(",") if name.strip()]
         for name in sorted(set(modules)):
             try:
                 resolved(name)

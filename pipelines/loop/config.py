@@ -10,6 +10,7 @@ from alignment.training.config import AlignConfig
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.suite import NEEDS_LABELS
 from pipelines.loop.phases import phase_names
+from reward_model.judging.config import Backend, ServerSettings, api_key, check_backend
 from reward_model.training.config import GRPOTraining
 from videoduet.commands import command_parser, read_line
 from videoduet.config import PACKAGE_ROOT, Precision, at_least, execution, identity, within
@@ -76,23 +77,58 @@ class JudgeConfig:
     """Who compares the videos.
 
     Attributes:
-        path: transformers or PEFT directory, or hub id, of a vision-language model.
+        path: transformers or PEFT directory, or hub id, of a vision-language model; with a server, what it calls its
+            model.
+        preset: What the judge is made for, as pipelines.judge has it (None: what is kept beside its weights, else
+            general).
         factory: Import path of a class with ``compare(pairs)``, used instead of a model: human votes, a metric.
         arguments: What ``factory`` is called with.
         second_path: A second judge of other training, which measures the result and never labels (None: none).
         dtype: Precision of the weights.
         batch_size: Showings answered at once (two for each pair).
+        samples: Answers to each showing, of which the majority counts (1: one greedy answer).
+        temperature: At which several samples are drawn.
+        backend: What runs the model: transformers, vllm (installed beside), or server. Only the first can be refreshed.
+        server: URL of an OpenAI-compatible API, for backend server; the key is taken from the environment
+            (JUDGE_API_KEY or OPENAI_API_KEY).
+        concurrency: Requests to the server under way at once.
+        cache: A directory where the server's answers are kept by the content of the question.
+        logprobs: Ask the server for probabilities, which some hosts refuse.
     """
 
     path: str | None = identity(None)
+    preset: str | None = identity(None)
     factory: str | None = identity(None)
     arguments: dict[str, Any] = identity(factory=dict)
     second_path: str | None = identity(None)
     dtype: Precision = identity("float32")
     batch_size: int = identity(64)
+    samples: int = identity(1)
+    temperature: float = identity(0.7)
+    backend: Backend = identity("transformers")
+    server: str | None = execution(None)
+    concurrency: int = execution(8)
+    cache: str | None = execution(None)
+    logprobs: bool = identity(True)
 
     def __post_init__(self) -> None:
-        at_least(1, **{"judge.batch_size": self.batch_size})
+        at_least(1, **{"judge.batch_size": self.batch_size, "judge.samples": self.samples})
+        check_backend(self.preset, self.backend, self.settings)
+
+    @property
+    def settings(self) -> ServerSettings | None:
+        """How the server is asked; None where there is none."""
+        if self.server is None:
+            return None
+        if self.path is None:
+            raise InputError("judge.server is given, but not judge.path: what the server calls its model.", exit_code=2)
+        kept = {"concurrency": self.concurrency, "cache": self.cache, "logprobs": self.logprobs}
+        return ServerSettings(self.server, self.path, api_key(), **kept)
+
+    @property
+    def model(self) -> str | None:
+        """The path of the model that can be loaded here and trained; None where the judge is none."""
+        return self.path if self.factory is None and self.backend == "transformers" else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ def export_final(run: Run, *, merge: bool = False) -> None:
     Where nothing was learned the adapter is one that changes nothing, so that what loads it needs no special case.
     """
     final, rounds = run.folder("final"), run.config.rounds
-    judge_path = run.config.judge.path and resolve(run.config.judge.path)
+    judge_path = run.config.judge.model and resolve(run.config.judge.model)
     run.directory.sweep(final)
     generator, judge = run.generator_adapter(rounds), run.judge_adapter(rounds - 1)
     _write_adapter(generator, final / "generator", lambda: load_generator(run.base).denoiser, run.base)

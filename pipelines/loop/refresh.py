@@ -51,13 +51,13 @@ class Refresh:
     @classmethod
     def of(cls, run: Run, round_number: int) -> "Refresh":
         """What the refresh of a round of ``run`` needs."""
-        path = run.config.judge.path if run.config.judge.factory is None else None
+        path = run.config.judge.model
         return cls(
             config=run.config.refresh,
             judge=path and resolve(path),
             adapter=run.judge_adapter(round_number - 1),
             before=lambda: run.judge(round_number - 1),
-            after=lambda adapter: run.load_judge(path or "", adapter),
+            after=lambda adapter: run.load_judge(path or "", adapter, run.config.judge.preset),
             generated=lambda: Generated.of(run, round_number),
             withheld=run.split.withheld(),
             output=run.folder("refresh", round_number),
@@ -107,7 +107,7 @@ def _why_off(config: RefreshConfig, judge: str | None) -> str | None:
     if not config.enabled:
         return "The config says so (refresh.enabled)."
     if judge is None:
-        return "The judge is no model that could be trained (judge.factory)."
+        return "The judge is no model that could be trained here (judge.factory, or judge.backend server or vllm)."
     if config.original_data is None or config.held_out_data is None:
         return "There is none of the judge's original data to keep it honest (refresh.original_data, held_out_data)."
     return None

@@ -1,13 +1,12 @@
 """One run: its directory, its config, and the models and videos of each round."""
 
-import importlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipelines.loop.config import RunConfig, parse
 from pipelines.loop.directory import RunDirectory
@@ -15,6 +14,8 @@ from pipelines.loop.phases import Turn, needed, turns
 from pipelines.loop.prompts import PromptSplit, read_run_prompts
 from pipelines.loop.summaries import AlignSummary, RankSummary, RefreshSummary, read_summary
 from pipelines.loop.videos import RoundVideos
+from reward_model.judging.build import build_judge
+from reward_model.judging.config import Decoding
 from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.processes import device
@@ -24,7 +25,6 @@ from videoduet.store import read_records, write_json, write_records
 if TYPE_CHECKING:
     from generators.base import Generator
     from reward_model.judging.base import PairwiseJudge
-    from reward_model.judging.local import Judge
 
 LIBRARIES = ("torch", "diffusers", "transformers", "trl", "peft", "accelerate", "av")
 
@@ -56,7 +56,7 @@ class Run:
         config = self.config
         paths = {
             "generator.path": config.generator.path,
-            "judge.path": config.judge.path,
+            "judge.path": config.judge.path if config.judge.server is None else None,
             "judge.second_path": config.judge.second_path,
             "refresh.original_data": config.refresh.original_data,
             "refresh.held_out_data": config.refresh.held_out_data,
@@ -162,36 +162,33 @@ class Run:
         """D_r."""
         config = self.config.judge
         if config.factory is not None:
-            return _make(config.factory, config.arguments)
-        assert config.path is not None  # the config says so where there is no factory
-        return self.load_judge(config.path, self.judge_adapter(round_number))
+            return build_judge(factory=config.factory, arguments=config.arguments)
+        if config.model is not None:
+            return self.load_judge(config.model, self.judge_adapter(round_number), config.preset)
+        return build_judge(
+            config.path, preset=config.preset, backend=config.backend, server=config.settings,
+            decoding=self._decoding, dtype=config.dtype,
+        )  # fmt: skip
 
-    def load_judge(self, path: str, adapter: Path | None = None) -> "Judge":
-        """The judge at ``path``, with ``adapter`` on top."""
-        from reward_model.judging.local import Judge
-
+    def load_judge(self, path: str, adapter: Path | None = None, preset: str | None = None) -> "PairwiseJudge":
+        """The judge whose model lies at ``path``, with ``adapter`` on top, asked as ``preset`` says."""
         config = self.config.judge
-        return Judge.from_pretrained(
-            resolve(path), adapter=adapter, dtype=config.dtype, batch_size=config.batch_size, device=device()
-        )
+        return build_judge(
+            path, preset=preset, adapter=adapter, decoding=self._decoding, dtype=config.dtype,
+            batch_size=config.batch_size,
+        )  # fmt: skip
+
+    @property
+    def _decoding(self) -> Decoding:
+        return Decoding(self.config.judge.samples, self.config.judge.temperature)
 
     def measuring_judges(self) -> "Iterator[tuple[str, PairwiseJudge]]":
-        """The judges that measure by name, loaded one at a time: the last D, D_0, and the second one, which was trained
-        apart and never gave a label.
+        """The judges that measure by name, loaded one at a time: the last D, D_0 (where it could have become another),
+        and the second one, which was trained apart and never gave a label.
         """
         config = self.config.judge
         yield "judge", self.judge(self.config.rounds - 1)
-        if config.path is not None:
-            yield "frozen_judge", self.load_judge(config.path)
+        if config.model is not None:
+            yield "frozen_judge", self.load_judge(config.model, None, config.preset)
         if config.second_path is not None:
             yield "second_judge", self.load_judge(config.second_path)
-
-
-def _make(factory: str, arguments: Mapping[str, Any]) -> "PairwiseJudge":
-    module, _, name = factory.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)(**arguments)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise InputError(
-            f"judge.factory {factory} cannot be used ({error}); give module.Class, and judge.arguments that it takes."
-        ) from error
