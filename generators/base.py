@@ -40,8 +40,8 @@ class Generator(ABC):
     @classmethod
     @abstractmethod
     def from_pretrained(cls, path: str | Path, *, sampler: dict, dtype: torch.dtype = torch.float32) -> "Generator":
-        """Load the diffusers directory (or hub id) ``path``; ``sampler`` overrides fields of
-        :class:`SamplerSettings`.
+        """The generator in the diffusers directory (or hub id) ``path``; ``sampler`` overrides fields of
+        :class:`SamplerSettings`, ``dtype`` is the precision of its weights.
         """
 
     @property
@@ -64,18 +64,18 @@ class Generator(ABC):
 
     @abstractmethod
     def sample(self, prompt_embeds: Tensor, seeds: Sequence[int]) -> Tensor:
-        """Draw one video for each row: final latents (B, C, T, h, w), float32. All randomness of row i comes from
-        seed i.
+        """Final latents (B, C, T, h, w) float32 of one new video for each row of ``prompt_embeds`` (B, L, D). All
+        randomness of row i comes from seed i.
         """
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents (B, C, T, h, w) to frames uint8 (B, T, H, W, 3), on the CPU."""
+        """Frames uint8 (B, T, H, W, 3), on the CPU, of ``latents`` (B, C, T, h, w)."""
 
     @abstractmethod
     def encode(self, frames: Tensor) -> Tensor:
-        """Frames uint8 (B, T, H, W, 3) to latents (B, C, T, h, w) float32, of the scale that :meth:`sample` draws: the
-        mode of the autoencoder's posterior.
+        """Latents (B, C, T, h, w) float32 of ``frames`` uint8 (B, T, H, W, 3), of the scale that :meth:`sample` draws:
+        the mode of the autoencoder's posterior.
         """
 
     @abstractmethod
@@ -88,14 +88,14 @@ class Generator(ABC):
 
     @abstractmethod
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What the denoiser should predict at x_t: ε, v, x_0 or the flow's velocity."""
+        """What the denoiser should predict at x_t (B, C, T, h, w): ε, v, x_0 or the flow's velocity."""
 
     @abstractmethod
     def predict(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
-        """The denoiser's prediction, differentiable, in float32; ``settings[i]`` is how sample i was drawn (its w and
-        fps).
+        """The denoiser's prediction (B, C, T, h, w), differentiable, in float32, for ``noisy`` (B, C, T, h, w) at
+        ``timesteps`` (B,) under ``prompt_embeds`` (B, L, D); ``settings[i]`` is how sample i was drawn (its w and fps).
         """
 
     @abstractmethod

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from generators.base import Generator
+from videoduet.config import Precision
 from videoduet.errors import InputError
 
 FAMILIES = {
@@ -24,9 +25,10 @@ FAMILIES = {
 
 
 def load_generator(
-    path: str | Path, *, sampler: dict | None = None, dtype: str = "float32", device: str = "cpu"
+    path: str | Path, *, sampler: dict | None = None, dtype: Precision = "float32", device: str = "cpu"
 ) -> Generator:
-    """Load the diffusers directory or hub id ``path``; ``sampler`` overrides the family's sampling settings.
+    """The generator in the diffusers directory or hub id ``path``, on ``device``, in the precision ``dtype``.
+    ``sampler`` overrides the family's sampling settings.
 
     Raises InputError where it cannot be found or its pipeline class is not supported.
     """

@@ -36,7 +36,7 @@ def sample_videos(
     process: int = 0,
     processes: int = 1,
 ) -> Iterator[int]:
-    """Draw ``items`` into ``output_dir`` and yield the number of videos after each batch (at once for those on disk).
+    """The number of videos after each batch (at once for those on disk), while ``items`` are drawn into ``output_dir``.
 
     Items are put in the order of prompt id and index, batches and shards are cut from that list and then dealt out,
     and a batch that is not full is filled up with repetitions: so for one set of items and one size of batches a video

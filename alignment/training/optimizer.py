@@ -10,7 +10,10 @@ from videoduet.errors import InputError
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: AlignConfig) -> torch.optim.Optimizer:
-    """Raises InputError where 'adamw_8bit' is asked for and bitsandbytes is not installed."""
+    """The optimizer over ``parameters`` that ``config`` names.
+
+    Raises InputError where 'adamw_8bit' is asked for and bitsandbytes is not installed.
+    """
     settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw":
         return torch.optim.AdamW(parameters, **settings)

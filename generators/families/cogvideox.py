@@ -90,14 +90,6 @@ class CogVideoX(DiffusersGenerator):
             videos.append(to_uint8(vae.decode(scaled).sample[0].transpose(0, 1)))
         return torch.stack(videos)
 
-    def draw_timestep(self, rng: torch.Generator) -> int:
-        """One of all the scheduler's timesteps, each as likely."""
-        return int(torch.randint(self.pipeline.scheduler.config.num_train_timesteps, (1,), generator=rng))
-
-    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t (B, C, T, h, w) of DDPM's schedule at timesteps (B,)."""
-        return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
-
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """The velocity v (B, C, T, h, w)."""
         return self.pipeline.scheduler.get_velocity(latents, noise, timesteps)

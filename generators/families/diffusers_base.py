@@ -121,6 +121,14 @@ class DiffusersGenerator(Generator):
             "guidance_scale": settings.guidance_scale,
         }
 
+    def draw_timestep(self, rng: torch.Generator) -> int:
+        """One of all the scheduler's timesteps, each as likely."""
+        return int(torch.randint(self.pipeline.scheduler.config.num_train_timesteps, (1,), generator=rng))
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t (B, C, T, h, w) of the scheduler's schedule at timesteps (B,)."""
+        return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
+
     def free_encoders(self) -> None:
         """Take text encoder and autoencoder out of the pipeline."""
         self.pipeline.register_modules(text_encoder=None, vae=None)
@@ -131,10 +139,10 @@ class DiffusersGenerator(Generator):
 
 
 def from_uint8(frames: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Frames uint8 (T, H, W, 3) to pixels (T, 3, H, W) in [-1, 1]."""
+    """Pixels (T, 3, H, W) in [-1, 1] of ``frames`` uint8 (T, H, W, 3)."""
     return (frames.movedim(-1, -3).float() / 127.5 - 1).to(device, dtype)
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
-    """Pixels (…, 3, H, W) in [-1, 1] to uint8 (…, H, W, 3), on the CPU."""
+    """Frames uint8 (…, H, W, 3), on the CPU, of ``pixels`` (…, 3, H, W) in [-1, 1]."""
     return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(-3, -1).cpu()

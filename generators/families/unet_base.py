@@ -80,7 +80,7 @@ class CLIPVideoPipeline(DiffusionPipeline):
         return randn_tensor(shape, generator=generator, device=self._execution_device, dtype=torch.float32)
 
     def decode_latents(self, latents: Tensor) -> np.ndarray:
-        """Latents (B, C, T, h, w) to frames uint8 (B, T, H, W, 3)."""
+        """Frames uint8 (B, T, H, W, 3) of ``latents`` (B, C, T, h, w)."""
         return decode_frames(self.vae, latents, self._execution_device).numpy()
 
     def finish(self, latents: Tensor, output_type: str) -> VideoPipelineOutput:
@@ -126,7 +126,9 @@ def check_output_type(output_type: str) -> None:
 
 @torch.no_grad()
 def decode_frames(vae: AutoencoderKL, latents: Tensor, device: torch.device) -> Tensor:
-    """Latents (B, C, T, h, w) to frames uint8 (B, T, H, W, 3) on the CPU, ``FRAMES_AT_ONCE`` of one video at a time."""
+    """Frames uint8 (B, T, H, W, 3), on the CPU, of ``latents`` (B, C, T, h, w), ``FRAMES_AT_ONCE`` of one video at a
+    time.
+    """
     videos = []
     for latent in latents:
         scaled = latent.transpose(0, 1).to(device, vae.dtype) / vae.config.scaling_factor
@@ -167,14 +169,6 @@ class UNetGenerator(DiffusersGenerator):
             encoded = torch.cat([vae.encode(part).latent_dist.mode() for part in parts])
             latents.append(encoded.transpose(0, 1).float().cpu() * vae.config.scaling_factor)
         return torch.stack(latents)
-
-    def draw_timestep(self, rng: torch.Generator) -> int:
-        """One of all the scheduler's timesteps, each as likely."""
-        return int(torch.randint(self.pipeline.scheduler.config.num_train_timesteps, (1,), generator=rng))
-
-    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t (B, C, T, h, w) of the scheduler's schedule at timesteps (B,)."""
-        return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
 
     def target(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """ε or v (B, C, T, h, w), as the scheduler says."""

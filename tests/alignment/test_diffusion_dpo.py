@@ -174,6 +174,8 @@ def test_bad_arguments(change, message):
 
 
 def test_bad_shapes():
+    with pytest.raises(ValueError, match="one shape"):
+        diffusion_dpo_loss(*inputs("eps_random")[:5], torch.zeros(3, 4), beta=1.0)
     with pytest.raises(ValueError, match="shape"):
         squared_error(torch.zeros(2, 3), torch.zeros(2, 4))
     with pytest.raises(ValueError, match="rank"):

@@ -78,6 +78,28 @@ def test_a_safeguard_changes_no_bit_of_a_start(tensors):
     assert output.implicit_accuracy == 0.5 and not output.logits.any()
 
 
+def test_an_anchor_needs_the_reference_itself(tensors):
+    errors, config = torch.ones(3, 2), replace(PLAIN, anchor_weight=1.0)
+    with pytest.raises(ValueError, match="reference's predictions"):
+        preference_loss(
+            tensors["policy"], tensors["target"], errors, beta=torch.full((3,), 300.0), weights=None, config=config
+        )
+
+
+def test_the_released_loss_is_what_training_makes_with_one_scale_for_all(tensors):
+    """:func:`diffusion_dpo_loss` and training differ in nothing but whose scale Diffusion-SDPO's safeguard is."""
+    policy, reference, target = tensors["policy"], tensors["reference"], tensors["target"]
+    sides = [side for tensor in (policy, reference, target) for side in tensor.chunk(2)]
+    errors = squared_error(reference, target).reshape(2, -1).T
+    beta = torch.full((3,), 300.0, dtype=torch.float64)
+    for change in ({}, {"anchor_weight": 2.0, "sft_weight": 0.5, "label_smoothing": 0.1}):
+        config = replace(PLAIN, **change)
+        ours = preference_loss(
+            policy, target, errors, beta=beta, weights=None, config=config, reference_prediction=reference
+        )
+        assert torch.equal(ours.loss, diffusion_dpo_loss(*sides, beta=beta, **change).loss)
+
+
 def test_weights():
     pair = PreferencePair(
         prompt_id="p", chosen_id="w", rejected_id="l", chosen_round=0, rejected_round=0, margin=0.25, agreement=1.0,

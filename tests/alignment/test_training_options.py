@@ -208,6 +208,24 @@ def test_guidance_is_drawn_for_each_draw_and_shared_within_a_pair(data):
     assert torch.equal(batch.noise, plain.noise) and torch.equal(batch.timesteps, plain.timesteps)
 
 
+def test_the_range_of_guidance_is_the_generators(data):
+    class Weak(SmallGenerator):
+        guidance_range = (1.0, 1.5)
+
+    run = make_run(data, Weak(), replace(CONFIG, guidance="uniform"))
+    told = [settings.guidance_scale for settings in run.data.loader.load(run.data.steps[0]).settings]
+    assert all(1 <= w <= 1.5 for w in told)
+
+
+def test_the_quarters_of_the_timesteps_are_the_generators(data):
+    class Long(SmallGenerator):
+        num_train_timesteps = 4000
+
+    summary, _ = train(data, Long(), "out", replace(CONFIG, max_steps=1))
+    assert [bucket["timesteps"][0] for bucket in summary["timestep_buckets"]] == [0, 1000, 2000, 3000]
+    assert [bucket["draws"] for bucket in summary["timestep_buckets"]] == [4, 0, 0, 0]
+
+
 def test_weights_reach_the_gradient(data):
     data.pairs[:] = [replace(pair, margin=0.5) for pair in data.pairs]
     gradients = []

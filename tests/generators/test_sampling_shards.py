@@ -1,7 +1,9 @@
 """Drawing many videos: shards, resumption, processes."""
 
+import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -50,6 +52,16 @@ def test_records_say_what_was_drawn(generator, whole):
         assert (sample.generator, sample.round, sample.settings) == ("G_1", 1, generator.settings)
         assert sample.id == content_hash(sample.video_path)
         assert read_video(sample.video_path).frames.shape == (2, 32, 32, 3)
+
+
+def test_paths_are_absolute_in_memory_and_move_with_their_directory(whole, tmp_path):
+    copy = Path(shutil.copytree(whole, tmp_path / "moved"))
+    for root in (whole, copy):
+        for sample in read_samples(root / "round_01" / "sample", root=root):
+            for path in map(Path, (sample.video_path, sample.latents_path)):
+                assert path.is_absolute() and path.is_relative_to(root) and path.is_file()
+    (stored, *_) = pq.read_table(copy / "round_01" / "sample" / "samples_G_1_00000.parquet").to_pylist()
+    assert stored["latents_path"] == "round_01/sample/latents_G_1_00000.safetensors"
 
 
 def test_latents_are_those_of_the_videos(generator, whole):
