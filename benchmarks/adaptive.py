@@ -32,6 +32,7 @@ class Recorded:
         self.answers = {(c.prompt_id, frozenset((c.first_id, c.second_id))): c for c in comparisons}
 
     def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
+        """The answers of before, in the order of ``pairs``."""
         for pair in pairs:
             yield self.answers[pair.prompt.id, frozenset((pair.first.id, pair.second.id))]
 
@@ -76,6 +77,7 @@ def report(
     full: list[Comparison], few: list[Comparison], whole: dict[str, PreferencePair], found: dict[str, PreferencePair],
     prompts: int,
 ) -> None:  # fmt: skip
+    """Print how often ``few`` comparisons come to the same pairs as the ``full`` tournament."""
     both = [(whole[prompt_id], found[prompt_id]) for prompt_id in whole if prompt_id in found]
     same = {
         "best": sum(one.chosen_id == other.chosen_id for one, other in both),

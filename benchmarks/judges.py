@@ -55,6 +55,7 @@ def generated_pairs(directory: Path, prompts: list[str], min_gap: float = 0.1) -
 
 
 def main() -> None:
+    """Measure the judges that ship, and print the table."""
     config, _ = parse([])
     vae = AutoencoderKL.from_pretrained(resolve(config.generator.path), subfolder="vae", torch_dtype=torch.float32)
     prompts = Path(resolve(config.prompts.held_out)).read_text().split("\n")[:-1]
