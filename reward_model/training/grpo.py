@@ -35,11 +35,10 @@ class VideoGRPOTrainer(GRPOTrainer):
         self.prefill = SharedPrefill(_part(self.model, "language_model")) if share_videos else None
 
     def stop_sharing(self) -> None:
-        """Leave the model as it came: what it is shown from now on is what it sees."""
+        """Give the model its own forwards back, once it is trained."""
         for rewriting in (self.shared, self.prefill):
             if rewriting is not None:
                 rewriting.undo()
-        self.shared = self.prefill = None
 
     def _tensors(self, rows: Sequence[list[VideoInputs]]) -> dict[str, Tensor]:
         """The video inputs of a forward on some rows."""
