@@ -19,7 +19,8 @@ CASES = json.loads((GOLDEN / "t2v_turbo_scheduler.json").read_text())["cases"]
 EMBEDDED = VECTORS["w_embedding.out"]
 ALIKE = bool((guidance_embedding(VECTORS["w_embedding.w"]) - EMBEDDED).abs().max() < 1e-5)
 """Whether this processor's exponentials and roots round as those of the machine that the vectors come from. Where they
-do not, angles of some 10,000 and ten steps of sampling differ in their last bits: on such machines that much is allowed.
+do not, angles of some 10,000 and ten steps of sampling differ in their last bits: on such machines that much is
+allowed.
 """
 
 
