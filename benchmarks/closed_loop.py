@@ -40,6 +40,7 @@ class CoinFlip:
     """Decides every pair by one fair coin, whatever it shows."""
 
     def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
+        """A coin's answers, the same for the same two videos."""
         for pair in pairs:
             first = bool(seed_for("coin", pair.first.id, pair.second.id) % 2)
             orders = ("first", "second") if first else ("second", "first")
@@ -51,6 +52,7 @@ class AlwaysFirst:
     """Prefers whatever is shown first."""
 
     def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
+        """Disagreements: the first position wins in both orders."""
         for pair in pairs:
             verdict = OrderVerdict(text="first", verdict="first")
             yield Comparison.of(pair, "always_first", verdict, verdict)
@@ -73,6 +75,7 @@ ARMS: dict[str, tuple[Callable[[RunConfig], RunConfig], tuple[str, ...]]] = {
 
 
 def run_arm(name: str, seed: int, output: Path) -> Run:
+    """The finished run of one arm, which shares with the full arm what both have."""
     change, shared = ARMS[name]
     config, _ = parse(["--seed", str(seed), "--run_dir", str(output / f"seed_{seed}" / name)])
     target, full = Path(config.run_dir), output / f"seed_{seed}" / "full"
@@ -175,6 +178,7 @@ def oracle_wins(case: dict) -> list[float]:
 
 
 def report(results: dict[str, dict[int, dict]], refresh: list[dict]) -> None:
+    """Print the tables of all arms, with intervals over cases."""
     table = Table(
         "what", "mean", "95 % interval", "cases", title="Oracle win rate of the aligned generator over the base"
     )

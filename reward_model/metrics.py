@@ -5,6 +5,7 @@ scipy does the statistics. Scores that could not be read are the caller's to lea
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import curve_fit
@@ -26,7 +27,7 @@ def logistic5(x: np.ndarray, b1: float, b2: float, b3: float, b4: float, b5: flo
     return b1 * (0.5 - 1 / (1 + np.exp(b2 * (x - b3)))) + b4 * x + b5
 
 
-def _starts(pred: np.ndarray, mos: np.ndarray, srcc: float) -> dict[Callable, list[list[float]]]:
+def _starts(pred: np.ndarray, mos: np.ndarray, srcc: float) -> dict[Callable[..., Any], list[list[float]]]:
     high, low = (mos.max(), mos.min()) if not srcc < 0 else (mos.min(), mos.max())
     four = [high, low, pred.mean(), pred.std() / 4]
     # A logistic of five parameters stops in a local optimum more often than not: one start also lies where that of
@@ -38,7 +39,9 @@ def _starts(pred: np.ndarray, mos: np.ndarray, srcc: float) -> dict[Callable, li
     }
 
 
-def _fitted(form: Callable, starts: Sequence[Sequence[float]], pred: np.ndarray, mos: np.ndarray) -> dict[str, float]:
+def _fitted(
+    form: Callable[..., Any], starts: Sequence[Sequence[float]], pred: np.ndarray, mos: np.ndarray
+) -> dict[str, float]:
     """PLCC and RMSE after the least-squares fit of ``mos`` by ``form``, from the start that ends best; NaN if none
     ends.
     """
@@ -62,7 +65,7 @@ def _rmse(pred: np.ndarray, mos: np.ndarray) -> float:
     return float(np.sqrt(np.mean((pred - mos) ** 2)))
 
 
-def _correlation(statistic: Callable) -> Callable[[Array, Array], float]:
+def _correlation(statistic: Callable[..., Any]) -> Callable[[Array, Array], float]:
     def correlation(pred: Array, mos: Array) -> float:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConstantInputWarning)
@@ -74,7 +77,7 @@ def _correlation(statistic: Callable) -> Callable[[Array, Array], float]:
 srcc, plcc, krcc = map(_correlation, (spearmanr, pearsonr, kendalltau))
 
 
-def correlations(pred: Array, mos: Array) -> dict:
+def correlations(pred: Array, mos: Array) -> dict[str, Any]:
     """How predicted scores (n,) follow mean opinion scores (n,), by the name of each measure.
 
     ``srcc`` (Spearman), ``plcc`` (Pearson) and ``krcc`` (Kendall's tau-b) are plain, as in the papers' code, and so is
@@ -93,7 +96,7 @@ def correlations(pred: Array, mos: Array) -> dict:
     return {**result, **fits, "n": len(pred)}
 
 
-def preference_accuracy(human: Array, margin: Array, *, threshold: float | None = None) -> dict:
+def preference_accuracy(human: Array, margin: Array, *, threshold: float | None = None) -> dict[str, Any]:
     """Pairwise accuracy against ``human`` (n,) in {1, 0, -1}: the first is better, a tie, the second is better.
 
     ``margin`` (n,) is the judge's score of the first video less that of the second, or p(first) - ½. With a tie
@@ -146,7 +149,7 @@ def _accuracy_by_threshold(tie: np.ndarray, right: np.ndarray, size: np.ndarray)
     return epsilons, (right.sum() + np.cumsum(gain)) / len(size)
 
 
-def position_consistency(forward: Sequence[Choice | None], backward: Sequence[Choice | None]) -> dict:
+def position_consistency(forward: Sequence[Choice | None], backward: Sequence[Choice | None]) -> dict[str, Any]:
     """How a judge's choices depend on the order in which two videos are shown: two rates and two counts.
 
     ``forward`` are the positions that won when a pair was shown as it is, ``backward`` when its videos were swapped; a

@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from reward_model.questions import (
     CompareQuestion,
@@ -41,7 +41,7 @@ class _Wording:
         """How much of its videos is shown, and how long an answer may be."""
         return View(self.sampling, self.max_pixels, self.max_new_tokens)
 
-    def fields(self) -> dict:
+    def fields(self) -> dict[str, Any]:
         """All that makes the prompt what it is; an option that is not used leaves no trace."""
         return {key: value for key, value in asdict(self).items() if key not in OPTIONS or value is not None}
 
@@ -78,7 +78,7 @@ class JudgePrompt(_Wording):
     frames: FrameSampling | None = None
     max_pixels: int | None = None
 
-    def messages(self, prompt: str, first_path: str, second_path: str) -> list[dict]:
+    def messages(self, prompt: str, first_path: str, second_path: str) -> list[dict[str, Any]]:
         """The chat messages of one showing; videos are named by path and decoded only where pixels are needed."""
         content = [
             {"type": "text", "text": self.before_first},
@@ -119,7 +119,7 @@ class VideoPrompt(_Wording):
     frames: FrameSampling | None = None
     max_pixels: int | None = None
 
-    def messages(self, prompt: str, path: str) -> list[dict]:
+    def messages(self, prompt: str, path: str) -> list[dict[str, Any]]:
         """The chat messages of one showing."""
         question = {"type": "text", "text": self.question.replace("{prompt}", plain(prompt))}
         before = [{"type": "text", "text": self.before}] if self.before else []
@@ -186,7 +186,7 @@ class TaskPrompts:
         text = _fill(self.question, question=plain(question), options=named)
         return OptionQuestion(messages=self._messages(paths, text), view=view, options=tuple(options))
 
-    def _messages(self, paths: Sequence[str], text: str) -> list[dict]:
+    def _messages(self, paths: Sequence[str], text: str) -> list[dict[str, Any]]:
         return chat(
             self.system, [*({"type": "video", "video": path} for path in paths), {"type": "text", "text": text}]
         )

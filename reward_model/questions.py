@@ -44,7 +44,7 @@ class Question:
         sample: Counts the times that the same question is asked.
     """
 
-    messages: list[dict]
+    messages: list[dict[str, Any]]
     view: View
     labels: tuple[str, str] | None = None
     clips: Clips = field(default_factory=dict)
@@ -108,13 +108,13 @@ def plain(text: str) -> str:
     return text.replace("<|", "< |").replace("|>", "| >")
 
 
-def chat(system: str | None, content: Sequence[dict]) -> list[dict]:
+def chat(system: str | None, content: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Chat messages: what the judge is, where something is said of that, then the ``content`` that a user shows."""
     first = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
     return [*first, {"role": "user", "content": list(content)}]
 
 
-def video_paths(messages: Sequence[dict]) -> list[str]:
+def video_paths(messages: Sequence[dict[str, Any]]) -> list[str]:
     """The paths of the videos in chat messages, in the order in which they are shown."""
     return [
         part["video"]

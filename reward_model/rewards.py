@@ -8,7 +8,7 @@ are floats; rewards that depend on the whole group of responses are arrays (K,) 
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import ndtr
@@ -84,7 +84,7 @@ def multi_dimension_reward(
     return 1.0 - sum(weight * (1.0 - reward) for weight, reward in zip(share, rewards, strict=True))
 
 
-def _aligned(predicted: Mapping[str, float] | Scores | None, names: Sequence) -> list[float] | None:
+def _aligned(predicted: Mapping[str, float] | Scores | None, names: Sequence[Any]) -> list[float] | None:
     if predicted is None or len(predicted) < len(names):
         return None
     values = [predicted.get(name) if isinstance(predicted, Mapping) else predicted[name] for name in names]

@@ -16,6 +16,7 @@ half-good scores. A frame in which no shape is found counts as 0 in each dimensi
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -183,7 +184,7 @@ def _read(frames: np.ndarray) -> _Reading | None:
     )  # fmt: skip
 
 
-def _palette_probabilities(colours: np.ndarray, palette: dict, width: float, foreign: float) -> np.ndarray:
+def _palette_probabilities(colours: np.ndarray, palette: dict[str, Any], width: float, foreign: float) -> np.ndarray:
     """Probability (N, values) that each colour (N, 3) is each of the palette's.
 
     A Gaussian of ``width`` around each value, against a class "none of them" that wins beyond ``foreign`` from all.

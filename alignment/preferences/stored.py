@@ -175,7 +175,7 @@ def _load(data: str) -> "Dataset":
     return loaded["train" if "train" in loaded else next(iter(loaded))] if isinstance(loaded, DatasetDict) else loaded
 
 
-def _from_row(caption: str, sides: Sequence[dict | None], videos: Path) -> StoredPair | str:
+def _from_row(caption: str, sides: Sequence[dict[str, Any] | None], videos: Path) -> StoredPair | str:
     paths = []
     for side in sides:
         if side is None or not (side.get("bytes") or side.get("path")):

@@ -26,6 +26,7 @@ import tempfile
 import traceback
 import types
 from pathlib import Path
+from typing import Any
 
 LIBRARIES = ("vbench", "torch", "torchvision", "numpy", "transformers", "timm", "decord", "opencv-python-headless",
              "openai-clip", "pyiqa", "detectron2")  # fmt: skip
@@ -65,7 +66,7 @@ def prepare(weights: Path) -> None:
     os.environ["TORCH_HOME"] = str(weights / "torch_home")
 
 
-def versions() -> dict:
+def versions() -> dict[str, Any]:
     """Python's version and those of the libraries that count, by name."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for name in LIBRARIES:
@@ -76,7 +77,7 @@ def versions() -> dict:
     return found
 
 
-def check(job: dict) -> dict:
+def check(job: dict[str, Any]) -> dict[str, Any]:
     """``dimensions``: None, or why its code cannot be imported; and ``versions``."""
     reasons = {}
     for dimension in job["dimensions"]:
@@ -89,7 +90,7 @@ def check(job: dict) -> dict:
     return {"dimensions": reasons, "versions": versions()}
 
 
-def score(job: dict) -> dict:
+def score(job: dict[str, Any]) -> dict[str, Any]:
     """The package's own ``score`` of a dimension, its ``videos`` with results and weights, ``versions``, ``device``."""
     import torch
     import vbench
@@ -153,7 +154,7 @@ def failures_told(dimension: str):
         raise failures[0]
 
 
-def named_by_prompt(rows: list, folder: Path) -> tuple:
+def named_by_prompt(rows: list[Any], folder: Path) -> tuple[Any, ...]:
     """``rows`` with links that are called as human_action expects, which reads the action from a file's name, and the
     paths that they stand for. Files called so already are left as they are.
     """
@@ -173,7 +174,7 @@ def named_by_prompt(rows: list, folder: Path) -> tuple:
     return linked, original
 
 
-def static(job: dict) -> dict:
+def static(job: dict[str, Any]) -> dict[str, Any]:
     """The official filter before temporal flickering (VBench, ``static_filter.py``), also without CUDA.
 
     A video moves where the mean of the 2 % largest flows between neighbours exceeds 3 pixels (at 256 pixels of the

@@ -19,10 +19,12 @@ SERIES = [f"#01030{index}" for index in range(4)]
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "videoduet", "font.size": 9, "legend.frameon": False}
 STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": RULE, "grid.color": RULE}
 STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
-Points = list[tuple]
+Points = list[tuple[Any, ...]]
 
 
-def _chart(title: str, series: dict[str, Points], unit: str, xlabel: str = "round", **drawn: Any) -> dict | None:
+def _chart(
+    title: str, series: dict[str, Points], unit: str, xlabel: str = "round", **drawn: Any
+) -> dict[str, Any] | None:
     """A chart as inline SVG, with a text that says the same; None where there is nothing to draw.
 
     ``series`` maps a label to points (x, y) or (x, y, low, high); an x that is text is a category.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from alignment.preferences.pairs import follows_position
 from alignment.preferences.ranking import judge_statistics, order_by_standing, rank_prompts
@@ -18,7 +18,9 @@ MOST_VIDEOS, MOST_ROWS = 100, 1000
 """Videos that the page shows, and rows."""
 
 
-def show(command: str, rows: list[dict], failed: list[dict], output: Output, report: str | None) -> None:
+def show(
+    command: str, rows: list[dict[str, Any]], failed: list[dict[str, Any]], output: Output, report: str | None
+) -> None:
     """Print everything in the form that is asked for, and write the page."""
     comparing = command in ("compare", "rank", "rank_adaptive")
     comparisons = [as_comparison(row) for row in rows] if comparing else []
@@ -58,14 +60,14 @@ def list_failures(failed: Sequence[Mapping[str, str]]) -> None:
         console.print(f"not judged: {given[0]}{more}: {reason}", markup=False, soft_wrap=True)
 
 
-def as_comparison(row: Mapping) -> Comparison:
+def as_comparison(row: Mapping[str, Any]) -> Comparison:
     """The record in a row that was read back."""
     names = ("prompt_id", "first_id", "second_id", "judge_id", "p_first", "status")
     backward = OrderVerdict(**row["backward"]) if row["backward"] else None
     return Comparison(**{name: row[name] for name in names}, forward=OrderVerdict(**row["forward"]), backward=backward)
 
 
-def _ranked(ranking: Ranking, paths: Mapping[str, str], prompts: Mapping[str, str]) -> list[dict]:
+def _ranked(ranking: Ranking, paths: Mapping[str, str], prompts: Mapping[str, str]) -> list[dict[str, Any]]:
     """Rows of one prompt's ranking, best first."""
     return [
         {
@@ -85,7 +87,13 @@ def _ranked(ranking: Ranking, paths: Mapping[str, str], prompts: Mapping[str, st
     ]
 
 
-def write_page(path: Path, rows: list[dict], failed: list[dict], ranked: list[dict], statistics: Mapping) -> None:
+def write_page(
+    path: Path,
+    rows: list[dict[str, Any]],
+    failed: list[dict[str, Any]],
+    ranked: list[dict[str, Any]],
+    statistics: Mapping[str, Any],
+) -> None:
     """Write one HTML page that opens offline: small moving previews of the videos beside what was said of them."""
     previews: dict[str, str | None] = {}
     for row in rows:

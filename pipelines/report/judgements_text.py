@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,18 +18,18 @@ MOST_SHOWN = 20
 """Rows whose reasoning is printed; programs get all."""
 
 
-def print_json(found: Mapping) -> None:
+def print_json(found: Mapping[str, Any]) -> None:
     """Print ``found`` as one JSON value; NaN and infinities become null."""
     print(json.dumps(finite(found), indent=2, ensure_ascii=False))
 
 
-def print_json_lines(rows: Sequence[Mapping]) -> None:
+def print_json_lines(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print each row as a line of JSON; NaN and infinities become null."""
     for row in rows:
         print(json.dumps(finite(row), ensure_ascii=False))
 
 
-def print_csv(rows: Sequence[Mapping]) -> None:
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print ``rows`` as CSV; a mapping in a row becomes columns of its own."""
     rows = [dict(_flat(row)) for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -37,7 +38,7 @@ def print_csv(rows: Sequence[Mapping]) -> None:
     writer.writerows(rows)
 
 
-def _flat(row: Mapping, prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in row.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}_")
@@ -51,7 +52,9 @@ def _figure(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def print_tables(command: str, rows: list[dict], ranked: list[dict], statistics: Mapping) -> None:
+def print_tables(
+    command: str, rows: list[dict[str, Any]], ranked: list[dict[str, Any]], statistics: Mapping[str, Any]
+) -> None:
     """Print what ``command`` found, the judge's reasoning where there are few rows, and how the judge behaved."""
     out = Console()
     out.print(_ranking(ranked) if ranked else _comparisons(rows) if command == "compare" else _videos(command, rows))
@@ -61,7 +64,7 @@ def print_tables(command: str, rows: list[dict], ranked: list[dict], statistics:
         out.print(summary(statistics), markup=False, soft_wrap=True)
 
 
-def _ranking(ranked: Sequence[Mapping]) -> Table:
+def _ranking(ranked: Sequence[Mapping[str, Any]]) -> Table:
     table = Table("prompt", "rank", "video", "wins", "strength (95 %)", title="Ranking")
     for row in ranked:
         strength = f"{row['strength']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"
@@ -70,7 +73,7 @@ def _ranking(ranked: Sequence[Mapping]) -> Table:
     return table
 
 
-def _comparisons(rows: Sequence[Mapping]) -> Table:
+def _comparisons(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table("first", "second", "better", "P(first)", "status", title="Comparisons")
     for row in rows:
         better = _short(row[row["preferred"]]) if row["preferred"] else "–"
@@ -78,7 +81,7 @@ def _comparisons(rows: Sequence[Mapping]) -> Table:
     return table
 
 
-def _videos(command: str, rows: Sequence[Mapping]) -> Table:
+def _videos(command: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     names = list(dict.fromkeys(d["name"] for row in rows for d in row.get("dimensions", ())))
     table = Table("video", *(["score", *names] if command == "score" else ["description"]))
     for row in rows:
@@ -88,7 +91,7 @@ def _videos(command: str, rows: Sequence[Mapping]) -> Table:
     return table
 
 
-def _print_reasoning(out: Console, rows: Sequence[Mapping]) -> None:
+def _print_reasoning(out: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     if len(rows) > MOST_SHOWN:
         out.print(f"{len(rows)} answers; --json and --report have the reasoning of all.")
         return
@@ -103,7 +106,7 @@ def _print_reasoning(out: Console, rows: Sequence[Mapping]) -> None:
         )
 
 
-def summary(statistics: Mapping) -> str:
+def summary(statistics: Mapping[str, Any]) -> str:
     """One line about how the judge behaved."""
     several = "" if statistics["comparisons"] == 1 else "s"
     return (

@@ -29,7 +29,7 @@ class Bootstrap:
     resamples: int = 1000
     seed: int = 0
 
-    def estimate(self, value: float, statistic: Callable[..., float], *samples: Sequence) -> dict[str, float]:
+    def estimate(self, value: float, statistic: Callable[..., float], *samples: Sequence[Any]) -> dict[str, float]:
         """``value`` and its percentile interval."""
         low, high = bootstrap_interval(statistic, *samples, resamples=self.resamples, seed=self.seed)
         return {"value": value, "low": low, "high": high}

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -76,7 +77,7 @@ def stage_rows(
     judge_prompt: JudgePrompt,
     seed: int,
     one_source_a_step: bool = False,
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     """``steps * per_step`` rows in the order of training, each with ``prompt`` and ``right`` (JSON).
 
     Every data set's scores are moved from its own declared scale to ``scale``, so that they mix. ``one_source_a_step``
