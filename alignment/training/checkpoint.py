@@ -13,6 +13,7 @@ from torch import Tensor
 from alignment.training.metrics import empty_sums
 from alignment.training.parallel import Replicated
 from alignment.training.sharding import on_main, place
+from videoduet.config import SCHEMA_VERSION, refuse_newer
 from videoduet.errors import InputError
 from videoduet.store import atomic_path, read_json, write_json, write_tensors
 
@@ -62,6 +63,7 @@ class TrainingState:
             if average:
                 write_tensors(temporary / "ema.safetensors", average)
             position = {
+                "schema_version": SCHEMA_VERSION,
                 "key": self.key,
                 "step": self.progress.step,
                 "skipped": self.progress.skipped,
@@ -79,9 +81,11 @@ class TrainingState:
     def load(self, path: Path) -> None:
         """Put everything, in place, bit for bit where it was.
 
-        Raises InputError where the checkpoint is another run's (another seed, config, adapter or other pairs).
+        Raises InputError where the checkpoint is another run's (another seed, config, adapter or other pairs), or a
+        newer program's.
         """
         position = read_json(path / "progress.json")
+        refuse_newer(position.get("schema_version", 0), f"Checkpoint {path}")
         if position["key"] != self.key:
             raise InputError(f"Checkpoint {path} is another training's; remove it or choose another output directory.")
         state = load_file(path / "optimizer.safetensors") | position["optimizer"]

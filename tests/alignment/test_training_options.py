@@ -287,6 +287,15 @@ def test_a_checkpoint_holds_state_that_parameters_share_and_plain_numbers(tmp_pa
         assert torch.equal(after["state1"], before["state1"])
 
 
+def test_a_newer_program_s_checkpoint_is_refused(tmp_path):
+    state = TrainingState("key", Replicated(torch.nn.Linear(2, 2), CONFIG), None, Progress(step=1))
+    state.save(tmp_path)
+    file = latest_checkpoint(tmp_path) / "progress.json"
+    file.write_text(file.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    with pytest.raises(InputError, match="newer VideoDuet"):
+        state.load(file.parent)
+
+
 def test_adapters_hold_the_policy_alone(data, tmp_path):
     first = train(preference_data(tmp_path), SmallGenerator(), "first")[1]
     config = replace(CONFIG, anchor_weight=1.0, max_steps=1)
