@@ -56,11 +56,11 @@ def main(prompts: int = 32, videos: int = 10) -> None:
     items = [SamplingItem(Prompt.of(text), i, seed_for("adaptive", text, i)) for text in texts for i in range(videos)]
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        for _ in sample_videos(generator, items, root, root, version="G_0", round=0, batch_size=16):
+        for _ in sample_videos(generator, items, root, root=root, version="G_0", round_number=0, batch_size=16):
             pass
         groups: dict[str, list[Video]] = {Prompt.of(text).id: [] for text in texts}
-        for sample in read_samples(root):
-            groups[sample.prompt_id].append(Video(id=sample.id, path=str(root / sample.video_path)))
+        for sample in read_samples(root, root=root):
+            groups[sample.prompt_id].append(sample.video)
         named = {Prompt.of(text).id: Prompt.of(text) for text in texts}
         pairs = [
             VideoPair(prompt=named[prompt_id], first=first, second=second)

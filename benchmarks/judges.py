@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from rich.table import Table
 
 from generators.loading import load_generator
-from generators.sampling import SamplingItem, sample_videos
+from generators.sampling import SamplingItem, read_samples, sample_videos
 from pipelines.loop.config import parse
 from reward_model.judging.local import Judge
 from reward_model.training.refresh import accuracy
@@ -24,7 +24,6 @@ from videoduet.config import resolve
 from videoduet.progress import console
 from videoduet.records import LabelledPair, Prompt, Sample
 from videoduet.seeding import seed_for
-from videoduet.store import read_records
 from videoduet.video import read_video
 
 SAMPLES, SEED = 6, 20_000
@@ -35,21 +34,21 @@ def generated_pairs(directory: Path, prompts: list[str], min_gap: float = 0.1) -
     config, _ = parse([])
     generator = load_generator(resolve(config.generator.path), sampler=config.generator.sampler)
     items = [SamplingItem(Prompt.of(text), i, seed_for(SEED, text, i)) for text in prompts for i in range(SAMPLES)]
-    for _ in sample_videos(generator, items, directory, directory, version="G_0", round=0, batch_size=16):
+    for _ in sample_videos(generator, items, directory, root=directory, version="G_0", round_number=0, batch_size=16):
         pass
-    samples = read_records(Sample, *sorted(directory.glob("samples_*.parquet")))
+    samples = read_samples(directory, root=directory)
     groups: dict[str, list[tuple[float, Sample]]] = {text: [] for text in prompts}
     texts = {Prompt.of(text).id: text for text in prompts}
     for sample in samples:
         text = texts[sample.prompt_id]
-        groups[text].append((overall(oracle_score(read_video(directory / sample.video_path).frames, text)), sample))
+        groups[text].append((overall(oracle_score(read_video(sample.video_path).frames, text)), sample))
     pairs = []
     for text, group in groups.items():
         for (one, first), (other, second) in itertools.combinations(group, 2):
             if abs(one - other) >= min_gap:
-                videos = [type(s.video)(id=s.id, path=str(directory / s.video_path)) for s in (first, second)]
                 label = "first" if one > other else "second"
-                pairs.append(LabelledPair(prompt=Prompt.of(text), first=videos[0], second=videos[1], preferred=label))
+                prompt = Prompt.of(text)
+                pairs.append(LabelledPair(prompt=prompt, first=first.video, second=second.video, preferred=label))
     scores = [score for group in groups.values() for score, _ in group]
     return pairs, sum(scores) / len(scores)
 

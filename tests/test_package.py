@@ -16,12 +16,9 @@ NOT_SHIPPED = ("__pycache__", "work")
 
 def contents(*rooms: str) -> set[str]:
     """Every file in the rooms, but for what is made in them and never kept."""
-    return {
-        str(path.relative_to(ROOT))
-        for room in rooms
-        for path in (ROOT / room).rglob("*")
-        if path.is_file() and not set(path.parts) & set(NOT_SHIPPED)
-    }
+    found = (path for room in rooms for path in (ROOT / room).rglob("*") if path.is_file())
+    names = (path.relative_to(ROOT) for path in found)
+    return {str(name) for name in names if not set(name.parts) & set(NOT_SHIPPED)}
 
 
 @pytest.fixture(scope="module")

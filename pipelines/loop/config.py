@@ -122,8 +122,9 @@ class JudgeConfig:
             return None
         if self.path is None:
             raise InputError("judge.server is given, but not judge.path: what the server calls its model.", exit_code=2)
-        kept = {"concurrency": self.concurrency, "cache": self.cache, "logprobs": self.logprobs}
-        return ServerSettings(self.server, self.path, api_key(), **kept)
+        return ServerSettings(
+            self.server, self.path, api_key(), self.concurrency, cache=self.cache, logprobs=self.logprobs
+        )
 
     @property
     def model(self) -> str | None:

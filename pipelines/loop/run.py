@@ -165,6 +165,7 @@ class Run:
             return build_judge(factory=config.factory, arguments=config.arguments)
         if config.model is not None:
             return self.load_judge(config.model, self.judge_adapter(round_number), config.preset)
+        assert config.path is not None  # the config asks for it where there is neither factory nor model
         return build_judge(
             config.path, preset=config.preset, backend=config.backend, server=config.settings,
             decoding=self._decoding, dtype=config.dtype,

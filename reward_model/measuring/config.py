@@ -75,8 +75,9 @@ class JudgeEvaluationConfig:
         """How the server is asked; None where there is none."""
         if self.server is None:
             return None
-        kept = {"concurrency": self.concurrency, "cache": self.cache, "logprobs": self.logprobs}
-        return ServerSettings(self.server, self.judge, api_key(), **kept)
+        return ServerSettings(
+            self.server, self.judge, api_key(), self.concurrency, cache=self.cache, logprobs=self.logprobs
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,13 +29,15 @@ from reward_model.prompts import JudgePrompt
 from reward_model.rewards import comparison_reward, format_reward
 from reward_model.training.config import GRPOTraining
 from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
+from videoduet.config import SCHEMA_VERSION, refuse_newer
 from videoduet.errors import InputError
 from videoduet.records import LabelledPair
 from videoduet.seeding import seed_for
-from videoduet.store import atomic_path, read_json, write_json
+from videoduet.store import atomic_path, read_json, write_bytes, write_json
 
 COMPLETE = "complete"
-"""A file that marks a checkpoint as whole: the trainer itself does not write checkpoints atomically."""
+"""A file that marks a checkpoint as whole, and holds the version of its form: the trainer itself does not write
+checkpoints atomically."""
 
 
 def accuracy_reward(completions: list, preferred: list[str], **_) -> list[float]:
@@ -81,7 +83,8 @@ class _Marks(TrainerCallback):
         """Mark the checkpoint that was just written."""
         # Only what every process has written is whole.
         PartialState().wait_for_everyone()
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+        mark = Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE
+        write_bytes(mark, str(SCHEMA_VERSION).encode())
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Tell the caller, and save nothing after the last step."""
@@ -102,6 +105,8 @@ def _whole_checkpoint(directory: Path) -> str | None:
     found = {}
     for path in directory.glob("checkpoint-*"):
         if (path / COMPLETE).exists():
+            # The first form had an empty mark.
+            refuse_newer(int((path / COMPLETE).read_text() or 0), f"Checkpoint {path}")
             found[int(path.name.split("-")[1])] = str(path)
         else:
             shutil.rmtree(path)
