@@ -85,13 +85,16 @@ def lazy_names(path: Path) -> dict[str, str]:
 
 
 def files_without_torch() -> list[Path]:
-    """The files of all rooms that load none of :data:`HEAVY`, neither by themselves nor by a module of the project."""
+    """The files of all rooms that name none of :data:`HEAVY`, not even in a function, nor load a module of the project
+    that loads one.
+    """
     modules = {module_name(path): path for path in files()}
     heavy = {name for name, path in modules.items() if any(_is_heavy(target) for target in loaded(path))}
+    lazily = {name for name, path in modules.items() if any(_is_heavy(target) for target in imported(tree(path)))}
     needs = {name: _modules_needed(path, modules) for name, path in modules.items()}
     while grown := {name for name, targets in needs.items() if name not in heavy and targets & heavy}:
         heavy |= grown
-    return [modules[name] for name in sorted(modules.keys() - heavy)]
+    return [modules[name] for name in sorted(modules.keys() - heavy - lazily)]
 
 
 def _is_heavy(target: str) -> bool:

@@ -83,7 +83,7 @@ class _Marks(TrainerCallback):
         """Mark the checkpoint that was just written."""
         # Only what every process has written is whole.
         PartialState().wait_for_everyone()
-        mark = Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE
+        mark = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE
         write_bytes(mark, str(SCHEMA_VERSION).encode())
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
