@@ -31,6 +31,7 @@ OPTIONS = ("frames", "max_pixels")
 class _Wording:
     """What prompts have in common: how they are kept beside a judge's weights, and how they are filled in."""
 
+    # Those below are dataclasses with these fields; this is none, as its fields would come before theirs.
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     num_frames: int
     max_new_tokens: int

@@ -79,8 +79,9 @@ def order_by_standing(ranking: Ranking) -> list[int]:
 
 
 class JudgeStatistics(TypedDict):
-    """How a judge behaved over all prompts: counts, and rates in [0, 1] that are None where there was nothing to count.
+    """How a judge behaved over all prompts. A rate is None where there was nothing to count.
 
+    Keys: ``prompts``, ``comparisons``, ``decided``, ``tie``, ``disagreement``, ``unparsable`` (counts);
     ``agreement`` (of the parsed comparisons, how many had both orders agree); ``abstention`` (comparisons not decided);
     ``showings_with_winner`` (count) and ``first_position_rate`` (of those, how often the position shown first won: ½
     for a fair judge asked in both orders); ``transitivity`` (mean over the prompts that have a fully decided triple).
