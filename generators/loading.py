@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
@@ -25,7 +26,7 @@ FAMILIES = {
 
 
 def load_generator(
-    path: str | Path, *, sampler: dict | None = None, dtype: Precision = "float32", device: str = "cpu"
+    path: str | Path, *, sampler: dict[str, Any] | None = None, dtype: Precision = "float32", device: str = "cpu"
 ) -> Generator:
     """The generator in the diffusers directory or hub id ``path``, on ``device``, in the precision ``dtype``.
     ``sampler`` overrides the family's sampling settings.

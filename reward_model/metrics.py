@@ -157,8 +157,10 @@ def position_consistency(forward: Sequence[Choice | None], backward: Sequence[Ch
     whose two answers name the same video (or both a tie); ``first_position_rate`` how often the video shown first won,
     among all answers with a winner, so 0.5 is fair. NaN of nothing.
     """
-    mirrored = {"first": "second", "second": "first", "tie": "tie"}
-    read = [(one, other) for one, other in zip(forward, backward, strict=True) if None not in (one, other)]
+    mirrored: dict[Choice, Choice] = {"first": "second", "second": "first", "tie": "tie"}
+    read: list[tuple[Choice, Choice]] = [
+        (one, other) for one, other in zip(forward, backward, strict=True) if one is not None and other is not None
+    ]
     agree = sum(one == mirrored[other] for one, other in read)
     winners = [answer for answers in (forward, backward) for answer in answers if answer in ("first", "second")]
     return {

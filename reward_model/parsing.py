@@ -9,7 +9,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from videoduet.store import JSON
 
 Choice = Literal["first", "second", "tie"]
 Value = TypeVar("Value")
@@ -137,8 +140,9 @@ def _scores(answer: str) -> dict[str, float] | None:
     for entry in re.split(r"[,;\n]", answer[1:-1] if all(braces) else answer):
         if not entry.strip():
             continue
-        match = _ENTRY.fullmatch(entry)
-        value = _finite(match[2]) if match else None
+        if (match := _ENTRY.fullmatch(entry)) is None:
+            return None
+        value = _finite(match[2])
         if value is None or scores.setdefault(match[1], value) != value:
             return None
     return scores or None
@@ -206,7 +210,7 @@ def strict_scores(text: str, keys: Sequence[str]) -> dict[str, float] | None:
     code demands.
     """
     try:
-        values = json.loads(answer_text(text) or "")
+        values: JSON = json.loads(answer_text(text) or "")
     except ValueError:
         return None
     return parse_scores(text, keys) if isinstance(values, dict) and list(values) == list(keys) else None

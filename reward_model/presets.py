@@ -9,6 +9,7 @@ The questions ask for what theirs ask for, in our words: the four aspects of a c
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypedDict
 
 from reward_model.prompts import (
     DEFAULT_PROMPT,
@@ -21,7 +22,13 @@ from reward_model.prompts import (
 from videoduet.errors import InputError
 from videoduet.video import FrameSampling
 
-_SHOWN = {"frames": FrameSampling(fps=2, min_frames=4, max_frames=16), "max_pixels": 128 * 28 * 28}
+
+class _Shown(TypedDict):
+    frames: FrameSampling
+    max_pixels: int
+
+
+_SHOWN: _Shown = {"frames": FrameSampling(fps=2, min_frames=4, max_frames=16), "max_pixels": 128 * 28 * 28}
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import Field, asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self, overload
 
 from reward_model.questions import (
     CompareQuestion,
@@ -17,7 +17,7 @@ from reward_model.questions import (
     plain,
 )
 from videoduet.errors import InputError
-from videoduet.store import read_json, write_json
+from videoduet.store import JSON, read_json, write_json
 from videoduet.video import FrameSampling, Sampling
 
 Kind = Literal["compare", "score", "describe"]
@@ -30,6 +30,13 @@ OPTIONS = ("frames", "max_pixels")
 
 class _Wording:
     """What prompts have in common: how they are kept beside a judge's weights, and how they are filled in."""
+
+    # Those below are dataclasses with these fields; this is none, as its fields would come before theirs.
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    num_frames: int
+    max_new_tokens: int
+    frames: FrameSampling | None
+    max_pixels: int | None
 
     @property
     def sampling(self) -> Sampling:
@@ -52,10 +59,13 @@ class _Wording:
     @classmethod
     def read(cls, path: str | Path) -> Self:
         """A prompt from a JSON file."""
-        fields = read_json(path)
+        kept: dict[str, JSON] = read_json(path)
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()
+        }
         if fields.get("frames"):
             fields["frames"] = FrameSampling(**fields["frames"])
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        return cls(**fields)
 
 
 @dataclass(frozen=True)
@@ -207,6 +217,10 @@ class Prompts:
     score: VideoPrompt | None = None
     describe: VideoPrompt | None = None
 
+    @overload
+    def of(self, kind: Literal["compare"]) -> JudgePrompt: ...
+    @overload
+    def of(self, kind: Literal["score", "describe"]) -> VideoPrompt: ...
     def of(self, kind: Kind) -> JudgePrompt | VideoPrompt:
         """The wording of a kind of question. Raises InputError where the judge is not made for it."""
         if (prompt := getattr(self, kind)) is None:

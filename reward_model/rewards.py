@@ -8,13 +8,15 @@ are floats; rewards that depend on the whole group of responses are arrays (K,) 
 import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from scipy.special import ndtr
 
 from reward_model.parsing import keeps_format
+from videoduet.intervals import Array
 
+Value = TypeVar("Value")
 Variant = Literal["paper", "released"]
 Scores = Sequence[float | None] | np.ndarray
 PERCENT = (0.0, 100.0)
@@ -59,7 +61,7 @@ def score_reward(
 
 
 def multi_dimension_reward(
-    predicted: Mapping[str, float] | Scores | None,
+    predicted: Mapping[str, float | None] | Scores | None,
     target: Mapping[str, float] | Sequence[float],
     *,
     weights: Mapping[str, float] | Sequence[float] | None = None,
@@ -72,23 +74,36 @@ def multi_dimension_reward(
     trains with λ_j = 1). Mappings are matched by key. A dimension that is missing costs the whole reward. Released: the
     mean of the dimensions' relative errors, whatever the weights.
     """
-    names = list(target) if isinstance(target, Mapping) else range(len(target))
+    names: Sequence[Any] = list(target) if isinstance(target, Mapping) else range(len(target))
     values = _aligned(predicted, names)
     if values is None:
         return 0.0
-    share = [1 / len(names)] * len(names) if weights is None or variant == "released" else [weights[n] for n in names]
+    share = (
+        [1 / len(names)] * len(names)
+        if weights is None or variant == "released"
+        else [_at(weights, name) for name in names]
+    )
     rewards = [
-        score_reward(value, target[name], scale=scale, variant=variant)
+        score_reward(value, _at(target, name), scale=scale, variant=variant)
         for name, value in zip(names, values, strict=True)
     ]
     return 1.0 - sum(weight * (1.0 - reward) for weight, reward in zip(share, rewards, strict=True))
 
 
-def _aligned(predicted: Mapping[str, float] | Scores | None, names: Sequence[Any]) -> list[float] | None:
+def _aligned(predicted: Mapping[str, float | None] | Scores | None, names: Sequence[Any]) -> list[float] | None:
     if predicted is None or len(predicted) < len(names):
         return None
-    values = [predicted.get(name) if isinstance(predicted, Mapping) else predicted[name] for name in names]
-    return None if any(value is None or not math.isfinite(value) for value in values) else values
+    values = [predicted.get(name) if isinstance(predicted, Mapping) else _at(predicted, name) for name in names]
+    found = [value for value in values if value is not None and math.isfinite(value)]
+    return found if len(found) == len(values) else None
+
+
+def _at(values: Mapping[Any, Value] | Sequence[Value] | np.ndarray, name: Any) -> Value:
+    """What ``values`` holds under a key, or at an index."""
+    if isinstance(values, Mapping):
+        return values[name]
+    index: int = name
+    return values[index]
 
 
 def temporal_modeling_reward(
@@ -125,14 +140,14 @@ def length_control_reward(
     Released: γ = 0.2 where l_min ≤ length ≤ l_max and the response's accuracy is above 0.1, if at least two responses
     of the group are above that; needs ``accuracies`` (K,). Raises ValueError without them.
     """
-    lengths = np.asarray(lengths)
+    tokens = np.asarray(lengths)
     if variant == "released":
         if accuracies is None:
             raise ValueError("the released length reward depends on the accuracies of the group; give them")
         correct = np.asarray(accuracies, float) > _CORRECT
-        within = (l_min <= lengths) & (lengths <= l_max)
+        within = (l_min <= tokens) & (tokens <= l_max)
         return (0.2 if gamma is None else gamma) * (within & correct & (correct.sum() >= 2))
-    return (0.1 if gamma is None else gamma) * ((l_min < lengths) & (lengths < l_max))
+    return (0.1 if gamma is None else gamma) * ((l_min < tokens) & (tokens < l_max))
 
 
 def bell_shaped_reward(
@@ -145,8 +160,10 @@ def bell_shaped_reward(
     if predicted is None or not math.isfinite(predicted):
         return 0.0
     bell = math.exp(-((predicted - target) ** 2) / (2 * sigma**2))
-    if variant == "released" and Decimal(repr(float(predicted))).normalize().as_tuple().exponent <= -2:
-        return bell
+    if variant == "released":
+        exponent = Decimal(repr(float(predicted))).normalize().as_tuple().exponent
+        if isinstance(exponent, int) and exponent <= -2:
+            return bell
     return alpha * bell
 
 
@@ -175,7 +192,8 @@ def pairwise_ranking_reward(
     mean = known.sum(1) / np.maximum(count, 1)
     variance = (np.where(readable, known - mean[:, None], 0.0) ** 2).sum(1) / np.maximum(count - ddof, 1)
     spread = np.sqrt(variance[:, None] + variance[None, :] + epsilon)
-    p = ndtr((known[:, :, None] - mean) / spread[:, None, :])
+    gap: np.ndarray = (known[:, :, None] - mean) / spread[:, None, :]
+    p = ndtr(gap)
     above = np.sign(truth[:, None] - truth[None, :])[:, None, :]
     up, down = ((1 + above) / 2, (1 - above) / 2) if variant == "released" else (above > 0, above < 0)
     fidelity = np.sqrt(p * up + epsilon) + np.sqrt((1 - p) * down + epsilon)
@@ -185,8 +203,8 @@ def pairwise_ranking_reward(
 
 
 def temporal_consistency_reward(
-    rewards: Sequence[float],
-    perturbed_rewards: Sequence[float],
+    rewards: Array,
+    perturbed_rewards: Array,
     *,
     delta: float = 0.3,
     tau: float = 0.5,

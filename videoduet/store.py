@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
     from torch import Tensor
 
+JSON = dict[str, Any] | list[Any] | str | float | None
+"""What a JSON file may hold."""
+
 Record = TypeVar("Record", bound="DataclassInstance")
 SCHEMA_KEY = b"videoduet_schema_version"
 

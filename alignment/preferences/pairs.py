@@ -4,10 +4,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 from videoduet.config import identity
 from videoduet.errors import InputError
 from videoduet.records import Comparison, PreferencePair, Ranking
+
+if TYPE_CHECKING:
+    from alignment.preferences.ranking import JudgeStatistics
 
 POSITION_LIMIT = 0.95
 """A judge whose winner sits in one position in at least this fraction of its showings follows position."""
@@ -62,8 +66,11 @@ def select_pairs(
     direct: dict[tuple[str, str, str], list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
         direct[_key(comparison.prompt_id, comparison.first_id, comparison.second_id)].append(comparison)
-    pairs = []
-    for ranking in rankings.values() if isinstance(rankings, Mapping) else rankings:
+    pairs: list[PreferencePair] = []
+    if isinstance(rankings, Mapping):
+        # Else the checker also counts with a mapping from rankings to anything, which is an Iterable[Ranking] too.
+        rankings = cast("Mapping[str, Ranking]", rankings).values()
+    for ranking in rankings:
         if ranking.agreement is None or ranking.agreement < config.min_agreement:
             continue
         for chosen, rejected in _candidates(ranking, math.isqrt(config.pairs_per_prompt)):
@@ -89,7 +96,7 @@ def select_pairs(
     return pairs
 
 
-def follows_position(statistics: Mapping[str, int | float | None]) -> bool:
+def follows_position(statistics: "JudgeStatistics") -> bool:
     """Whether a judge answers by position (always the first, or always the second) rather than by the videos.
 
     ``statistics`` are those of :func:`alignment.preferences.ranking.judge_statistics`. Such a judge's single-order

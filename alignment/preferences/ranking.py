@@ -7,6 +7,7 @@ which an undefeated video would be infinitely strong.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from typing import TypedDict
 
 import numpy as np
 from scipy.optimize import minimize
@@ -77,7 +78,7 @@ def order_by_standing(ranking: Ranking) -> list[int]:
     return sorted(range(len(ranking.video_ids)), key=standing)
 
 
-def judge_statistics(comparisons: Iterable[Comparison]) -> dict[str, int | float | None]:
+class JudgeStatistics(TypedDict):
     """How a judge behaved over all prompts. A rate is None where there was nothing to count.
 
     Keys: ``prompts``, ``comparisons``, ``decided``, ``tie``, ``disagreement``, ``unparsable`` (counts);
@@ -85,24 +86,43 @@ def judge_statistics(comparisons: Iterable[Comparison]) -> dict[str, int | float
     ``showings_with_winner`` (count) and ``first_position_rate`` (of those, how often the position shown first won: ½
     for a fair judge asked in both orders); ``transitivity`` (mean over the prompts that have a fully decided triple).
     """
+
+    prompts: int
+    comparisons: int
+    decided: int
+    tie: int
+    disagreement: int
+    unparsable: int
+    agreement: float | None
+    abstention: float | None
+    showings_with_winner: int
+    first_position_rate: float | None
+    transitivity: float | None
+
+
+def judge_statistics(comparisons: Iterable[Comparison]) -> JudgeStatistics:
+    """How a judge behaved over all prompts, as :class:`JudgeStatistics`."""
     by_prompt: dict[str, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
         if comparison.first_id != comparison.second_id:
             by_prompt[comparison.prompt_id].append(comparison)
     status: Counter[str] = Counter()
-    positions: Counter[str] = Counter()
-    transitivities = []
+    positions: Counter[str | None] = Counter()
+    transitivities: list[float] = []
     for group in by_prompt.values():
         status.update(c.status for c in group)
         positions.update(_positions(group))
         index = {video: i for i, video in enumerate(sorted({v for c in group for v in (c.first_id, c.second_id)}))}
-        transitivities.append(_transitivity(_counts(_judgments(group, index), len(index))[0]))
-    transitivities = [value for value in transitivities if value is not None]
+        if (transitivity := _transitivity(_counts(_judgments(group, index), len(index))[0])) is not None:
+            transitivities.append(transitivity)
     total, showings = status.total(), positions["first"] + positions["second"]
     return {
         "prompts": len(by_prompt),
         "comparisons": total,
-        **{name: status[name] for name in ("decided", "tie", "disagreement", "unparsable")},
+        "decided": status["decided"],
+        "tie": status["tie"],
+        "disagreement": status["disagreement"],
+        "unparsable": status["unparsable"],
         "agreement": _ratio(status["decided"] + status["tie"], total - status["unparsable"]),
         "abstention": _ratio(total - status["decided"], total),
         "showings_with_winner": showings,
@@ -159,7 +179,7 @@ def _standard_errors(judgments: list[tuple[int, int, float]], strengths: np.ndar
 
 def _judgments(comparisons: list[Comparison], index: dict[str, int]) -> list[tuple[int, int, float]]:
     """(first, second, outcome for first) of all that count."""
-    outcomes = []
+    outcomes: list[tuple[int, int, float]] = []
     for c in comparisons:
         if c.status != "unparsable" and c.first_id != c.second_id:
             y = 0.5 if c.status != "decided" else float(c.preferred_id == c.first_id)

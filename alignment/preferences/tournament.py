@@ -15,6 +15,7 @@ class Judge(Protocol):
 
     def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
         """A comparison of each pair, in any order."""
+        ...
 
 
 def adaptive_comparisons(
@@ -63,7 +64,7 @@ class _Game:
         return pairs
 
     def _matches(self, alive: list[Video]) -> list[VideoPair]:
-        pairs = []
+        pairs: list[VideoPair] = []
         while alive:
             first = alive.pop(0)
             opponents = (video for video in alive if frozenset((first.id, video.id)) not in self.asked)

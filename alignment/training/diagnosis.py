@@ -18,7 +18,7 @@ def diagnose(summary: Mapping[str, Any], config: AlignConfig) -> list[str]:
     Reads the last third of the steps, by quarter of the timesteps (``late_timestep_buckets``), and the last measurement
     on held-out pairs.
     """
-    notes = []
+    notes: list[str] = []
     if summary["skipped_steps"]:
         notes.append(
             f"{summary['skipped_steps']} steps had a non-finite loss or gradient and were skipped; lower learning_rate "

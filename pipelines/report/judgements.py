@@ -27,26 +27,26 @@ def show(
     rankings = list(rank_prompts(comparisons).values()) if command != "compare" and comparing else []
     paths = {row[f"{side}_id"]: row[side] for row in rows for side in ("first", "second")} if comparing else {}
     prompts = {row["prompt_id"]: row["prompt"] for row in rows}
-    statistics = judge_statistics(comparisons) if comparing else {}
+    statistics = judge_statistics(comparisons) if comparing else None
     ranked = [row for ranking in rankings for row in _ranked(ranking, paths, prompts)]
     if output == "json":
         found = {"comparisons" if comparing else "videos": rows, "failures": failed}
         found |= {"rankings": ranked} if rankings else {}
-        print_json(found | ({"statistics": statistics} if comparing else {}))
+        print_json(found | ({"statistics": statistics} if statistics else {}))
     elif output == "jsonl":
         print_json_lines(rows)
     elif output == "csv":
         print_csv(ranked or rows)
     else:
-        print_tables(command, rows, ranked, statistics)
-    if comparing and follows_position(statistics):
+        print_tables(command, rows, ranked, statistics or {})
+    if statistics and follows_position(statistics):
         rate = statistics["first_position_rate"]
         console.print(
             f"This judge follows position: the video shown first won {rate:.0%} of the showings, so its verdicts say "
             "nothing about the videos.", style="bold red", markup=False,
         )  # fmt: skip
     if report is not None:
-        write_page(Path(report), rows, failed, ranked, statistics)
+        write_page(Path(report), rows, failed, ranked, statistics or {})
         console.print(f"The page is {report}.", markup=False)
 
 

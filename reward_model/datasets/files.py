@@ -8,12 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.json
-import pyarrow.parquet
+import pyarrow.json as pj
+import pyarrow.parquet as pq
 from scipy.io import loadmat
 
 from videoduet.errors import InputError
-from videoduet.store import read_json
+from videoduet.store import JSON, read_json
 
 VIDEOS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -106,17 +106,19 @@ def _csv(path: Path) -> list[dict[str, Any]]:
     except UnicodeDecodeError:
         text = data.decode("gb18030")  # LSVQ's labels
     table = csv.reader(io.StringIO(text, newline=""), strict=True)
-    names = [name.strip() for name in next(table, [])]
+    names = [name.strip() for name in next(table, list[str]())]
     return [dict(zip(names, values, strict=True)) for values in table if values]
 
 
 def _parquet(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    names = pyarrow.parquet.read_schema(path).names
-    return pyarrow.parquet.read_table(path, columns=[name for name in columns if name in names] or names).to_pylist()
+    # pyarrow's stubs leave parameters open.
+    names = pq.read_schema(path).names  # pyright: ignore[reportUnknownMemberType]
+    wanted = [name for name in columns if name in names] or names
+    return pq.read_table(path, columns=wanted).to_pylist()  # pyright: ignore[reportUnknownMemberType]
 
 
 def _json(path: Path) -> list[dict[str, Any]]:
-    value = read_json(path)
+    value: JSON = read_json(path)
     if isinstance(value, dict):
         value = value["annotations"]
     if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
@@ -125,7 +127,7 @@ def _json(path: Path) -> list[dict[str, Any]]:
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:
-    return pa.json.read_json(path).to_pylist() if path.stat().st_size else []
+    return pj.read_json(path).to_pylist() if path.stat().st_size else []
 
 
 def _mat(path: Path) -> list[dict[str, Any]]:

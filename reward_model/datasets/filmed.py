@@ -66,7 +66,7 @@ def rows_of(labels: Labels, path: Path) -> list[dict[str, Any]]:
 def _reading(
     spec: Filmed, split: str, labels: Labels, found: Sequence[dict[str, Any]], path: Path, media: MediaFolder
 ) -> Reading:
-    clips = []
+    clips: list[ScoredClip] = []
     for row in found:
         score = number(row, labels.score, path)
         if (video := media.find(row[labels.video])) is not None:

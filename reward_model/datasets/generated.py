@@ -27,7 +27,7 @@ def _scored(
     columns: Mapping[str, str],
     scale: tuple[float, float],
 ) -> Reading:
-    clips = []
+    clips: list[ScoredClip] = []
     for row in found:
         scores = {dimension: number(row, column, path) for dimension, column in columns.items()}
         if (file := media.find(row[video])) is not None:
@@ -80,7 +80,8 @@ def read_aigvqa_db(folder: Path, split: Split) -> Reading:
 
     A row's ``id`` is ``100000.mp4->60.97``: the video, and its score in 0-100. The files hold no prompts.
     """
-    media, scores = MediaFolder(folder), {}
+    media = MediaFolder(folder)
+    scores: dict[str, dict[str, float]] = {}
     files = required("AIGVQA-DB", folder, "*.jsonl")
     for path in files:
         for row in rows(path, ("id",)):
@@ -89,7 +90,8 @@ def read_aigvqa_db(folder: Path, split: Split) -> Reading:
                 raise InputError(f"{path}: the id {row['id']!r} holds no score; it should be like 100000.mp4->60.97.")
             scores.setdefault(video, {})[path.stem] = number({"id": score}, "id", path)
     names = [path.stem for path in files]
-    clips, partial = [], 0
+    clips: list[ScoredClip] = []
+    partial = 0
     for video, values in scores.items():
         if len(values) < len(names):
             partial += 1

@@ -72,7 +72,7 @@ class Reading:
     items: Sequence[Item]
     scale: tuple[float, float] | None = None
     missing: list[str] = field(default_factory=list)
-    left_out: Counter = field(default_factory=Counter)
+    left_out: Counter[str] = field(default_factory=Counter[str])
 
     def limited(self, limit: int | None, seed: int) -> Self:
         """``limit`` of the items, in their order: a draw that follows from ``seed`` (None: all of them)."""

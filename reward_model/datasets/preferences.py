@@ -20,10 +20,10 @@ REWARD_BENCH_DIMENSIONS = {"overall": "Overall", "visual": "VQ", "motion": "MQ",
 def _pair(
     media: MediaFolder, first: str, second: str, prompt: str, preferred: Mapping[str, Choice]
 ) -> PreferenceItem | None:
-    found = media.find(first), media.find(second)
-    if None in found:
+    first_file, second_file = media.find(first), media.find(second)
+    if first_file is None or second_file is None:
         return None
-    return PreferenceItem(first=found[0], second=found[1], prompt=prompt, preferred=dict(preferred))
+    return PreferenceItem(first=first_file, second=second_file, prompt=prompt, preferred=dict(preferred))
 
 
 def _label(names: Mapping[str, Choice], value: Any, path: Path) -> Choice:
@@ -34,10 +34,10 @@ def _label(names: Mapping[str, Choice], value: Any, path: Path) -> Choice:
 
 def _standard_answers(name: str, folder: Path, split: str, *patterns: str) -> Reading:
     media = MediaFolder(folder)
-    pairs = []
+    pairs: list[PreferenceItem | None] = []
     for path in required(name, folder, *patterns):
         for row in rows(path, ("video1_path", "video2_path", "prompt", "standard_answer")):
-            label = {"overall": _label(_STANDARD, row["standard_answer"], path)}
+            label: dict[str, Choice] = {"overall": _label(_STANDARD, row["standard_answer"], path)}
             pairs.append(_pair(media, row["video1_path"], row["video2_path"], row["prompt"], label))
     return Reading(name, split, [pair for pair in pairs if pair], missing=media.missing)
 
@@ -60,11 +60,13 @@ def read_genai_bench(folder: Path, split: Split) -> Reading:
     """
     paths = required("GenAI-Bench", folder, "data.json", "test-*.parquet", "test_v1*.parquet")
     sides = ("video_left", "video_right") if paths[0].suffix == ".json" else ("left_video", "right_video")
-    media, pairs = MediaFolder(folder), []
+    media = MediaFolder(folder)
+    pairs: list[PreferenceItem | None] = []
     for path in paths:
         for row in rows(path, (*sides, "prompt", "vote_type")):
-            names = (PurePosixPath(row[side]).name for side in sides)
-            pairs.append(_pair(media, *names, row["prompt"], {"overall": _label(_VOTES, row["vote_type"], path)}))
+            first, second = (PurePosixPath(row[side]).name for side in sides)
+            label: dict[str, Choice] = {"overall": _label(_VOTES, row["vote_type"], path)}
+            pairs.append(_pair(media, first, second, row["prompt"], label))
     return Reading("GenAI-Bench", split, [pair for pair in pairs if pair], missing=media.missing)
 
 
@@ -74,9 +76,10 @@ def read_reward_bench(folder: Path, split: Split) -> Reading:
     A dimension that is not A, B or same ('invalid') has no label; a pair without an overall one is left out.
     """
     (path, *_) = required("VideoGen-RewardBench", folder, "*.csv")
-    media, pairs, unlabelled = MediaFolder(folder), [], 0
+    media, unlabelled = MediaFolder(folder), 0
+    pairs: list[PreferenceItem | None] = []
     for row in rows(path, ("path_A", "path_B", "prompt", *REWARD_BENCH_DIMENSIONS.values())):
-        label = {
+        label: dict[str, Choice] = {
             dimension: _REWARD_BENCH[row[column]]
             for dimension, column in REWARD_BENCH_DIMENSIONS.items()
             if row[column] in _REWARD_BENCH

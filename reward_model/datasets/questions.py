@@ -19,7 +19,8 @@ def read_vision_reward_questions(folder: Path, split: Split) -> Reading:
     """
     (checks, *_) = required("VisionRewardDB-Video", folder, "meta_qa_en.txt")
     questions = [line.strip() for line in checks.read_text(encoding="utf-8").splitlines() if line.strip()]
-    media, items = MediaFolder(folder), []
+    media = MediaFolder(folder)
+    items: list[QuestionItem] = []
     for path in required("VisionRewardDB-Video", folder, "train/*.parquet"):
         for row in rows(path, ("video_path", "prompt", "meta_result", "meta_mask")):
             if (file := media.find(row["video_path"])) is None:
@@ -32,7 +33,7 @@ def read_vision_reward_questions(folder: Path, split: Split) -> Reading:
                     paths=(file,),
                     question=question.replace("[[prompt]]", row["prompt"]),
                     options=YES_NO,
-                    answer=YES_NO[result != 1],
+                    answer="yes" if result == 1 else "no",
                     kind="check",
                 )
                 for question, result, counts in zip(questions, results, mask, strict=True)
@@ -46,7 +47,8 @@ def read_finevd(folder: Path, split: Split) -> Reading:
 
     The five ``yesno_test_*.jsonl`` of FineVQ: a video and a conversation whose answer is Yes or No.
     """
-    media, items = MediaFolder(folder), []
+    media = MediaFolder(folder)
+    items: list[QuestionItem] = []
     for distortion, name in DISTORTIONS.items():
         (path, *_) = required("FineVD", folder, f"yesno_test_{name}.jsonl")
         for row in rows(path, ("video", "conversations")):
@@ -69,7 +71,8 @@ def read_q_bench_video(folder: Path, split: Split) -> Reading:
     letter). The test file holds no right answers, so only the dev file can be scored here.
     """
     (path, *_) = required("Q-Bench-Video", folder, "Q_Bench_Video_dev.json", "Q_Bench_Video*.json")
-    media, items, open_ended = MediaFolder(folder), [], 0
+    media, open_ended = MediaFolder(folder), 0
+    items: list[QuestionItem] = []
     for row in rows(path, ("video_name", "question", "question_type")):
         if "open_ended" in row["question_type"]:
             open_ended += 1
@@ -80,8 +83,9 @@ def read_q_bench_video(folder: Path, split: Split) -> Reading:
         first, joined, second = row["video_name"].partition("_cat_")
         # Both names keep their suffix, and the joined name gets one more.
         names = (first, second.rsplit(".", 1)[0]) if joined else (first,)
-        files = tuple(media.find(name) for name in names)
-        if None in files:
+        files = [media.find(name) for name in names]
+        paths = tuple(file for file in files if file is not None)
+        if len(paths) < len(files):
             continue
         letters = tuple("ABCDEFGH"[: len(row["answers"])])
         choices = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, row["answers"], strict=True))
@@ -90,7 +94,7 @@ def read_q_bench_video(folder: Path, split: Split) -> Reading:
             raise InputError(f"{path}: the right choice of {row['question']!r} is {row['correct_choice']!r}.")
         items.append(
             QuestionItem(
-                paths=files,
+                paths=paths,
                 question=f"{row['question']}\n{choices}",
                 options=letters,
                 answer=answer,

@@ -2,10 +2,12 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from videoduet.errors import InputError
+from videoduet.store import JSON
 from videoduet.video import IMAGES
 
 LISTS = (".csv", ".jsonl", ".txt")
@@ -21,6 +23,7 @@ def read_list(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
 
     Raises InputError naming the line that lacks one of ``columns``, other than ``prompt``.
     """
+    rows: Sequence[JSON]
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".csv":
@@ -34,7 +37,7 @@ def read_list(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
     if not rows:
         raise InputError(f"List {path} is empty; give at least one row.")
     for number, row in enumerate(rows, 1):
-        found = {name: row.get(name) if isinstance(row, Mapping) else None for name in columns}
+        found: dict[str, Any] = {name: row.get(name) if isinstance(row, dict) else None for name in columns}
         found["prompt"] = found["prompt"] or ""
         if wrong := [
             name for name in columns if not isinstance(found[name], str) or not (found[name] or name == "prompt")

@@ -44,6 +44,7 @@ def right_answer(item: Item, given: Scale | None, asked: Scale) -> dict[str, Any
         return {"kind": "preference", "preferred": None if label == "tie" else label}
     if isinstance(item, QuestionItem):
         return {"kind": "question", "options": list(item.options), "preferred": item.answer}
+    assert given is not None, "a scored clip comes from a data set with a scale"
     targets = {name: rescaled(score, given, asked) for name, score in item.scores.items()}
     if len(targets) == 1:
         return {"kind": "score", "target": next(iter(targets.values()))}

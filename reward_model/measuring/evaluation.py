@@ -8,6 +8,7 @@ import numpy as np
 
 from reward_model.datasets import PreferenceItem, QuestionItem, ScoredClip
 from reward_model.metrics import (
+    Array,
     bootstrap_interval,
     correlations,
     krcc,
@@ -29,7 +30,7 @@ class Bootstrap:
     resamples: int = 1000
     seed: int = 0
 
-    def estimate(self, value: float, statistic: Callable[..., float], *samples: Sequence[Any]) -> dict[str, float]:
+    def estimate(self, value: float, statistic: Callable[..., float], *samples: Array) -> dict[str, float]:
         """``value`` and its percentile interval."""
         low, high = bootstrap_interval(statistic, *samples, resamples=self.resamples, seed=self.seed)
         return {"value": value, "low": low, "high": high}
@@ -80,6 +81,13 @@ def margin_of(comparison: Comparison) -> float:
     return 0.5 if comparison.preferred_id == comparison.first_id else -0.5
 
 
+def _accuracy(label: str) -> Callable[[Array, Array], float]:
+    def accuracy(human: Array, margin: Array) -> float:
+        return preference_accuracy(human, margin)[label]
+
+    return accuracy
+
+
 def evaluate_preferences(
     items: Sequence[PreferenceItem], comparisons: Sequence[Comparison], bootstrap: Bootstrap = Bootstrap()
 ) -> dict[str, Any]:
@@ -96,9 +104,7 @@ def evaluate_preferences(
         human = np.array([numbers[item.preferred[name]] for item in items if name in item.preferred])
         result = preference_accuracy(human, margins[labelled])
         dimensions[name] = {
-            label: bootstrap.estimate(
-                result[label], lambda h, m, label=label: preference_accuracy(h, m)[label], human, margins[labelled]
-            )
+            label: bootstrap.estimate(result[label], _accuracy(label), human, margins[labelled])
             for label in ("tau", "diff")
         } | {key: result[key] for key in ("threshold", "accuracy", "human_ties", "n")}
     found = {"n": len(items), "unreadable": sum(comparison.status == "unparsable" for comparison in comparisons)}

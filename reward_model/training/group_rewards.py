@@ -97,9 +97,13 @@ def reward_table(
     if config.temporal != "none":
         table["temporal"], metrics = _temporal(groups, accuracy, ranks, config)
     if config.length:
-        limits = {"l_min": config.l_min, "l_max": config.l_max, "variant": config.variant}
         table["length"] = np.stack(
-            [length_control_reward([r.length for r in g], a, **limits) for g, a in zip(groups, accuracy, strict=True)]
+            [
+                length_control_reward(
+                    [r.length for r in g], a, l_min=config.l_min, l_max=config.l_max, variant=config.variant
+                )
+                for g, a in zip(groups, accuracy, strict=True)
+            ]
         )
     return {name: table[name].reshape(-1) for name in config.columns}, metrics
 
@@ -108,13 +112,15 @@ def _temporal(
     groups: Sequence[Sequence[Rollout]], accuracy: np.ndarray, ranks: np.ndarray | None, config: RewardConfig
 ) -> tuple[np.ndarray, dict[str, float]]:
     """The bonus for being better on the video than on its perturbed version, and both accuracies."""
-    bonus, ordered, shuffled = np.full(accuracy.shape, np.nan), [], []
+    bonus = np.full(accuracy.shape, np.nan)
+    ordered: list[float] = []
+    shuffled: list[float] = []
     for index, group in enumerate(groups):
         other = [task_reward(r.right, r.perturbed, config) for r in group if r.perturbed is not None]
         if not other:
             continue
         ordered.append(accuracy[index].mean())
-        shuffled.append(np.mean(other))
+        shuffled.append(float(np.mean(other)))
         if config.temporal == "modeling":
             bonus[index] = temporal_modeling_reward(accuracy[index], other, variant=config.variant)
             continue

@@ -10,6 +10,7 @@ import numpy as np
 
 from reward_model.datasets import Item, PreferenceItem, Reading, ScoredClip
 from reward_model.judging.tasks import Scale, question_about, right_answer
+from reward_model.parsing import Choice
 from reward_model.prompts import JudgePrompt, Prompts, TaskPrompts
 from videoduet.errors import InputError
 from videoduet.seeding import seed_for
@@ -56,13 +57,15 @@ def _endless(reading: Reading, seed: int) -> Iterator[Item]:
     for visit in itertools.count():
         for index in draw("visit", visit).permutation(len(reading.items)):
             item = reading.items[int(index)]
-            swap = isinstance(item, PreferenceItem) and draw("order", visit, index).integers(2)
-            yield swapped(item) if swap else item
+            if isinstance(item, PreferenceItem) and draw("order", visit, index).integers(2):
+                yield swapped(item)
+            else:
+                yield item
 
 
 def swapped(item: PreferenceItem) -> PreferenceItem:
     """The same pair the other way round, and its labels with it."""
-    other = {"first": "second", "second": "first", "tie": "tie"}
+    other: dict[Choice, Choice] = {"first": "second", "second": "first", "tie": "tie"}
     preferred = {name: other[label] for name, label in item.preferred.items()}
     return replace(item, first=item.second, second=item.first, preferred=preferred)
 
@@ -86,7 +89,7 @@ def stage_rows(
     share, rng = shares(ingredients), np.random.default_rng(seed_for(seed, "mixture"))
     draws = rng.choice(len(ingredients), size=steps if one_source_a_step else steps * per_step, p=share)
     sources = [_endless(ingredient.reading, seed) for ingredient in ingredients]
-    rows = []
+    rows: list[dict[str, Any]] = []
     for draw in np.repeat(draws, per_step if one_source_a_step else 1).tolist():
         item, reading = next(sources[draw]), ingredients[draw].reading
         right = {
