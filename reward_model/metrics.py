@@ -3,6 +3,7 @@
 scipy does the statistics. Scores that could not be read are the caller's to leave out and to count.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from scipy.stats import ConstantInputWarning, kendalltau, pearsonr, spearmanr
 
 from reward_model.parsing import Choice
 from videoduet.intervals import bootstrap_interval as bootstrap_interval
+from videoduet.records import first_position_rate
 
 Array = Sequence[float] | np.ndarray
 
@@ -162,10 +164,10 @@ def position_consistency(forward: Sequence[Choice | None], backward: Sequence[Ch
         (one, other) for one, other in zip(forward, backward, strict=True) if one is not None and other is not None
     ]
     agree = sum(one == mirrored[other] for one, other in read)
-    winners = [answer for answers in (forward, backward) for answer in answers if answer in ("first", "second")]
+    rate = first_position_rate([*forward, *backward])
     return {
         "consistency": _ratio(agree, len(read)),
-        "first_position_rate": _ratio(winners.count("first"), len(winners)),
+        "first_position_rate": math.nan if rate is None else rate,
         "n": len(read),
         "unreadable": len(forward) - len(read),
     }

@@ -6,11 +6,20 @@ the same thing give it the same name.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["decided", "tie", "disagreement", "unparsable"]
 Verdict = Literal["first", "second", "tie"]
+
+
+def first_position_rate(verdicts: Iterable[Verdict | None]) -> float | None:
+    """How often the position shown first won, in [0, 1], among the showings that have a winner: ½ for a fair judge asked
+    in both orders; None where none has one.
+    """
+    winners = [verdict for verdict in verdicts if verdict in ("first", "second")]
+    return winners.count("first") / len(winners) if winners else None
 
 
 def path_field() -> Any:

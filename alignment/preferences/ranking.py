@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from videoduet.intervals import NORMAL_95
-from videoduet.records import Comparison, Ranking
+from videoduet.records import Comparison, Ranking, Verdict, first_position_rate
 
 RANKING_L2 = 0.1
 """Penalty on strengths in :func:`rank`. It only shrinks strengths: pairs are made from wins."""
@@ -51,7 +51,6 @@ def rank(comparisons: Iterable[Comparison]) -> Ranking:
     strengths = bradley_terry(judgments, RANKING_L2, len(video_ids))
     half_width = NORMAL_95 * _standard_errors(judgments, strengths, RANKING_L2)
     status = Counter(c.status for c in comparisons if c.first_id != c.second_id)
-    positions = _positions(comparisons)
     return Ranking(
         prompt_id=comparisons[0].prompt_id,
         video_ids=tuple(video_ids),
@@ -62,7 +61,7 @@ def rank(comparisons: Iterable[Comparison]) -> Ranking:
         intervals=tuple(zip((strengths - half_width).tolist(), (strengths + half_width).tolist(), strict=True)),
         transitivity=_transitivity(won),
         agreement=_ratio(status["decided"] + status["tie"], status.total() - status["unparsable"]),
-        first_position_rate=_ratio(positions["first"], positions["first"] + positions["second"]),
+        first_position_rate=first_position_rate(_verdicts(comparisons)),
         unparsable=status["unparsable"],
     )
 
@@ -107,15 +106,15 @@ def judge_statistics(comparisons: Iterable[Comparison]) -> JudgeStatistics:
         if comparison.first_id != comparison.second_id:
             by_prompt[comparison.prompt_id].append(comparison)
     status: Counter[str] = Counter()
-    positions: Counter[str | None] = Counter()
+    verdicts: list[Verdict | None] = []
     transitivities: list[float] = []
     for group in by_prompt.values():
         status.update(c.status for c in group)
-        positions.update(_positions(group))
+        verdicts += _verdicts(group)
         index = {video: i for i, video in enumerate(sorted({v for c in group for v in (c.first_id, c.second_id)}))}
         if (transitivity := _transitivity(_counts(_judgments(group, index), len(index))[0])) is not None:
             transitivities.append(transitivity)
-    total, showings = status.total(), positions["first"] + positions["second"]
+    total = status.total()
     return {
         "prompts": len(by_prompt),
         "comparisons": total,
@@ -125,8 +124,8 @@ def judge_statistics(comparisons: Iterable[Comparison]) -> JudgeStatistics:
         "unparsable": status["unparsable"],
         "agreement": _ratio(status["decided"] + status["tie"], total - status["unparsable"]),
         "abstention": _ratio(total - status["decided"], total),
-        "showings_with_winner": showings,
-        "first_position_rate": _ratio(positions["first"], showings),
+        "showings_with_winner": verdicts.count("first") + verdicts.count("second"),
+        "first_position_rate": first_position_rate(verdicts),
         "transitivity": _ratio(sum(transitivities), len(transitivities)),
     }
 
@@ -200,10 +199,10 @@ def _counts(judgments: Iterable[tuple[int, int, float]], size: int) -> tuple[np.
     return won, ties
 
 
-def _positions(comparisons: list[Comparison]) -> Counter[str | None]:
-    """How often each position won, over all showings."""
+def _verdicts(comparisons: list[Comparison]) -> list[Verdict | None]:
+    """Which position won, in all showings of two different videos."""
     showings = [s for c in comparisons if c.first_id != c.second_id for s in (c.forward, c.backward) if s is not None]
-    return Counter(showing.verdict for showing in showings)
+    return [showing.verdict for showing in showings]
 
 
 def _transitivity(won: np.ndarray) -> float | None:

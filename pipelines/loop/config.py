@@ -10,7 +10,7 @@ from alignment.training.config import AlignConfig
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.suite import NEEDS_LABELS
 from pipelines.loop.phases import phase_names
-from reward_model.judging.config import Backend, ServerSettings, api_key, check_backend
+from reward_model.judging.config import Backend, ServerSettings, check_backend
 from reward_model.training.config import GRPOTraining
 from videoduet.commands import command_parser, read_line
 from videoduet.config import PACKAGE_ROOT, Precision, at_least, execution, identity, within
@@ -118,13 +118,9 @@ class JudgeConfig:
     @property
     def settings(self) -> ServerSettings | None:
         """How the server is asked; None where there is none."""
-        if self.server is None:
-            return None
-        if self.path is None:
+        if self.server is not None and self.path is None:
             raise InputError("judge.server is given, but not judge.path: what the server calls its model.", exit_code=2)
-        return ServerSettings(
-            self.server, self.path, api_key(), self.concurrency, cache=self.cache, logprobs=self.logprobs
-        )
+        return ServerSettings.at(self.server, self.path or "", self.concurrency, self.cache, self.logprobs)
 
     @property
     def model(self) -> str | None:

@@ -59,6 +59,15 @@ class ServerSettings:
                 "A server needs concurrency >= 1, retries >= 0, backoff >= 0 and timeout > 0.", exit_code=2
             )
 
+    @classmethod
+    def at(
+        cls, url: str | None, model: str, concurrency: int, cache: str | None, logprobs: bool
+    ) -> "ServerSettings | None":
+        """How the server at ``url`` is asked, with the key in the environment; None where there is no server."""
+        if url is None:
+            return None
+        return cls(url, model, api_key(), concurrency, cache=cache, logprobs=logprobs)
+
 
 def api_key() -> str | None:
     """The key in the environment: JUDGE_API_KEY, or OPENAI_API_KEY."""
@@ -122,11 +131,7 @@ class JudgingConfig:
     @property
     def settings(self) -> ServerSettings | None:
         """How the server is asked; None where there is none."""
-        if self.server is None:
-            return None
-        return ServerSettings(
-            self.server, self.judge, api_key(), self.concurrency, cache=self.cache, logprobs=self.logprobs
-        )
+        return ServerSettings.at(self.server, self.judge, self.concurrency, self.cache, self.logprobs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reward_model.datasets.items import Split
-from reward_model.judging.config import Backend, ServerSettings, api_key, check_backend
+from reward_model.judging.config import Backend, ServerSettings, check_backend
 from reward_model.prompts import TaskPrompts
 from videoduet.config import Precision, at_least, execution, identity, required
 from videoduet.errors import InputError
@@ -73,11 +73,7 @@ class JudgeEvaluationConfig:
     @property
     def settings(self) -> ServerSettings | None:
         """How the server is asked; None where there is none."""
-        if self.server is None:
-            return None
-        return ServerSettings(
-            self.server, self.judge, api_key(), self.concurrency, cache=self.cache, logprobs=self.logprobs
-        )
+        return ServerSettings.at(self.server, self.judge, self.concurrency, self.cache, self.logprobs)
 
 
 @dataclass(frozen=True, kw_only=True)
