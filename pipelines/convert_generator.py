@@ -4,12 +4,14 @@ The directory is what ``generator.path`` of a recipe names, and what ``generator
 loads. Old pickles are read without running anything in them. The weights keep their licences: VideoCrafter2 and
 T2V-Turbo say research use, ModelScope's are cc-by-nc-4.0.
 """
+# jsonargparse leaves parameters open.
+# pyright: reportUnknownMemberType=false
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import CLI
+import jsonargparse
 
 from generators import convert
 from videoduet.commands import CommandParser, guarded
@@ -133,8 +135,8 @@ FAMILIES = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line (None: the process's) and convert."""
-    CLI(
-        FAMILIES, args=None if arguments is None else list(arguments), as_positional=False, description=__doc__,
+    jsonargparse.auto_cli(
+        dict(FAMILIES), args=None if arguments is None else list(arguments), as_positional=False, description=__doc__,
         parser_class=CommandParser, prog="python -m pipelines.convert_generator",
     )  # fmt: skip
 

@@ -7,9 +7,11 @@
 
 Videos are files that FFmpeg reads, folders of frames, folders of videos, or lists of thousands (CSV or JSON Lines).
 """
+# jsonargparse leaves parameters open.
+# pyright: reportUnknownMemberType=false
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from reward_model.judging.config import JudgingConfig
 from reward_model.judging.listed import groups_of, read_pairs, read_videos
@@ -19,7 +21,8 @@ from videoduet.errors import InputError
 if TYPE_CHECKING:
     from reward_model.judging.batch import Judgements
 
-FORMS = ("json", "jsonl", "csv")
+Form = Literal["json", "jsonl", "csv"]
+FORMS: tuple[Form, ...] = ("json", "jsonl", "csv")
 WHAT = {
     "compare": "Two videos.",
     "rank": "Two or more videos, a folder of them, or a list (CSV or JSON Lines with the columns video, prompt).",
@@ -67,7 +70,7 @@ def describe(config: JudgingConfig, names: Sequence[str]) -> "Judgements | None"
 COMMANDS = {"compare": compare, "rank": rank, "score": score, "describe": describe}
 
 
-def run(name: str, config: JudgingConfig, names: Sequence[str], forms: Sequence[str], **options: bool) -> None:
+def run(name: str, config: JudgingConfig, names: Sequence[str], forms: Sequence[Form], **options: bool) -> None:
     """Judge, and print what came out in the form that is asked for. Raises InputError where nothing could be judged."""
     if len(forms) > 1:
         raise InputError(f"Give one of --{' and --'.join(forms)}.", exit_code=2)
@@ -106,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = options[name].as_dict()
     names = chosen.pop("videos")
     extra = {"adaptive": chosen.pop("adaptive")} if name == "rank" else {}
-    forms = [form for form in FORMS if chosen.pop(form)]
+    forms: list[Form] = [form for form in FORMS if chosen.pop(form)]
     resume = "the same command" + ("" if chosen["output"] else " and an --output, which keeps what is done")
     guarded(lambda: run(name, JudgingConfig(**chosen), names, forms, **extra), resume)
 

@@ -6,6 +6,8 @@
 A run does this by itself; by hand a phase can be launched on many machines, each phase as suits it (accelerate launch
 -m pipelines.phase ...). A finished phase is left as it is.
 """
+# jsonargparse leaves parameters open.
+# pyright: reportUnknownMemberType=false
 
 from collections.abc import Sequence
 

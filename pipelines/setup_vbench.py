@@ -4,6 +4,8 @@ standard: eleven dimensions on current torch. full: scene, and the four dimensio
 own pins and detectron2; it needs Python 3.10 or 3.11, a C++ compiler, and detectron2's source. The same command goes on
 after a stop. It needs the package index, or wheels where pip finds them (PIP_FIND_LINKS).
 """
+# jsonargparse leaves parameters open.
+# pyright: reportUnknownMemberType=false
 
 from collections.abc import Sequence
 

@@ -37,9 +37,9 @@ def noise(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
 
 def blockiness(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Blend towards the means of 8x8 blocks, as a codec that keeps little more than each block's mean."""
-    mosaic = frames
+    mosaic: np.ndarray = frames
     for axis in (1, 2):
-        size = mosaic.shape[axis]
+        size: int = mosaic.shape[axis]
         starts = np.arange(0, size, BLOCK)
         widths = np.diff(np.append(starts, size))
         sums = np.add.reduceat(mosaic, starts, axis)

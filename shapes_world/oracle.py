@@ -85,7 +85,8 @@ def _place(masks: np.ndarray) -> np.ndarray:
     count, span = len(masks), SIZE - 2 * _MARGIN + 1
     scores = (masks @ _bank()).reshape(count * len(SHAPES), span, span)
     index = np.arange(len(scores))
-    row, column = np.unravel_index(scores.reshape(len(scores), -1).argmax(1), (span, span))
+    best: np.ndarray = scores.reshape(len(scores), -1).argmax(1)
+    row, column = np.unravel_index(best, (span, span))
     padded = np.pad(scores, ((0, 0), (1, 1), (1, 1)), mode="edge")
     rows = np.stack([padded[index, row + step, column + 1] for step in range(3)], 1)
     columns = np.stack([padded[index, row + 1, column + step] for step in range(3)], 1)

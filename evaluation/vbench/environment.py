@@ -103,8 +103,8 @@ def suite_path() -> Path:
 
 def tier_for(dimension: str) -> tuple[TierName | None, str]:
     """The tier that can score ``dimension``, and else why none can."""
-    tiers = [tier for tier, plan in TIERS.items() if dimension in plan.dimensions]
-    reasons = []
+    tiers: list[TierName] = [tier for tier, plan in TIERS.items() if dimension in plan.dimensions]
+    reasons: list[str] = []
     for tier in tiers:
         if (found := installed(tier)) is None:
             continue

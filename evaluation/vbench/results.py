@@ -56,7 +56,7 @@ def summarise(
     summary = {"dimensions": dimensions, "totals": {}, "no_total": publishable(results, complete)}
     if summary["no_total"] is None:
         ends = {name: percentile_interval(values) for name, values in total_replicates(drawn).items()}
-        found = aggregate({name: result.raw for name, result in scored.items()})
+        found = aggregate({name: result.raw for name, result in scored.items() if result.raw is not None})
         summary["totals"] = {name: {"score": found[name], "interval": ends[name]} for name in TOTALS}
     if base is not None:
         _add_gains(summary, {name: result.videos for name, result in scored.items()}, base, resamples)
@@ -151,7 +151,8 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     """Show the figures on the terminal, and what was not scored, reason by reason."""
     for text in summary["problems"]:
         console.print(f"Warning: {text}", style="yellow", markup=False, soft_wrap=True)
-    shown, reasons = Table("score", "raw", "normalised", "95 %", "raw, against base", "videos"), {}
+    shown = Table("score", "raw", "normalised", "95 %", "raw, against base", "videos")
+    reasons: dict[str, list[str]] = {}
     for name, figures in summary["dimensions"].items():
         if "not_scored" in figures:
             reasons.setdefault(figures["not_scored"], []).append(name)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.vbench.aggregation import DIMENSIONS
-from evaluation.vbench.environment import SETUP, TierName, run_worker, tier_for
+from evaluation.vbench.environment import SETUP, run_worker, tier_for
 from evaluation.vbench.statistics import ScoredVideo, mean
 from evaluation.vbench.suite import NEEDS_LABELS, VIDEOS_PER_PROMPT, SuiteRow, VideoFile
 from evaluation.vbench.weights import STATIC_FILTER, WEIGHTS, missing_weights, weights_dir
@@ -57,7 +57,9 @@ class DimensionResult:
 def readable(files: Iterable[VideoFile], cache: Path) -> tuple[list[Checked], list[tuple[Path, str]]]:
     """The videos that can be decoded, and those that cannot, with the reason. ``cache`` (a JSON file) remembers."""
     known: dict[str, Any] = read_json(cache) if cache.is_file() else {}
-    good, bad, seen = [], [], {}
+    good: list[Checked] = []
+    bad: list[tuple[Path, str]] = []
+    seen: dict[str, list[str | int]] = {}
     for file in files:
         path = file.path.absolute()
         try:
@@ -125,7 +127,7 @@ class Scorer:
                 name: pool.submit(self._score, name, number % gpus if gpus else None)
                 for number, name in enumerate(dimensions)
             }
-            results = {}
+            results: dict[str, DimensionResult] = {}
             for name, job in jobs.items():
                 results[name] = job.result()
                 done(name)
@@ -181,7 +183,7 @@ class Scorer:
         # In the order of file names, as the official filter takes them: -0, -1, -10, -11, …, -2.
         candidates = [(row, sorted(videos, key=lambda video: str(video.file.index))) for row, videos in candidates]
         job = {"kind": "static", "wanted": self.videos_per_prompt, "rows": _rows("temporal_flickering", candidates)}
-        answer = self._remembered("static_filter", job, candidates, tier_for("dynamic_degree")[0] or "standard", gpu)
+        answer = self._remembered("static_filter", job, candidates, "dynamic_degree", gpu)
         if "error" in answer:
             result.gaps.append(f"{UNFILTERED}, since it failed: {answer['error']}")
             return [(row, videos[: self.videos_per_prompt]) for row, videos in candidates]
@@ -195,20 +197,22 @@ class Scorer:
         return kept
 
     def _answer(self, name: str, chosen: list[tuple[SuiteRow, list[Checked]]], gpu: int | None) -> dict[str, Any]:
-        tier, _ = tier_for(name)
         trust = self.trust_pickles
         job = {"kind": "score", "dimension": name, "rows": _rows(name, chosen), "trust_pickles": trust}
-        return self._remembered(name, job, chosen, tier, gpu)
+        return self._remembered(name, job, chosen, name, gpu)
 
     def _remembered(
         self,
         name: str,
         job: dict[str, Any],
         chosen: list[tuple[SuiteRow, list[Checked]]],
-        tier: TierName,
+        dimension: str,
         gpu: int | None,
     ) -> dict[str, Any]:
-        """The worker's answer, from before where the same files were scored the same way."""
+        """The answer of the worker in the environment that ``dimension`` needs, from before where the same files were
+        scored the same way.
+        """
+        tier = tier_for(dimension)[0] or "standard"
         stamps = [f"{video.file.path} {video.stamp}" for _, videos in chosen for video in videos]
         weights = [weights_dir() / item.path for item in WEIGHTS.get(name, STATIC_FILTER)]
         marks = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in weights]

@@ -94,7 +94,8 @@ def readiness(tier: TierName, found: Mapping[str, Any], noncommercial: bool) -> 
 
     ``found`` is what :func:`set_up` returned; ``noncommercial`` whether it was told so.
     """
-    states, broken = {}, []
+    states: dict[str, str] = {}
+    broken: list[str] = []
     for name, reason in found["dimensions"].items():
         if reason is None:
             absent = missing_weights(WEIGHTS[name], weights_dir())

@@ -48,7 +48,7 @@ def replicates(scored: Mapping[Key, Sequence[ScoredVideo]], number: int, seed: i
     for prompt in sorted(sums):
         groups.setdefault((sums[prompt][1] > 0).tobytes(), []).append(sums[prompt])
     random = np.random.default_rng(seed)
-    parts = []
+    parts: list[np.ndarray] = []
     for start in range(0, number, CHUNK):
         size = min(CHUNK, number - start)
         drawn = np.zeros((size, 2, len(keys)))
@@ -63,7 +63,7 @@ def replicates(scored: Mapping[Key, Sequence[ScoredVideo]], number: int, seed: i
 
 def total_replicates(dimensions: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Replicates of ``quality``, ``semantic`` and ``total`` from those of the dimensions, where all are there."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, group in (("quality", QUALITY), ("semantic", SEMANTIC)):
         if group.keys() <= dimensions.keys():
             found[name] = weighted_mean(dimensions, group)

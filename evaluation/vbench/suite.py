@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
+import pyarrow.csv as arrow_csv
 
 from evaluation.vbench.aggregation import DIMENSIONS
 from videoduet.errors import InputError
@@ -137,7 +137,9 @@ def names_on_disk(names: Iterable[str], directory: Path) -> dict[str, str]:
     Refused are names with a separator, names that are too long, and of names that differ in case or Unicode form alone
     all but the first, where the file system takes them for one. ``directory`` must exist.
     """
-    merges, taken, chosen = _merges_names(directory), set(), {}
+    merges = _merges_names(directory)
+    taken: set[str] = set()
+    chosen: dict[str, str] = {}
     for name in names:
         key = _folded(name) if merges else name
         refused = key in taken or not _accepts(directory, name)
@@ -180,7 +182,7 @@ def write_index(directory: Path, files: Iterable[VideoFile]) -> None:
     ]
     schema = pa.schema([("video", pa.string()), ("prompt", pa.string()), ("index", pa.int64())])
     with atomic_path(directory / INDEX) as temporary:
-        pa.csv.write_csv(pa.Table.from_pylist(rows, schema=schema), temporary)
+        arrow_csv.write_csv(pa.Table.from_pylist(rows, schema=schema), temporary)
 
 
 def read_folder(directory: str | Path) -> tuple[list[VideoFile], list[str]]:

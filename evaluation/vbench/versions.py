@@ -59,8 +59,8 @@ def compare_versions(
     if not any(raw.values()):
         return {"available": False, "reason": f"{'; '.join(not_scored)}."}
     base, *later = files
-    alarm = alarm_of(scores, base, later, tolerance)
-    shown = worst_fall(scores, base, later)[0] if alarm else later[-1]
+    alarm, worst = alarm_of(scores, base, later, tolerance), worst_fall(scores, base, later)
+    shown = worst[0] if alarm and worst else later[-1]
     cases = stilled(scores, base, shown)[:MOST_STILLED]
     return {
         "available": True,
@@ -93,7 +93,7 @@ def paired(scores: Scores, name: str, base: str, version: str) -> list[tuple[Sco
 
 def against_base(scores: Scores, base: str, version: str) -> list[str]:
     """A sentence for each dimension: how many points ``version`` gained on the base, with a 95 % interval."""
-    sentences = []
+    sentences: list[str] = []
     for name in scores[version]:
         pairs = paired(scores, name, base, version)
         if not pairs:
@@ -108,7 +108,7 @@ def against_base(scores: Scores, base: str, version: str) -> list[str]:
 
 def worst_fall(scores: Scores, base: str, later: Sequence[str]) -> tuple[str, float, float] | None:
     """The version whose dynamic degree fell most, with the degree before and now; None where it was not scored."""
-    falls = []
+    falls: list[tuple[str, float, float]] = []
     for version in later:
         if pairs := paired(scores, "dynamic_degree", base, version):
             falls.append((version, mean(before for before, _ in pairs), mean(now for _, now in pairs)))

@@ -1,4 +1,6 @@
 """The config of a run, and the command line that it comes from."""
+# jsonargparse leaves parameters open.
+# pyright: reportUnknownMemberType=false
 
 import sys
 from collections.abc import Sequence

@@ -103,7 +103,7 @@ def turns(rounds: int) -> list[Turn]:
 def needed(turn: Turn, rounds: int) -> list[Path]:
     """The folders, relative to the run directory, that must be done before ``turn``."""
     order = phase_names()
-    paths = []
+    paths: list[Path] = []
     for name in turn.phase.needs:
         if turn.phase.first_round is None:
             number = rounds - 1

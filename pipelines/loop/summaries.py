@@ -5,12 +5,15 @@ Figures that are a record of their own stand beside the rest in the file.
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from videoduet.config import to_dict
 from videoduet.store import read_json, write_json
 
-Summary = TypeVar("Summary")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Summary = TypeVar("Summary", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,8 @@
 """Write RUN_DIR/report.html: one page, without outside resources, that any browser opens offline. It needs no GPU and
 changes nothing else, so it can be written at any time, also while the run is going on.
 """
+# jsonargparse leaves parameters open.
+# pyright: reportUnknownMemberType=false
 
 from collections.abc import Sequence
 

@@ -1,4 +1,6 @@
 """The curves of a run's report, as inline SVG that follows the page's light or dark theme."""
+# matplotlib's stubs leave parameters open.
+# pyright: reportUnknownMemberType=false
 
 import hashlib
 import io
@@ -12,13 +14,16 @@ from pipelines.report.recorded import JUDGES, RecordedRun, mapping, number, win_
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.typing import RcKeyType
 
 # Stand-ins for colours that the page's style sheet sets, so that one drawing serves light and dark pages.
 INK, RULE = "#010203", "#010204"
 SERIES = [f"#01030{index}" for index in range(4)]
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "videoduet", "font.size": 9, "legend.frameon": False}
-STYLE |= {"axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": RULE, "grid.color": RULE}
-STYLE |= dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK)
+STYLE: "dict[RcKeyType, Any]" = {
+    "svg.fonttype": "none", "svg.hashsalt": "videoduet", "font.size": 9, "legend.frameon": False,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": RULE, "grid.color": RULE,
+    "text.color": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+}  # fmt: skip
 Points = list[tuple[Any, ...]]
 
 
@@ -33,7 +38,7 @@ def _chart(
     if not series:
         return None
     drawing = _svg(title, series, unit, xlabel, **drawn)
-    told = []
+    told: list[str] = []
     for label, points in series.items():
         ends = points if len(points) <= 8 else (points[0], points[-1])
         told.append(f"{label}: " + ", ".join(f"{point[1]:.3g} at {point[0]}" for point in ends))
@@ -42,11 +47,11 @@ def _chart(
 
 def _svg(title: str, series: dict[str, Points], unit: str, xlabel: str, **drawn: Any) -> str:
     # Half a second, for those alone who write a page.
-    from matplotlib import rc_context
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     buffer = io.StringIO()
-    with rc_context(STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.8, 2.8), layout="constrained")
         _draw(figure.add_subplot(xlabel=xlabel, ylabel=unit), series, **drawn)
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -84,10 +89,11 @@ def _draw(
         if len(points[0]) == 4:
             bars = [[max(0.0, y - low) for _, y, low, _ in points], [max(0.0, high - y) for _, y, _, high in points]]
         # Marker and dash tell the series apart without colour, too.
-        style = {"marker": "osD^"[index % 4] if named else None, "linestyle": ["-", "--", "-.", ":"][index % 4]}
-        if not lines:
-            style["linestyle"] = "none"
-        axes.errorbar(xs, ys, bars, label=label, color=SERIES[index % 4], markersize=5, capsize=3, **style)
+        marker = "osD^"[index % 4] if named else None
+        dash = ["-", "--", "-.", ":"][index % 4] if lines else "none"
+        axes.errorbar(
+            xs, ys, bars, label=label, color=SERIES[index % 4], marker=marker, markersize=5, capsize=3, linestyle=dash
+        )
     if least is not None:
         axes.set_ylim(0, 1.05 * max(least, axes.get_ylim()[1]))
     if named:
@@ -99,7 +105,7 @@ def _draw(
 
 def _steps(run: RecordedRun, key: str, scale: float = 1.0) -> Points:
     """A logged value over training steps, rounds one after another, thinned to about 150 means a round."""
-    points = []
+    points: Points = []
     for item, start in zip(run.rounds, _starts(run), strict=True):
         known = [(row["step"], scale * row[key]) for row in item.log if number(row.get(key)) is not None]
         width = max(1, len(known) // 150)
@@ -110,7 +116,8 @@ def _steps(run: RecordedRun, key: str, scale: float = 1.0) -> Points:
 
 def _starts(run: RecordedRun) -> list[float]:
     """Where each round begins on the axis of training steps."""
-    starts, start = [], 0.0
+    starts: list[float] = []
+    start = 0.0
     for item in run.rounds:
         starts.append(start)
         start += item.log[-1]["step"] + 1 if item.log else 0
@@ -129,8 +136,8 @@ def _rates(run: RecordedRun) -> dict[str, Points]:
     for judge, name in JUDGES.items():
         points = rates.setdefault(name.split(" (")[0], [])
         for version, rate in win_rates(run, judge).items():
-            values = [number(rate.get(key)) for key in ("rate", "low", "high")]
-            points.append((version, *(100 * (values[0] if value is None else value) for value in values)))
+            middle, ends = float(rate["rate"]), [number(rate.get(key)) for key in ("low", "high")]
+            points.append((version, 100 * middle, *(100 * (middle if end is None else end) for end in ends)))
     return rates
 
 

@@ -16,7 +16,7 @@ from videoduet.records import Comparison, Sample, SamplerSettings
 
 def missing(run: RecordedRun) -> list[str]:
     """What a finished run would hold and this one does not, in plain words."""
-    sentences = []
+    sentences: list[str] = []
     present = {item.number: item for item in run.rounds}
     for index in range(run.planned_rounds):
         if index not in present:
@@ -41,8 +41,8 @@ def verdict(run: RecordedRun) -> tuple[str, str]:
         if not rates:
             continue
         version = max(rates, key=version_number)
-        rate, low, high = (number(rates[version].get(key)) for key in ("rate", "low", "high"))
-        total, decided = (number(rates[version].get(key)) for key in ("total", "decided"))
+        rate = float(rates[version]["rate"])
+        low, high, total, decided = (number(rates[version].get(key)) for key in ("low", "high", "total", "decided"))
         cases = f"{total:.0f} held-out cases" if total is not None else "held-out cases"
         by = f"By the {name.removeprefix('the ').split(' (')[0]}"
         text = f"{by}, {version} beats the base in {100 * rate:.0f}\u00a0% of {cases}"
@@ -65,7 +65,8 @@ def verdict(run: RecordedRun) -> tuple[str, str]:
 
 def _round_notes(item: RecordedRound) -> list[tuple[str, str]]:
     """Warnings and notes of one round, as (level, sentence)."""
-    notes, (refresh, rank, align) = [], (item.phases[name] for name in ("refresh", "rank", "align"))
+    notes: list[tuple[str, str]] = []
+    refresh, rank, align = (item.phases[name] for name in ("refresh", "rank", "align"))
     skipped = rank.get("skipped")
     reason = align.get("reason") or skipped
     if align.get("status") == "skipped" or (skipped and not align):
@@ -85,8 +86,8 @@ def _round_notes(item: RecordedRound) -> list[tuple[str, str]]:
         notes.append(("warning", f"the judge leans to the video shown {side} ({share})."))
     if abstention is not None and abstention > 0.4:
         notes.append(("warning", f"the judge abstained on {100 * abstention:.0f} % of comparisons."))
-    notes += [("warning", str(text)) for text in align.get("notes") or []]
-    return notes + [("note", str(text)) for text in align.get("left_out") or []]
+    notes += [("warning", str(text)) for text in align.get("notes") or ()]
+    return notes + [("note", str(text)) for text in align.get("left_out") or ()]
 
 
 def notes(run: RecordedRun) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.markup import escape
@@ -41,7 +41,7 @@ def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in row.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}_")
+            yield from _flat(cast("Mapping[str, Any]", value), f"{prefix}{key}_")
         elif key == "dimensions":
             yield from ((dimension["name"], dimension["value"]) for dimension in value)
         else:

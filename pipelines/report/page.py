@@ -41,10 +41,13 @@ def _cases(run: RecordedRun, shelf: Shelf) -> dict[str, Any]:
     for sample in samples:
         if sample.generator in ends:
             drawn.setdefault((sample.prompt_id, sample.index), {})[sample.generator] = sample
-    shown, linked, seen = [], [], set()
+    shown: list[dict[str, Any]] = []
+    linked: list[dict[str, Any]] = []
+    seen: set[str] = set()
     # Complete cases first; the sort is stable, so otherwise the order of drawing stays.
     for (prompt_id, _), found in sorted(drawn.items(), key=lambda item: len(item[1]) < len(ends)):
-        text, videos = run.prompt_text(prompt_id), []
+        text = run.prompt_text(prompt_id)
+        videos: list[ShownVideo] = []
         for version in ends:
             label = f"{version} ({'base' if version == ends[0] else 'aligned'})"
             if version not in found:
@@ -66,7 +69,8 @@ def _example(run: RecordedRun, item: RecordedRound, shelf: Shelf) -> dict[str, A
     if comparison is None:
         return None
     wanted = {comparison.first_id: "first video", comparison.second_id: "second video"}
-    text, videos = run.prompt_text(comparison.prompt_id), {}
+    text = run.prompt_text(comparison.prompt_id)
+    videos: dict[str, ShownVideo] = {}
     for sample in run.records(Sample, "round_*/sample/samples_*.parquet"):
         if sample.id in wanted and sample.id not in videos:
             label = wanted[sample.id] + (" (preferred)" if sample.id == comparison.preferred_id else "")
@@ -81,7 +85,7 @@ def _example(run: RecordedRun, item: RecordedRound, shelf: Shelf) -> dict[str, A
     }
 
 
-def _adapter(run: RecordedRun, part: str, default_class: str) -> dict[str, str]:
+def _adapter(run: RecordedRun, part: str, default_class: str) -> dict[str, str | bool]:
     """What the loading snippet of final/``part`` names: base, revision, and the class that loads it."""
     config = run.adapters[part]
     mapped = mapping(config.get("auto_mapping"))
@@ -102,7 +106,7 @@ def _adapter(run: RecordedRun, part: str, default_class: str) -> dict[str, str]:
 
 def _stilled(run: RecordedRun, shelf: Shelf) -> list[dict[str, Any]]:
     """Videos that VBench calls moving in the base and still in a later version, both side by side."""
-    cases = []
+    cases: list[dict[str, Any]] = []
     for row in map(mapping, mapping(run.score.get("vbench")).get("stilled") or []):
         clips = {
             side: shelf.show(str(row.get(side)), str(row.get("prompt_id")), label, f"{label}: {row.get('prompt')}")

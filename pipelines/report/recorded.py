@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, cast
 
 import pyarrow as pa
 import yaml
@@ -20,7 +20,10 @@ from videoduet.errors import InputError
 from videoduet.records import Prompt
 from videoduet.store import read_json, read_records
 
-Record = TypeVar("Record")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 JUDGES = {
     "second_judge": "second judge (never used for labels)",
     "frozen_judge": "frozen judge D_0",
@@ -65,7 +68,7 @@ class RecordedRun:
             return {}
         try:
             value = yaml.safe_load(path.read_text("utf-8")) if path.suffix == ".yaml" else read_json(path)
-            if isinstance(value, dict):
+            if is_mapping(value):
                 return value
             raise ValueError("it does not hold named values")
         except (OSError, ValueError, yaml.YAMLError) as error:
@@ -77,7 +80,7 @@ class RecordedRun:
         path = self.directory / relative
         if not path.is_file():
             return []
-        rows = []
+        rows: list[Any] = []
         text = path.read_text("utf-8", errors="replace")
         for part in [text] if path.suffix == ".json" else text.splitlines():
             try:
@@ -85,7 +88,7 @@ class RecordedRun:
             except ValueError:
                 continue
             rows += value if isinstance(value, list) else [value]
-        return [row for row in rows if isinstance(row, dict)]
+        return [row for row in rows if is_mapping(row)]
 
     def records(self, record_type: type[Record], pattern: str) -> Iterator[Record]:
         """Records of all matching shards, one shard in memory at a time; a damaged shard is noted and left out."""
@@ -113,8 +116,9 @@ class RecordedRun:
     def versions(self) -> list[str]:
         """Generator versions that were scored, oldest first."""
         named = {name for judge in JUDGES for name in win_rates(self, judge)}
-        listed = self.score.get("versions")
-        return sorted(named | set(map(str, listed if isinstance(listed, list) else [])), key=version_number)
+        kept = self.score.get("versions")
+        listed = cast("list[object]", kept) if isinstance(kept, list) else []
+        return sorted(named | set(map(str, listed)), key=version_number)
 
 
 def _one_line(error: Exception) -> str:
@@ -137,15 +141,20 @@ def version_number(version: str) -> tuple[int, str]:
 def flatten(value: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested mappings as (dotted key, value)."""
     for key, item in value.items():
-        if isinstance(item, dict):
+        if is_mapping(item):
             yield from flatten(item, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", item
 
 
+def is_mapping(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether ``value``, as a file holds it, is a mapping."""
+    return isinstance(value, dict)
+
+
 def mapping(value: Any) -> dict[str, Any]:
     """``value`` where it is a mapping, else {}."""
-    return value if isinstance(value, dict) else {}
+    return value if is_mapping(value) else {}
 
 
 def win_rates(run: RecordedRun, judge: str) -> dict[str, dict[str, Any]]:
@@ -180,7 +189,7 @@ def load_run(directory: Path) -> RecordedRun:
 
 def _load_round(run: RecordedRun, folder: Path) -> RecordedRound:
     """Each phase's summary, over the counts in its ``done.json``; what align left out of it comes from its log."""
-    phases = {}
+    phases: dict[str, dict[str, Any]] = {}
     for phase in (phase.name for phase in PHASES):
         done = run.read(f"{folder.name}/{phase}/done.json")
         summary = run.read(f"{folder.name}/{phase}/summary.json")

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from reward_model.inputs import as_video
 from reward_model.judging.adopted import adopt_older
@@ -27,7 +27,7 @@ from videoduet.workspace import Workspace
 COMPARISONS_PER_SHARD = 128
 """What a kill loses at most, and what a process takes at a time."""
 
-Ask = Callable[[VideoJudge, Sequence, list[Failure]], list[dict]]
+Ask = Callable[[VideoJudge, Sequence[Any], list[Failure]], list[dict[str, Any]]]
 """Judges some items: rows that JSON can hold, and failures."""
 Tournament = Callable[[PairwiseJudge, Mapping[str, Prompt], Mapping[str, Sequence[Video]]], Iterable[Comparison]]
 """Asks a judge about the videos of each prompt, as few pairs as it needs."""
@@ -37,12 +37,12 @@ Tournament = Callable[[PairwiseJudge, Mapping[str, Prompt], Mapping[str, Sequenc
 class Judgements:
     """All rows of a judging, in the order of its items, and what could not be judged: given, reason."""
 
-    rows: list[dict]
-    failures: list[dict]
+    rows: list[dict[str, Any]]
+    failures: list[dict[str, str]]
 
 
 def judge_in_shards(
-    config: JudgingConfig, command: str, items: Sequence, ask: Ask, comparisons_each: int = 1
+    config: JudgingConfig, command: str, items: Sequence[Any], ask: Ask, comparisons_each: int = 1
 ) -> Judgements | None:
     """What ``ask`` says of all ``items``, judged shard by shard; None for all processes but the first.
 
@@ -84,7 +84,7 @@ def judge_in_shards(
         return Judgements(*([row for part in parts for row in part[key]] for key in ("rows", "failures")))
 
 
-def _judged(workspace: Workspace, config: JudgingConfig, command: str, items: Sequence) -> Judged:
+def _judged(workspace: Workspace, config: JudgingConfig, command: str, items: Sequence[Any]) -> Judged:
     """What is asked here, as the directory adopts it; whose answers they are is what it says already."""
     adopt_older(workspace)
     judged = Judged(
@@ -105,7 +105,7 @@ def _keep_to(workspace: Workspace, judged: Judged, judge: VideoJudge) -> None:
     workspace.adopt(replace(judged, judge_id=judge.judge_id), "judged")
 
 
-def _note_missing_prompts(judge: VideoJudge, command: str, items: Sequence) -> None:
+def _note_missing_prompts(judge: VideoJudge, command: str, items: Sequence[Any]) -> None:
     """Say it where the judge asks for a prompt that was not given."""
     asked = getattr(judge.prompts, command.partition("_")[0].replace("rank", "compare"))
     texts = [(item[0] if command.startswith("rank") else item)[-1] for item in items]
@@ -148,7 +148,7 @@ def pair_records(paths: Sequence[tuple[str, str, str]], failures: list[Failure])
     return found
 
 
-def ask_pairs(judge: VideoJudge, part: Sequence[tuple[str, str, str]], failures: list[Failure]) -> list[dict]:
+def ask_pairs(judge: VideoJudge, part: Sequence[tuple[str, str, str]], failures: list[Failure]) -> list[dict[str, Any]]:
     """A row for each (first, second, prompt) that can be judged."""
     return _compared(judge, pair_records(part, failures), failures)
 
@@ -156,7 +156,7 @@ def ask_pairs(judge: VideoJudge, part: Sequence[tuple[str, str, str]], failures:
 def ask_groups(tournament: Tournament | None = None) -> Ask:
     """Rows for the videos of each prompt: all pairs, or those that ``tournament`` asks about."""
 
-    def ask(judge: VideoJudge, part: Sequence[list[Shown]], failures: list[Failure]) -> list[dict]:
+    def ask(judge: VideoJudge, part: Sequence[list[Shown]], failures: list[Failure]) -> list[dict[str, Any]]:
         prompts = {prompt.id: prompt for prompt in (Prompt.of(group[0][1]) for group in part)}
         videos = {
             prompt_id: distinct([video for video, _ in records(group, failures)], failures)
@@ -180,7 +180,7 @@ def _played(
     prompts: Mapping[str, Prompt],
     videos: Mapping[str, Sequence[Video]],
     failures: list[Failure],
-) -> list[dict]:
+) -> list[dict[str, Any]]:
     class Listing:
         """The judge, which lists what it cannot judge."""
 
@@ -194,7 +194,7 @@ def _played(
     return [_row(c, prompts[c.prompt_id].text, paths[c.first_id], paths[c.second_id]) for c in comparisons]
 
 
-def _compared(judge: VideoJudge, pairs: list[VideoPair], failures: list[Failure]) -> list[dict]:
+def _compared(judge: VideoJudge, pairs: list[VideoPair], failures: list[Failure]) -> list[dict[str, Any]]:
     missed: list[Failure] = []
     comparisons = list(judge.compare(pairs, failures=missed))
     failed = {id(failure.given) for failure in missed}
@@ -220,7 +220,7 @@ def _row(comparison: Comparison, prompt: str, first: str, second: str) -> dict:
 def ask_videos(kind: Literal["score", "describe"]) -> Ask:
     """A row for each (video, prompt) that can be scored or described."""
 
-    def ask(judge: VideoJudge, part: Sequence[Shown], failures: list[Failure]) -> list[dict]:
+    def ask(judge: VideoJudge, part: Sequence[Shown], failures: list[Failure]) -> list[dict[str, Any]]:
         shown, missed = records(part, failures), []
         answers = list((judge.score if kind == "score" else judge.describe)(shown, failures=missed))
         failed = {id(failure.given) for failure in missed}
