@@ -15,8 +15,9 @@ Verdict = Literal["first", "second", "tie"]
 
 
 def first_position_rate(verdicts: Iterable[Verdict | None]) -> float | None:
-    """How often the position shown first won, in [0, 1], among the showings that have a winner: ½ for a fair judge asked
-    in both orders; None where none has one.
+    """How often the position shown first won, in [0, 1], among the showings that have a winner (None: none has one).
+
+    ½ for a fair judge asked in both orders.
     """
     winners = [verdict for verdict in verdicts if verdict in ("first", "second")]
     return winners.count("first") / len(winners) if winners else None
