@@ -38,12 +38,13 @@ from benchmarks.sampling import PEAK
 from benchmarks.turbo_models import random_weights, real_size_turbo
 from generators.base import override
 from generators.families.t2v_turbo import T2VTurbo
-from generators.fast import Rewrites, folded_lora
+from generators.fast import folded_lora
 from generators.fast import speed as fast
 from generators.loading import load_generator
 from pipelines.loop.config import parse
 from videoduet.config import resolve
 from videoduet.progress import console
+from videoduet.rewriting import Rewrites
 from videoduet.store import read_json, write_json
 from videoduet.video import write_video
 

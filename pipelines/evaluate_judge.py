@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
+from reward_model.datasets import check_benchmark
 from reward_model.measuring.config import JudgeEvaluationConfig
 from videoduet.commands import guarded, parse_command
 from videoduet.progress import console
@@ -55,6 +56,7 @@ def parse(arguments: Sequence[str] | None = None) -> JudgeEvaluationConfig:
 
 def run(config: JudgeEvaluationConfig) -> None:
     """Measure and print what came out."""
+    check_benchmark(config.benchmark)
     from reward_model.measuring.benchmark import evaluate
 
     show(evaluate(config))

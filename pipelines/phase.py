@@ -20,9 +20,9 @@ def do(name: str, run_dir: str, round_number: int) -> None:
     """Do a phase, unless it is done. Raises InputError where it is not its turn."""
     from pipelines.loop.run import Run
 
-    quiet_libraries()
     run, turn = Run.open(run_dir), Turn(phase_of(name), round_number)
     run.check_turn(turn)
+    quiet_libraries()
     if run.directory.is_done(run.directory.root / turn.path):
         console.print(f"{run.directory.root / turn.path} is done.", markup=False)
     else:

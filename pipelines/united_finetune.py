@@ -61,12 +61,12 @@ def sibling(config: RunConfig, first_phase: str) -> RunConfig:
 
 def execute(config: RunConfig, options: LoopOptions) -> None:
     """Do what the command line says."""
+    if options.from_phase is not None and not options.plan:
+        config = sibling(config, options.from_phase)
     quiet_libraries()
     if options.plan:
         print_plan(config)
         return
-    if options.from_phase is not None:
-        config = sibling(config, options.from_phase)
     run_loop(config, merge=options.merge)
 
 

@@ -15,9 +15,10 @@ import sys
 import textwrap
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NoReturn, TypeVar
+from dataclasses import is_dataclass
+from typing import Any, NoReturn, TypeVar, get_type_hints
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from rich.markup import escape
 
 from videoduet.config import SCHEMA_VERSION, refuse_newer, resolve
@@ -51,14 +52,35 @@ class CommandParser(ArgumentParser):
 
     def _mended(self, message: str) -> str:
         sentence = " ".join(message.split())
-        unknown = re.search(r"[Uu]nrecognized arguments?: (\S+)|[Kk]ey '([^']+)' is not expected", sentence)
+        if wrong := WRONG_VALUE.search(sentence):
+            name, expected, value = wrong.groups()
+            return f"{name} is {value}; give {_expectation(expected)}."
+        unknown = UNKNOWN_OPTION.search(sentence)
         if unknown is None:
             return f"{sentence} (--help lists the options)" if sentence.startswith("expected") else sentence
-        name = (unknown[1] or unknown[2]).split("=")[0]
+        name = ".".join(part for part in unknown.groups() if part).split("=")[0]
         options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         near = difflib.get_close_matches(f"--{name.lstrip('-')}", options, n=1)
         meant = f"did you mean {near[0]}?" if near else "--help lists the options."
         return f"{sentence.rstrip('.')}; {meant}"
+
+
+UNKNOWN_OPTION = re.compile(
+    r"[Uu]nrecognized arguments?: (--\S+)|[Kk]ey '([^']+)' is not expected|Option '([^']+)' is not accepted"
+    r"|Group '([^']+)' does not accept option '([^']+)'"
+)
+"""How jsonargparse says that an option is none: on the command line, in a file, in a section of a file."""
+
+WRONG_VALUE = re.compile(r'[Kk]ey "([^"]+)":? (?:.*)Expected an? (.+?)\. Got value: (.*)$')
+"""How jsonargparse says that a value is of another type."""
+
+
+def _expectation(expected: str) -> str:
+    """A type as a person says it: ``typing.Literal['a', 'b']`` is one of a, b."""
+    if literal := re.fullmatch(r"(?:typing\.)?Literal\[(.*)\]", expected):
+        return f"one of {literal[1].replace(chr(39), '')}"
+    plain = re.sub(r"<class '([\w.]+)'>", r"\1", expected).replace("typing.", "")
+    return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}.get(plain, plain)
 
 
 def command_parser(prog: str, description: str | None) -> CommandParser:
@@ -71,16 +93,20 @@ def command_parser(prog: str, description: str | None) -> CommandParser:
     return parser
 
 
-def read_line(parser: CommandParser, arguments: Sequence[str] | None) -> dict[str, Any]:
-    """The values on a command line (None: the process's), dataclasses made; recipes are found in the package too.
+def read_line(parser: CommandParser, arguments: Sequence[str] | None, kind: type | None = None) -> dict[str, Any]:
+    """The values on a command line (None: the process's) for the dataclass ``kind`` (None: it is for none), its
+    sections made; recipes are found in the package too.
 
     Wrong usage ends the program with exit code 2 and a message that names it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args([_found(*pair) for pair in zip(["", *given], given, strict=False)])
+    for name, hint in (get_type_hints(kind) if kind else {}).items():
+        if is_dataclass(hint) and not isinstance(options[name], Namespace):
+            parser.error(f"{name} is {options[name]!r}, which is no section; give its options, each by its name.")
     try:
         values = parser.instantiate_classes(options)
-        refuse_newer(values["schema_version"], "This config")
+        refuse_newer(values["schema_version"] or 0, "This config")
     except InputError as error:
         parser.error(str(error))
     return {name: value for name, value in vars(values).items() if name not in ("config", "schema_version")}
@@ -100,7 +126,11 @@ def parse_command(kind: type[Config], prog: str, description: str | None, argume
     """
     parser = command_parser(prog, description)
     parser.add_class_arguments(kind, None, fail_untyped=False)
-    values = read_line(parser, arguments)
+    return made(kind, parser, read_line(parser, arguments, kind))
+
+
+def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> Config:
+    """The config ``kind`` of ``values``; what is impossible among them ends the program with exit code 2."""
     try:
         return kind(**values)
     except InputError as error:

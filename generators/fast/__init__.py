@@ -6,10 +6,7 @@ import lazy_loader
 
 if TYPE_CHECKING:
     from generators.fast.config import SpeedConfig
-    from generators.fast.rewriting import Rewrites
     from generators.fast.speed import speed_up
 
-__all__ = ["Rewrites", "SpeedConfig", "speed_up"]
-__getattr__, __dir__, _ = lazy_loader.attach(
-    __name__, submod_attrs={"config": ["SpeedConfig"], "rewriting": ["Rewrites"], "speed": ["speed_up"]}
-)
+__all__ = ["SpeedConfig", "speed_up"]
+__getattr__, __dir__, _ = lazy_loader.attach(__name__, submod_attrs={"config": ["SpeedConfig"], "speed": ["speed_up"]})

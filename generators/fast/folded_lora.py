@@ -18,7 +18,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight, conv3d_input, conv3d_weight
 
-from generators.fast.rewriting import Rewrites
+from videoduet.rewriting import Rewrites
 
 _CONVOLUTIONS = {
     nn.Conv2d: (F.conv2d, conv2d_input, conv2d_weight),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
 from torch import Tensor, nn
 
-from generators.fast.rewriting import Rewrites
+from videoduet.rewriting import Rewrites
 
 
 class _Gate(torch.autograd.Function):

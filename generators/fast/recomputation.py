@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from generators.fast.rewriting import Rewrites
+from videoduet.rewriting import Rewrites
 
 UNITS = ("resnets", "temp_convs", "attentions", "temp_attentions")
 """What a 3D UNet's blocks call their layers."""

@@ -11,7 +11,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
 from torch import Tensor, nn
 
-from generators.fast.rewriting import Rewrites
+from videoduet.rewriting import Rewrites
 
 LENGTH = 16
 """Tokens in a call that the kernel is best used by: beyond it the work that the mask throws away costs more."""

@@ -7,8 +7,8 @@ from generators.fast.config import SpeedConfig
 from generators.fast.folded_lora import fold_lora
 from generators.fast.gated_activation import keep_gates_once
 from generators.fast.recomputation import recompute_all, recompute_feed_forwards
-from generators.fast.rewriting import Rewrites
 from generators.fast.short_attention import attend_together
+from videoduet.rewriting import Rewrites
 
 
 def speed_up(denoiser: nn.Module, config: SpeedConfig, device: torch.device | str) -> Rewrites:

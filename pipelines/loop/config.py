@@ -14,7 +14,7 @@ from evaluation.vbench.suite import NEEDS_LABELS
 from pipelines.loop.phases import phase_names
 from reward_model.judging.config import Backend, ServerSettings, check_backend
 from reward_model.training.config import GRPOTraining
-from videoduet.commands import command_parser, read_line
+from videoduet.commands import command_parser, made, read_line
 from videoduet.config import PACKAGE_ROOT, Precision, at_least, execution, identity, within
 from videoduet.errors import InputError
 
@@ -279,9 +279,6 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not any(argument.split("=")[0] == "--config" for argument in given):
         given = ["--config", str(PACKAGE_ROOT / DEFAULT_RECIPE), *given]
-    values = read_line(parser, given)
+    values = read_line(parser, given, RunConfig)
     options = LoopOptions(**{item.name: values.pop(item.name) for item in fields(LoopOptions)})
-    try:
-        return RunConfig(**values), options
-    except InputError as error:
-        parser.error(str(error))
+    return made(RunConfig, parser, values), options

@@ -10,9 +10,9 @@ from transformers import AutoProcessor
 
 from generators.loading import load_generator, with_adapter
 from pipelines.loop.run import Run
+from reward_model.judging.build import judge_source
 from reward_model.judging.loading import base_directory, load_model
 from reward_model.prompts import JudgePrompt
-from videoduet.config import resolve
 from videoduet.store import atomic_path
 
 
@@ -22,24 +22,25 @@ def export_final(run: Run, *, merge: bool = False) -> None:
     Where nothing was learned the adapter is one that changes nothing, so that what loads it needs no special case.
     """
     final, rounds = run.folder("final"), run.config.rounds
-    judge_path = run.config.judge.model and resolve(run.config.judge.model)
+    model, preset = run.config.judge.model, run.config.judge.preset
     run.directory.sweep(final)
     generator, judge = run.generator_adapter(rounds), run.judge_adapter(rounds - 1)
     _write_adapter(generator, final / "generator", lambda: load_generator(run.base).denoiser, run.base)
-    if judge_path:
-        _write_adapter(judge, final / "judge", lambda: load_model(judge_path), judge_path)
     if merge:
         with atomic_path(final / "merged_generator") as temporary:
             with_adapter(load_generator(run.base), generator).pipeline.save_pretrained(temporary)
-    if merge and judge_path:
-        with atomic_path(final / "merged_judge") as temporary:
-            write_judge(temporary, judge_path, judge)
+    if model is not None:
+        path, prompt = judge_source(model, preset)
+        _write_adapter(judge, final / "judge", lambda: load_model(path), path)
+        if merge:
+            with atomic_path(final / "merged_judge") as temporary:
+                write_judge(temporary, path, judge, prompt)
 
 
-def write_judge(target: Path, path: str, adapter: Path | None) -> None:
+def write_judge(target: Path, path: str, adapter: Path | None, prompt: JudgePrompt) -> None:
     """Write the judge at ``path`` with ``adapter`` in its weights, its processor and what it is asked."""
     load_model(path, adapter).save_pretrained(target)
-    JudgePrompt.load(base_directory(path)).save(target)
+    prompt.save(target)
     AutoProcessor.from_pretrained(base_directory(path)).save_pretrained(target)
 
 

@@ -1,11 +1,14 @@
 """What each phase is handed of a run: the only place where phases meet the whole of it."""
 
 from pipelines.loop.align import align_round
+from pipelines.loop.labels import Generated, by_prompt
 from pipelines.loop.rank import rank_round
 from pipelines.loop.refresh import Refresh, refresh_judge
 from pipelines.loop.run import Run
 from pipelines.loop.sample import sample_round
 from pipelines.loop.score import score_versions
+from reward_model.judging.build import judge_source
+from videoduet.seeding import seed_for
 
 
 def sample(run: Run, round_number: int) -> None:
@@ -18,7 +21,27 @@ def sample(run: Run, round_number: int) -> None:
 
 def refresh(run: Run, round_number: int) -> None:
     """D_(r - 1) learns from the round's videos into D_r."""
-    refresh_judge(Refresh.of(run, round_number), run.directory)
+    path, preset = run.config.judge.model, run.config.judge.preset
+    task = Refresh(
+        config=run.config.refresh,
+        source=None if path is None else lambda: judge_source(path, preset),
+        adapter=run.judge_adapter(round_number - 1),
+        before=lambda: run.judge(round_number - 1),
+        after=lambda adapter: run.load_judge(path or "", adapter, preset),
+        generated=lambda: generated(run, round_number),
+        withheld=run.split.withheld(),
+        output=run.folder("refresh", round_number),
+        seed=seed_for(run.config.seed, "refresh", round_number),
+        round_number=round_number,
+    )
+    refresh_judge(task, run.directory)
+
+
+def generated(run: Run, round_number: int) -> Generated:
+    """The videos that there are to learn from in a round."""
+    _, pairs = run.preferences(round_number - 1)
+    new, old = (by_prompt(run.samples("sample", number)) for number in (round_number, round_number - 1))
+    return Generated(run.prompts, run.split.refreshing(round_number), new, old, pairs)
 
 
 def rank(run: Run, round_number: int) -> None:
@@ -32,7 +55,7 @@ def rank(run: Run, round_number: int) -> None:
 def align(run: Run, round_number: int) -> None:
     """G_r learns from the pairs into G_(r + 1)."""
     align_round(
-        run.base_generator, run.preferences(round_number), run.samples("sample", round_number), run.prompts,
+        run.base_generator, run.preferences(round_number), run.drawn("sample", round_number), run.prompts,
         run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
         adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
     )  # fmt: skip

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.loop.run import Run
 from reward_model.judging.base import PairwiseJudge
 from reward_model.training.refresh import best_by_knockout, labels_from
 from videoduet.records import LabelledPair, PreferencePair, Prompt, Sample, Video, VideoPair
@@ -30,13 +29,6 @@ class Generated:
     old: Videos
     pairs: Sequence[PreferencePair]
 
-    @classmethod
-    def of(cls, run: Run, round_number: int) -> "Generated":
-        """What there is in a round of ``run``."""
-        _, pairs = run.preferences(round_number - 1)
-        new, old = (_videos(run.samples("sample", number)) for number in (round_number, round_number - 1))
-        return cls(run.prompts, run.split.refreshing(round_number), new, old, pairs)
-
     def version_pairs(self) -> list[VideoPair]:
         """Of each prompt two pairs of a new video (first) and an old one."""
         return [
@@ -50,7 +42,8 @@ def _sides(new: Videos, old: Videos, prompt: Prompt) -> list[tuple[Video, Video]
     return list(zip(new.get(prompt.id, {}).values(), old.get(prompt.id, {}).values(), strict=False))
 
 
-def _videos(samples: Sequence[Sample]) -> Videos:
+def by_prompt(samples: Sequence[Sample]) -> Videos:
+    """The videos of some samples."""
     videos: Videos = {}
     for sample in samples:
         videos.setdefault(sample.prompt_id, {})[sample.id] = sample.video
@@ -71,7 +64,7 @@ def generated_labels(generated: Generated, judge: PairwiseJudge, round_number: i
     challenges = [
         VideoPair(prompt=prompts[prompt_id], first=best[prompt_id], second=generated.old[prompt_id][pair.rejected_id])
         for prompt_id, pair in _clearest(pairs).items()
-        if prompt_id in best and pair.rejected_id in generated.old[prompt_id]
+        if prompt_id in best and pair.rejected_id in generated.old.get(prompt_id, {})
     ]
     both = (*generated.new.values(), *generated.old.values())
     videos = {video_id: video for group in both for video_id, video in group.items()}

@@ -6,16 +6,15 @@ from pathlib import Path
 
 from pipelines.loop.config import RefreshConfig
 from pipelines.loop.labels import Generated, generated_labels
-from pipelines.loop.run import Run
 from pipelines.loop.summaries import RefreshFigures, RefreshSummary, write_summary
 from reward_model.judging.base import PairwiseJudge
+from reward_model.prompts import JudgePrompt
 from reward_model.training.refresh import accuracy, mixture, read_labelled_pairs
 from reward_model.training.trainer import train_judge
 from videoduet.config import resolve
 from videoduet.processes import processes
 from videoduet.progress import console, track_steps
 from videoduet.records import LabelledPair, Prompt, VideoPair
-from videoduet.seeding import seed_for
 from videoduet.store import read_records, write_records
 from videoduet.workspace import Workspace
 
@@ -26,19 +25,20 @@ class Refresh:
 
     Attributes:
         config: How.
-        judge: Path or hub id of D_0; None where the judge is no model.
+        source: Gives the directory or hub id of D_0, and what it is asked; None where the judge is no model that could
+            be trained here.
         adapter: The LoRA of D_(r - 1) on it.
         before: Loads D_(r - 1).
         after: Loads the judge with the LoRA in a folder.
         generated: Gives the videos and pairs that are there to label.
         withheld: Prompts that never refresh the judge.
         output: The phase's folder.
-        seed: Seed of the run.
+        seed: Seed of this refresh.
         round_number: r.
     """
 
     config: RefreshConfig
-    judge: str | None
+    source: Callable[[], tuple[str, JudgePrompt]] | None
     adapter: Path | None
     before: Callable[[], PairwiseJudge]
     after: Callable[[Path], PairwiseJudge]
@@ -48,28 +48,11 @@ class Refresh:
     seed: int
     round_number: int
 
-    @classmethod
-    def of(cls, run: Run, round_number: int) -> "Refresh":
-        """What the refresh of a round of ``run`` needs."""
-        path = run.config.judge.model
-        return cls(
-            config=run.config.refresh,
-            judge=path and resolve(path),
-            adapter=run.judge_adapter(round_number - 1),
-            before=lambda: run.judge(round_number - 1),
-            after=lambda adapter: run.load_judge(path or "", adapter, run.config.judge.preset),
-            generated=lambda: Generated.of(run, round_number),
-            withheld=run.split.withheld(),
-            output=run.folder("refresh", round_number),
-            seed=seed_for(run.config.seed, "refresh", round_number),
-            round_number=round_number,
-        )
-
 
 def refresh_judge(task: Refresh, directory: Workspace) -> None:
     """GRPO-train D_(r - 1) on new win/lose pairs and original data; kept only if it holds up on unseen pairs."""
-    reason = _why_off(task.config, task.judge)
-    if reason is not None:
+    reason = _why_off(task.config, task.source is not None)
+    if reason is not None or task.source is None:
         _finish(task, directory, RefreshSummary(status="off", reason=reason))
         return
     labels = _labels(task, directory)
@@ -86,13 +69,15 @@ def refresh_judge(task: Refresh, directory: Workspace) -> None:
     if reason is not None:
         _finish(task, directory, RefreshSummary(status="off", reason=reason))
         return
+    path, prompt = task.source()
     with track_steps(f"round {task.round_number}: refresh") as on_step:
         trained = train_judge(
-            task.judge or "",
+            path,
             pairs,
             task.output,
             training,
             seed=task.seed,
+            prompt=prompt,
             adapter=task.adapter,
             on_step=lambda step: on_step({"step": step, "steps": training.steps}),
         )
@@ -103,10 +88,10 @@ def refresh_judge(task: Refresh, directory: Workspace) -> None:
     _finish(task, directory, summary)
 
 
-def _why_off(config: RefreshConfig, judge: str | None) -> str | None:
+def _why_off(config: RefreshConfig, trainable: bool) -> str | None:
     if not config.enabled:
         return "The config says so (refresh.enabled)."
-    if judge is None:
+    if not trainable:
         return "The judge is no model that could be trained here (judge.factory, or judge.backend server or vllm)."
     if config.original_data is None or config.held_out_data is None:
         return "There is none of the judge's original data to keep it honest (refresh.original_data, held_out_data)."

@@ -14,7 +14,6 @@ from pipelines.loop.phases import Turn, needed, turns
 from pipelines.loop.prompts import PromptSplit, read_run_prompts
 from pipelines.loop.summaries import AlignSummary, RankSummary, RefreshSummary, read_summary
 from pipelines.loop.videos import RoundVideos
-from reward_model.judging.build import build_judge
 from reward_model.judging.config import Decoding
 from videoduet.config import resolve
 from videoduet.errors import InputError
@@ -120,6 +119,12 @@ class Run:
         """The readable samples of a phase (of one generator version), in the order of prompt id and index."""
         return self._videos.samples(self.folder(phase, round_number), version)
 
+    def drawn(self, phase: str, round_number: int | None = None) -> list[Sample]:
+        """All samples of a phase, whatever has become of their video files: training needs their latents alone."""
+        from generators.sampling import read_samples
+
+        return read_samples(self.folder(phase, round_number), root=self.directory.root)
+
     def preferences(self, round_number: int) -> tuple[RankSummary, list[PreferencePair]]:
         """What a round's ranking came to."""
         folder = self.folder("rank", round_number)
@@ -160,6 +165,8 @@ class Run:
 
     def judge(self, round_number: int) -> "PairwiseJudge":
         """D_r."""
+        from reward_model.judging.build import build_judge
+
         config = self.config.judge
         if config.factory is not None:
             return build_judge(factory=config.factory, arguments=config.arguments)
@@ -173,6 +180,8 @@ class Run:
 
     def load_judge(self, path: str, adapter: Path | None = None, preset: str | None = None) -> "PairwiseJudge":
         """The judge whose model lies at ``path``, with ``adapter`` on top, asked as ``preset`` says."""
+        from reward_model.judging.build import build_judge
+
         config = self.config.judge
         return build_judge(
             path, preset=preset, adapter=adapter, decoding=self._decoding, dtype=config.dtype,

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from generators.sampling import read_samples
 from videoduet.errors import InputError
 from videoduet.records import Sample
 from videoduet.video import read_video, written
@@ -18,6 +17,8 @@ class RoundVideos:
 
     def samples(self, folder: Path, version: str = "*") -> list[Sample]:
         """The readable samples in ``folder`` (of one generator version), in the order of prompt id and index."""
+        from generators.sampling import read_samples
+
         found = read_samples(folder, version, root=self.directory.root)
         quarantined = self.directory.quarantined()
         return [s for s in found if s.video_path not in quarantined and self._can_be_read(s.video_path)]

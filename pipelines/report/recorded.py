@@ -16,6 +16,7 @@ import pyarrow as pa
 import yaml
 
 from pipelines.loop import phases as loop
+from videoduet.config import refuse_newer
 from videoduet.errors import InputError
 from videoduet.records import Prompt
 from videoduet.store import read_json, read_records
@@ -164,7 +165,9 @@ def win_rates(run: RecordedRun, judge: str) -> dict[str, dict[str, Any]]:
 
 
 def load_run(directory: Path) -> RecordedRun:
-    """Everything small that a run directory holds. Raises InputError where it is none."""
+    """Everything small that a run directory holds. Raises InputError where it is none, or of a newer
+    program.
+    """
     if not directory.is_dir():
         raise InputError(f"Run directory {directory} does not exist; name one that united_finetune wrote.", exit_code=2)
     folders = sorted(path for path in directory.glob("round_*") if path.name[6:].isdigit() and path.is_dir())
@@ -175,6 +178,7 @@ def load_run(directory: Path) -> RecordedRun:
         )
     run = RecordedRun(directory)
     run.config = run.read("config.yaml")
+    refuse_newer(int(number(run.config.get("schema_version")) or 0), f"Run {directory}")
     run.environment = run.read("environment.json")
     for pattern in ("prompts.parquet", "score/prompts.parquet"):
         found = {prompt.id: prompt.text for prompt in run.records(Prompt, pattern)}

@@ -14,7 +14,17 @@ from reward_model.datasets.items import Item, PreferenceItem, QuestionItem, Read
 from videoduet.errors import InputError
 from videoduet.records import stable_id
 
-__all__ = ["DATASETS", "Item", "PreferenceItem", "QuestionItem", "Reading", "ScoredClip", "Split", "read_dataset"]
+__all__ = [
+    "DATASETS",
+    "Item",
+    "PreferenceItem",
+    "QuestionItem",
+    "Reading",
+    "ScoredClip",
+    "Split",
+    "check_benchmark",
+    "read_dataset",
+]
 
 Task = Literal["score", "dimensions", "preference", "question"]
 
@@ -47,6 +57,12 @@ DATASETS: dict[str, Published] = {
     "q_bench_video": Published("question", questions.read_q_bench_video, ("test",)),
 }
 """Every data set that can be read, by the name that recipes and commands use."""
+
+
+def check_benchmark(name: str) -> None:
+    """Raises InputError where there is no data set of that name to measure on."""
+    if name not in DATASETS:
+        raise InputError(f"There is no benchmark {name!r}; take one of {', '.join(DATASETS)}.", exit_code=2)
 
 
 def read_dataset(name: str, folder: str | Path, split: Split = "all") -> Reading:

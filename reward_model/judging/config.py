@@ -78,7 +78,10 @@ def check_backend(preset: str | None, backend: Backend, settings: ServerSettings
     """Raises InputError where there is no such preset, or backend and server do not go together."""
     preset_named(preset)
     if (backend == "server") != (settings is not None):
-        raise InputError("--backend server and --server URL belong together; give both or neither.", exit_code=2)
+        raise InputError(
+            "Backend server and a server's URL belong together (--backend server --server URL); give both or neither.",
+            exit_code=2,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

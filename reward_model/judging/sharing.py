@@ -4,13 +4,11 @@ Keys and values depend on nothing that follows and on no other row, so answers s
 additions. A judge that generates by itself reads common prefixes beforehand (:func:`prefill`): of ten videos'
 comparisons in both orders, nine begin with each video, close to half of all reading. In GRPO the trainer calls
 ``generate`` on rows that are the same to their end, so there the same is done where a generation begins, in the
-forward of the language model (:class:`SharedPrefill`). Forwards are rewritten here alone, and every rewriting can be
-undone.
+forward of the language model (:class:`SharedPrefill`). Every rewriting can be undone.
 """
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Sequence
-from types import MethodType
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
 
 from reward_model.encoding import Showing, VideoInputs
+from videoduet.rewriting import Rewrites
 
 
 def first_alike(keys: Iterable[Hashable]) -> list[int]:
@@ -81,22 +80,16 @@ def prefill(
     return cache
 
 
-class _Rewriting:
+class _Rewriting(Rewrites):
     """A module whose forward is another one, until :meth:`undo`."""
 
     def __init__(self, module: torch.nn.Module):
-        self._module, self._plain = module, module.forward
-        self._own = vars(module).get("forward")
-        module.forward = MethodType(lambda _, *args, **kwargs: self._forward(*args, **kwargs), module)
+        super().__init__()
+        self._plain = module.forward
+        self.forward(module, lambda *args, **kwargs: self._forward(*args, **kwargs))
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
-
-    def undo(self) -> None:
-        """Give the module the forward it had."""
-        del self._module.forward
-        if self._own is not None:
-            self._module.forward = self._own
 
 
 class SharedVision(_Rewriting):

@@ -7,7 +7,16 @@ from typing import Any
 
 import torch
 
-from reward_model.datasets import DATASETS, Item, PreferenceItem, QuestionItem, Reading, ScoredClip, read_dataset
+from reward_model.datasets import (
+    DATASETS,
+    Item,
+    PreferenceItem,
+    QuestionItem,
+    Reading,
+    ScoredClip,
+    check_benchmark,
+    read_dataset,
+)
 from reward_model.judging.adopted import adopt_older
 from reward_model.judging.base import Failure, PairwiseJudge, VideoJudge
 from reward_model.judging.build import build_judge
@@ -26,8 +35,7 @@ from videoduet.workspace import Workspace
 
 def items_of(config: JudgeEvaluationConfig) -> Reading:
     """What is measured: the split, or a seeded draw from it. Raises InputError for an unknown benchmark."""
-    if config.benchmark not in DATASETS:
-        raise InputError(f"There is no benchmark {config.benchmark!r}; take one of {', '.join(DATASETS)}.", exit_code=2)
+    check_benchmark(config.benchmark)
     splits = DATASETS[config.benchmark].splits
     split = config.split or ("test" if "test" in splits else "all")
     return read_dataset(config.benchmark, config.data, split).limited(config.limit, config.seed)

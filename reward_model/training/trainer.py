@@ -161,17 +161,19 @@ def train_judge(
     config: GRPOTraining,
     *,
     seed: int,
+    prompt: JudgePrompt | None = None,
     adapter: Path | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> dict:
     """A summary of GRPO of the judge at ``path`` on ``pairs``, whose LoRA is written to ``output_dir/adapter``.
 
+    It is asked in the words of ``prompt`` (None: those that are kept beside its weights, else the general ones).
     ``adapter`` (a LoRA on the same base) is where training starts; the KL reference is the base without any adapter.
     Interrupted, the same call goes on at the last whole checkpoint and ends with the same bytes. The summary holds
     ``steps``, ``pairs``, ``reward_first`` and ``reward_last`` (means over the first and last tenth of the steps, at
     least one).
     """
-    prompt = JudgePrompt.load(base_directory(path))
+    prompt = prompt or JudgePrompt.load(base_directory(path))
     return run_grpo(
         path,
         showings(pairs, prompt, seed, config.steps * config.pairs_per_step),

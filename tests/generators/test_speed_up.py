@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from generators import load_generator
 from generators.base import Generator
-from generators.fast import Rewrites, SpeedConfig, speed_up
+from generators.fast import SpeedConfig, speed_up
+from videoduet.rewriting import Rewrites
 
 SMALL = {"steps": 2, "num_frames": 3}
 
@@ -105,7 +106,8 @@ def test_under_autocast_no_lora_is_folded(generator):
 
 def test_only_one_file_puts_a_forward_into_a_module():
     root = Path(__file__).parents[2]
-    files = [file for room in ("alignment", "generators") for file in (root / room).rglob("*.py")]
+    rooms = ("videoduet", "generators", "reward_model", "alignment", "pipelines")
+    files = [file for room in rooms for file in (root / room).rglob("*.py")]
     assert [file.name for file in files if ".forward = " in file.read_text()] == ["rewriting.py"]
 
 

@@ -249,3 +249,22 @@ class Judge:
         time.sleep(600)
         yield
 """
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rouns: 2", "'rouns' is not accepted; did you mean --rounds?"),
+        ("align: {bta: 2}", "'bta'; did you mean --align.beta?"),
+        ("refresh: {training: {stpes: 2}}", "did you mean --refresh.training.steps?"),
+        ("align: 5", "align is 5, which is no section"),
+        ("align: {objective: nonsense}", "align.objective is nonsense; give one of sigmoid, hinge, ipo"),
+        ("rounds: many", "rounds is many; give a whole number"),
+        ("schema_version: 99", "written by a newer VideoDuet"),
+        ("schema_version: null", "No judge is named"),
+    ],
+)
+def test_a_mistake_in_a_recipe_is_told_alone_with_what_was_meant(refused, tmp_path, text, words):
+    said = refused(2, "--config", written(tmp_path / "recipe.yaml", text), "--run_dir", tmp_path / "run")
+    assert words in said and len(said) < 300
+    assert not (tmp_path / "run").exists()

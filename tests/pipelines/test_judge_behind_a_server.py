@@ -42,7 +42,7 @@ def test_the_loop_runs_with_a_judge_behind_a_server(tmp_path, no_report):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"path": "x", "backend": "server"}, "--server URL belong together"),
+        ({"path": "x", "backend": "server"}, "server's URL belong together"),
         ({"server": "http://localhost:1/v1"}, "what the server calls its model"),
         ({"path": "x", "backend": "server", "server": "localhost"}, "is no URL"),
         ({"path": "x", "preset": "vqinsite"}, "no preset vqinsite"),

@@ -221,6 +221,18 @@ def test_a_damaged_video_is_quarantined_and_the_run_goes_on(tmp_path, no_report)
     assert len(pairs_of(run.directory.root)) == 4 and run.directory.is_done(run.directory.phase("score"))
 
 
+def test_training_needs_latents_and_no_videos(finished, tmp_path):
+    root = tmp_path / "run"
+    shutil.copytree(finished.root, root)
+    shutil.rmtree(root / "round_01" / "align")
+    shutil.rmtree(root / "round_01" / "sample" / "videos")
+    run = Run.open(root)
+    do(run, "align", 1)
+    assert adapter_of(root, 1).keys() == adapter_of(finished.root, 1).keys()
+    assert all(torch.equal(value, adapter_of(finished.root, 1)[name]) for name, value in adapter_of(root, 1).items())
+    assert run.directory.quarantined() == set()
+
+
 def test_a_damaged_video_among_the_scored_is_left_out(finished, tmp_path, no_report):
     root = tmp_path / "run"
     shutil.copytree(finished.root, root)

@@ -16,12 +16,16 @@ from scripted_judges import AlwaysFirst, Brightest
 from small_loop import MODELS, config, do, labelled_data, samples_of, shipped_judge
 from transformers import AutoModelForImageTextToText
 
+from pipelines.loop import refresh as refresh_module
 from pipelines.loop.config import JudgeConfig, RefreshConfig
 from pipelines.loop.directory import RunDirectory
 from pipelines.loop.export import export_final
-from pipelines.loop.labels import Generated, generated_labels
+from pipelines.loop.handlers import generated
+from pipelines.loop.labels import generated_labels
 from pipelines.loop.run import Run
 from pipelines.united_finetune import run_loop
+from reward_model.presets import PRESETS
+from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.training.config import GRPOTraining
 from shapes_world import all_scenes, render
 from shapes_world.build_judge import PROMPT, new_judge, new_processor
@@ -104,7 +108,7 @@ def test_two_processes_refresh_together(run, monkeypatch):
     output = run.directory.phase("refresh", 1)
     settings = replace(run.config.refresh, training=replace(run.config.refresh.training, pairs_per_step=2))
     run = Run(run.directory, replace(run.config, refresh=settings))
-    labels = generated_labels(Generated.of(run, 1), Brightest(), 1)
+    labels = generated_labels(generated(run, 1), Brightest(), 1)
     write_records(output / "labels.parquet", labels, LabelledPair, root=run.directory.root)
     write_bytes(run.directory.root / "config.yaml", yaml.safe_dump(to_dict(run.config)).encode())
 
@@ -117,6 +121,43 @@ def test_two_processes_refresh_together(run, monkeypatch):
     assert summary["status"] == "accepted" and summary["steps"] == 1
     adapter = load_file(output / "adapter" / "adapter_model.safetensors")
     assert all(name.startswith("base_model.") for name in adapter) and run.directory.is_done(output)
+
+
+def test_a_prompt_all_of_whose_old_videos_are_lost_teaches_nothing_across_rounds(run):
+    old = samples_of(run.directory.root, "sample", 0)
+    lost = {sample.prompt_id for sample in old[:1]}
+    for sample in old:
+        if sample.prompt_id in lost:
+            Path(sample.video_path).unlink()
+    labels = generated_labels(generated(run, 1), Brightest(), 1)
+    assert {label.source for label in labels} == {"across 1", "within 0", "within 1"}
+    assert not any(label.prompt.id in lost for label in labels if label.source != "within 1")
+
+
+def test_a_preset_s_judge_is_trained_and_exported_as_it_is_asked(run, random_judge, tmp_path, monkeypatch):
+    """VQ-Insight's layout: the weights in a subfolder, and words of their own."""
+    shutil.copytree(random_judge, tmp_path / "judges" / "vqinsight-comp")
+    (tmp_path / "judges" / "vqinsight-comp" / "judge_prompt.json").unlink()
+    asked = replace(PRESETS["vqinsight-comp"].prompts.compare, labels=("1", "2"), max_new_tokens=4)
+    monkeypatch.setitem(PRESETS, "vqinsight-comp", replace(PRESETS["vqinsight-comp"], prompts=Prompts(compare=asked)))
+    judge = JudgeConfig(path=str(tmp_path / "judges"), preset="vqinsight-comp")
+    run, seen = Run(run.directory, replace(run.config, judge=judge)), []
+    monkeypatch.setattr(Run, "judge", lambda self, number: Brightest())
+    train = refresh_module.train_judge
+
+    def watched(path, *arguments, prompt, **named):
+        seen.append((path, prompt))
+        return train(path, *arguments, prompt=prompt, **named)
+
+    monkeypatch.setattr(refresh_module, "train_judge", watched)
+    do(run, "refresh", 1)
+    assert seen == [(str(tmp_path / "judges" / "vqinsight-comp"), asked)]
+    assert read_json(run.folder("refresh", 1) / "summary.json")["status"] == "accepted"
+    export_final(run, merge=True)
+    final = run.folder("final")
+    base = read_json(final / "judge" / "adapter_config.json")["base_model_name_or_path"]
+    assert base == str(tmp_path / "judges" / "vqinsight-comp")
+    assert JudgePrompt.load(final / "merged_judge") == asked
 
 
 def test_a_judge_that_gets_worse_is_dropped(run, monkeypatch):

@@ -173,6 +173,14 @@ def test_records_of_a_newer_program_cost_their_section_alone(tmp_path, monkeypat
     assert "score/samples_G_0.parquet could not be read" in text and "newer VideoDuet" in text
 
 
+def test_a_run_of_a_newer_program_is_refused(tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "config.yaml").write_text("schema_version: 99\nrounds: 2\n")
+    with pytest.raises(InputError, match=r"Run .* was written by a newer VideoDuet"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
 def test_every_value_may_be_null(tmp_path):
     write_run(tmp_path)
     for path in [*tmp_path.glob("round_*/*/summary.json"), tmp_path / "score/summary.json"]:

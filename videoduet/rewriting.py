@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-
 
 class Rewrites:
     """Changes of a model's forwards. :meth:`undo`, or the end of a ``with`` block, takes them back: the model then is
@@ -14,10 +12,10 @@ class Rewrites:
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
 
-    def forward(self, module: nn.Module, forward: Callable[..., Any]) -> None:
-        """Let ``module`` compute by ``forward``, which takes what its own forward takes."""
+    def forward(self, module: Any, forward: Callable[..., Any]) -> None:
+        """Let the PyTorch ``module`` compute by ``forward``, which takes what its own forward takes."""
         # None where it has its class's own, which comes back when this one goes.
-        before = vars(module).get("forward")
+        before: Any = module.__dict__.get("forward")
         module.forward = forward
         self.add(lambda: delattr(module, "forward") if before is None else setattr(module, "forward", before))
 
