@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -91,8 +91,11 @@ def _texts(
     for number, row in enumerate(table.rows((name, *scored)), 1):
         text = row.get(name)
         if text is not None and not isinstance(text, str):
-            held = pa.infer_type([text])
-            raise InputError(f"Column {name} of {file} holds {held} (row {number}), not text; name another.", exit_code=2)
+            # The stubs want arguments that have defaults.
+            held: Any = cast("Any", pa).infer_type([text])
+            raise InputError(
+                f"Column {name} of {file} holds {held} (row {number}), not text; name another.", exit_code=2
+            )
         if text is not None and not is_text(text):
             raise InputError(f"{file}, row {number}: {name} holds half a character, a lone surrogate; write it again.")
         if all(_is_below(row, score, nsfw_below, number) for score in scored):
@@ -120,7 +123,7 @@ def _prompt_column(file: Path, names: list[str], column: str | None) -> str:
     if name is None or name not in names:
         raise InputError(
             f"Prompts file {file} has no column {column or ' or '.join(COLUMNS)}; it has "
-            f"{', '.join(names)}: say which holds the prompts.",
+            f"{', '.join(names) or 'none'}: say which holds the prompts.",
             exit_code=2,
         )
     return name

@@ -48,7 +48,7 @@ class Prompt:
     def of(cls, text: str, source: str = "") -> "Prompt":
         """The prompt that says ``text``. Raises InputError where it cannot be written down."""
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise InputError(f"Prompt {ascii(text)} holds half a character, a lone surrogate; write it again.")
+            raise InputError(f"Prompt {text!a} holds half a character, a lone surrogate; write it again.")
         return cls(id=stable_id(text), text=text, source=source)
 
 

@@ -140,9 +140,8 @@ def _separated(path: Path, delimiter: str, encoding: str, short: bool) -> Iterat
                 continue
             number += 1
             if len(values) > len(names) or (len(values) < len(names) and not short):
-                raise ValueError(
-                    f"row {number} has {len(values)} fields, not {len(names)}: a text with a {mark} in it goes in quotes"
-                )
+                counts = f"{len(values)} fields, not {len(names)}"
+                raise ValueError(f"row {number} has {counts}: a text with a {mark} in it goes in quotes")
             yield dict(zip(names, values, strict=False))
 
 

@@ -41,9 +41,7 @@ class Workspace:
         folder = folder or self.root
         self.sweep(folder)
         hashes = {
-            str(path.relative_to(folder)): content_hash(path)
-            for path in files_below(folder)
-            if path.suffix in HASHED
+            str(path.relative_to(folder)): content_hash(path) for path in files_below(folder) if path.suffix in HASHED
         }
         write_json(folder / "done.json", {"counts": counts, "files": hashes})
 
