@@ -1,14 +1,18 @@
 """Preferences that somebody stored: two video files for one caption.
 
 Read as they are published: VideoDPO's folders (``metadata.json`` and ``pair.json``; Liu et al. 2024), UnifiedReward's
-list of ``{caption, chosen, rejected}`` (Wang et al. 2025), which is what is written here too, and Hugging Face data
-sets with two columns of videos.
+list of ``{caption, chosen, rejected}`` (Wang et al. 2025), which is what is written here too, the same as a table with
+paths, and Hugging Face data sets with two columns of videos.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from videoduet.errors import InputError
 from videoduet.records import stable_id
@@ -50,8 +54,8 @@ def read_preferences(data: str, videos: Path, columns: Columns = Columns()) -> t
     path = Path(data)
     if (path / "pair.json").is_file():
         rows = _read(path, _videodpo)
-    elif kind_of(path) in ("json", "json lines", "csv", "tsv") and path.is_file():
-        rows = _read(path, _list_of_pairs)
+    elif path.is_file() and _names_files(path, columns):
+        rows = _read(path, partial(_list_of_pairs, columns=columns if kind_of(path) == "parquet" else Columns()))
     else:
         rows = _hugging_face(data, videos, columns)
     pairs, problems = [], []
@@ -126,8 +130,21 @@ def _videodpo(folder: Path) -> list[StoredPair | str]:
     return rows
 
 
-def _list_of_pairs(file: Path) -> list[StoredPair | str]:
-    return [_from_item(item, file.parent) for item in read_table(file).rows()]
+def _names_files(path: Path, columns: Columns) -> bool:
+    """Whether a file is a table whose videos are paths; a parquet file may hold the videos themselves."""
+    if kind_of(path) != "parquet":
+        return kind_of(path) in ("json", "json lines", "csv", "tsv")
+    try:
+        kinds = dict(zip((schema := pq.read_schema(path)).names, schema.types, strict=True))
+    except (OSError, pa.ArrowException):
+        return False
+    return kinds.get(columns.chosen) == kinds.get(columns.rejected) == pa.string()
+
+
+def _list_of_pairs(file: Path, columns: Columns) -> list[StoredPair | str]:
+    names = {columns.caption: "caption", columns.chosen: "chosen", columns.rejected: "rejected"}
+    rows = read_table(file).rows()
+    return [_from_item({names.get(name, name): value for name, value in row.items()}, file.parent) for row in rows]
 
 
 def _from_item(item: dict[str, Any], folder: Path) -> StoredPair | str:
