@@ -152,7 +152,7 @@ def _from_item(item: dict[str, Any], folder: Path) -> StoredPair | str:
     if missing:
         return f"it has no {missing[0]}."
     chosen, rejected = (folder / item[name] for name in ("chosen", "rejected"))
-    given = {name: item.get(name) for name in ("score", "margin") if item.get(name) not in (None, "")}
+    given: dict[str, Any] = {name: item[name] for name in ("score", "margin") if item.get(name) not in (None, "")}
     try:
         return StoredPair(item["caption"], chosen, rejected, **{name: float(value) for name, value in given.items()})
     except (TypeError, ValueError):
