@@ -61,7 +61,7 @@ def read_prompts(
         texts, left_out, key = _texts(file, column, nsfw_below)
     except InputError:
         raise
-    except (ValueError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         what = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else f"cannot be read ({error})"
         raise InputError(f"Prompts file {path} {what}; {GIVE}.") from error
     stripped = [text.strip() for text in texts if text and text.strip()]

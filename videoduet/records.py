@@ -47,8 +47,10 @@ class Prompt:
     @classmethod
     def of(cls, text: str, source: str = "") -> "Prompt":
         """The prompt that says ``text``. Raises InputError where it cannot be written down."""
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise InputError(f"Prompt {text!a} holds half a character, a lone surrogate; write it again.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"Prompt {text!a} holds half a character, a lone surrogate; mend it.") from error
         return cls(id=stable_id(text), text=text, source=source)
 
 

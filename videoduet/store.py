@@ -108,8 +108,16 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds."""
-    return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    """What a JSON file holds. Raises OSError, and ValueError where it is none."""
+    return parse_json(Path(path).read_text(encoding="utf-8-sig"))
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text says. Raises ValueError where it is none."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def write_tensors(path: str | Path, tensors: "dict[str, Tensor]") -> None:

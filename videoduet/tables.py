@@ -9,7 +9,6 @@ the number of its row, which counts the rows below the header from 1.
 
 import csv
 import io
-import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any, Literal, cast
 
 import pyarrow.parquet as pq
 
-from videoduet.store import JSON, json_text
+from videoduet.store import JSON, json_text, parse_json, read_json
 
 Kind = Literal["text", "csv", "tsv", "json", "json lines", "parquet"]
 KINDS: dict[str, Kind] = {
@@ -109,7 +108,7 @@ def read_table(path: str | Path, *, encoding: str = "utf-8-sig", short: bool = F
         return Table(list(pq.read_schema(path).names), lambda columns: _parquet(path, columns))
     if kind not in ("json", "json lines"):
         raise ValueError(f"{path.suffix or 'a file without suffix'} is no kind of table")
-    rows = list(_json_lines(path)) if kind == "json lines" else objects(json.loads(path.read_text("utf-8-sig")))
+    rows = list(_json_lines(path)) if kind == "json lines" else objects(read_json(path))
     return Table(list(dict.fromkeys(name for row in rows for name in row)), lambda _: iter(rows))
 
 
@@ -156,7 +155,7 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            row: JSON = json.loads(line)
+            row: JSON = parse_json(line)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from error
         if not isinstance(row, dict):

@@ -101,7 +101,8 @@ def test_prompts_of_every_kind_of_table(tmp_path, name):
      ("a.csv", "prompt,n\na cat, running,1\n", "row 1 has 3 fields"),
      ("a.json", '[{"prompt": "x"}, {"prompt": 3}]', "holds int64 .row 2."),
      ("a.jsonl", '{"prompt": "\\ud83d"}\n', "row 1: prompt holds half a character"),
-     ("a.tsv", "prompt\tx\n", "is empty")],
+     ("a.tsv", "prompt\tx\n", "is empty"), ("a.json", "[" * 99999, "nested too deeply"),
+     ("a.jsonl", "[" * 99999, "line 1: it is nested too deeply")],
 )  # fmt: skip
 def test_tables_that_are_refused(tmp_path, name, text, says):
     (tmp_path / name).write_text(text)
