@@ -23,6 +23,7 @@ from videoduet.config import resolve
 from videoduet.progress import console, track
 from videoduet.records import Comparison, PreferencePair, Prompt, Video, VideoPair
 from videoduet.seeding import seed_for
+from videoduet.tables import read_lines
 
 
 class Recorded:
@@ -51,7 +52,7 @@ def main(prompts: int = 32, videos: int = 10) -> None:
         videos: Samples of each.
     """
     config, _ = parse([])
-    texts = Path(resolve(config.prompts.held_out)).read_text().splitlines()[:prompts]
+    texts = read_lines(resolve(config.prompts.held_out))[:prompts]
     generator = load_generator(resolve(config.generator.path), sampler=config.generator.sampler)
     items = [SamplingItem(Prompt.of(text), i, seed_for("adaptive", text, i)) for text in texts for i in range(videos)]
     with tempfile.TemporaryDirectory() as name:

@@ -26,6 +26,7 @@ from videoduet.progress import console, track
 from videoduet.records import PreferencePair, Prompt, Sample
 from videoduet.seeding import seed_for
 from videoduet.store import read_json, write_bytes, write_json, write_records
+from videoduet.tables import read_lines
 from videoduet.video import read_video
 
 VIDEOS_PER_PROMPT, TOP = 8, 3
@@ -116,7 +117,7 @@ def main(output: Path = Path("runs/offline_dpo")) -> None:
     """
     config, _ = parse([])
     train_prompts, held_out = (
-        [Prompt.of(line) for line in Path(resolve(name)).read_text().splitlines()]
+        [Prompt.of(line) for line in read_lines(resolve(name))]
         for name in (config.prompts.train, config.prompts.held_out)
     )
     root = output.absolute()

@@ -110,7 +110,7 @@ def measure(judge: Path, data: Path, output: Path) -> dict[str, list[list[float 
         else:
             texts = answered(config, items, loaded, output / kind)
             truth = [rescaled(item.scores["overall"], reading.scale, SCALE) for item in items]
-            outcomes[kind] = [truth, [parse_score(text) for text in texts]]
+            outcomes[kind] = [truth, [parse_score(text, SCALE) for text in texts]]
             outcomes[f"{kind}, thought"] = [truth, [thought_score(text) for text in texts]]
     write_json(file, outcomes)
     return outcomes

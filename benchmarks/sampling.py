@@ -28,6 +28,7 @@ from videoduet.config import resolve
 from videoduet.progress import console
 from videoduet.records import Prompt
 from videoduet.seeding import seed_for
+from videoduet.tables import read_lines
 from videoduet.video import read_video, write_video
 
 PEAK = {"NVIDIA H200": 989e12, "NVIDIA H100": 989e12, "NVIDIA A100": 312e12}
@@ -101,7 +102,7 @@ def main(
     if compile:
         generator.denoiser.compile()
     videos, batch_size = videos or (64 if size == "small" else 16), batch_size or (16 if size == "small" else 4)
-    texts = Path(resolve(config.prompts.train)).read_text().splitlines()[: -(-videos // 2)]
+    texts = read_lines(resolve(config.prompts.train))[: -(-videos // 2)]
     items = [SamplingItem(Prompt.of(text), i, seed_for("bench", text, i)) for text in texts for i in (0, 1)][:videos]
     items.sort(key=lambda item: (item.prompt.id, item.index))  # as ours lists them
     seconds: dict[str, list[float]] = {"plain": [], "ours": []}

@@ -12,8 +12,8 @@ class SamplingConfig:
 
     Attributes:
         generator: diffusers directory or hub id of a text-to-video model.
-        prompts: Text file with one prompt a line, or a JSON, CSV or parquet file with a column of them: VidProM's files
-            and VBench's VBench_full_info.json are read as they are.
+        prompts: Text file with one prompt a line, or a JSON, CSV, TSV or parquet file with a column of them: VidProM's
+            files and VBench's VBench_full_info.json are read as they are.
         output: Where videos, final latents and records are kept.
         adapter: A LoRA in PEFT's format to put in force.
         videos_per_prompt: Videos of each prompt.

@@ -5,7 +5,7 @@
     python -m pipelines.judge score A.mp4 B.mp4
     python -m pipelines.judge describe A.mp4
 
-Videos are files that FFmpeg reads, folders of frames, folders of videos, or lists of thousands (CSV or JSON Lines).
+Videos are files that FFmpeg reads, folders of frames, folders of videos, or lists of thousands (CSV, JSON Lines, …).
 """
 # jsonargparse leaves parameters open.
 # pyright: reportUnknownMemberType=false
@@ -25,7 +25,7 @@ Form = Literal["json", "jsonl", "csv"]
 FORMS: tuple[Form, ...] = ("json", "jsonl", "csv")
 WHAT = {
     "compare": "Two videos.",
-    "rank": "Two or more videos, a folder of them, or a list (CSV or JSON Lines with the columns video, prompt).",
+    "rank": "Two or more videos, a folder of them, or a list (CSV, JSON Lines, … with the columns video, prompt).",
     "score": "Videos, folders of them, or lists.",
     "describe": "Videos, folders of them, or lists.",
 }

@@ -84,25 +84,38 @@ def parse_choice(text: str) -> Choice | None:
 _NUMBER = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{1,3})?"
 _SCORE = re.compile(
     rf"[\s*_`\"']*(?:(?:the |my |final |overall |quality )*(?:score|rating|answer|quality)(?: is|:| =)[\s*_`]*)?"
-    rf"({_NUMBER})(?: ?(?:/|out of) ?[0-9]+(?:\.0)?)?[\s*_`\"'.]*"
+    rf"({_NUMBER})(?: ?(?:/|out of) ?([0-9]+)(?:\.0)?)?[\s*_`\"'.]*"
 )
+FULL_SCALES = (5, 10, 100)
+"""What scores are given out of when nobody said out of what."""
 _RATING = re.compile(rf"\{{\s*[\"']?(?:score|rating|quality)[\"']?\s*:\s*[\"']?({_NUMBER})[\"']?\s*\}}")
 _ENTRY = re.compile(rf"[\s*\"'“”]*([^\W\d_][^:\"'“”*,{{}}\[\]]*?)[\s*\"'“”]*[:=][\s*\"'“”]*({_NUMBER})[\s*\"'“”]*")
 
 
-def parse_score(text: str) -> float | None:
+def parse_score(text: str, scale: tuple[float, float] | None = None) -> float | None:
     """The number an answer gives, finite, or None where it gives none or several.
 
     Reads where :func:`parse_choice` reads. '63.5', '1,024.0', '**70**', 'Score: 3.82 out of 5', '70/100' and
     '{"rating": 4.2}' are numbers; 'about 70', '2 or 3', '60-70' and 'nan' are not.
+
+    ``scale`` (low, high) is what the number was asked for on: one out of another full scale is moved there from 0 to
+    that ('3/5' on 0 to 100 is 60), and one out of anything else cannot be read. Without it the number alone counts.
     """
-    return _read(text.lower(), _score)
+    return _read(text.lower(), lambda answer: _score(answer, scale))
 
 
-def _score(answer: str) -> float | None:
+def _score(answer: str, scale: tuple[float, float] | None) -> float | None:
     answer = _without_fence(answer)
-    match = _SCORE.fullmatch(answer) or _RATING.fullmatch(answer)
-    return _finite(match[1]) if match else None
+    if (rating := _RATING.fullmatch(answer)) is not None:
+        return _finite(rating[1])
+    if (match := _SCORE.fullmatch(answer)) is None:
+        return None
+    value = _finite(match[1])
+    if value is None or scale is None or match[2] is None or float(match[2]) == scale[1]:
+        return value
+    if int(match[2]) not in FULL_SCALES or not 0 <= value <= int(match[2]):
+        return None
+    return scale[0] + value / int(match[2]) * (scale[1] - scale[0])
 
 
 def _without_fence(answer: str) -> str:
@@ -157,7 +170,7 @@ def read_scores(
     if keys:
         scores = parse_scores(text, keys)
     else:
-        score = parse_score(text)
+        score = parse_score(text, scale)
         scores = None if score is None else {"": score}
     low, high = scale or (-math.inf, math.inf)
     return scores if scores and all(low <= value <= high for value in scores.values()) else None

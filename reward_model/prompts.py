@@ -177,7 +177,7 @@ class TaskPrompts:
         """How good a video is in each of ``names`` (a single one goes without name) on ``scale``; ``prompt`` is what it
         was generated from (None: it was filmed).
 
-        Any number is an answer: how far off the scale it lies is for rewards and metrics to weigh.
+        Any number is an answer: how far off the scale it lies is for rewards to weigh; metrics leave it out.
         """
         low, high = (f"{bound:g}" for bound in scale)
         before = "" if prompt is None else _fill(self.prompted, prompt=plain(prompt))

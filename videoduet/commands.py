@@ -9,6 +9,7 @@ Nothing here loads a model or a library of models, so help and usage errors come
 import argparse
 import difflib
 import importlib
+import io
 import os
 import re
 import sys
@@ -138,7 +139,12 @@ def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> C
 
 
 def guarded(command: Callable[[], object], resume: str) -> None:
-    """Run a command; what the user can mend ends it with one sentence and an exit code, not a traceback."""
+    """Run a command; what the user can mend ends it with one sentence and an exit code, not a traceback.
+
+    What standard output cannot say (the name of a file that is no UTF-8) is escaped on it with a backslash.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command()
     except InputError as error:

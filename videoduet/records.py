@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from videoduet.errors import InputError
+
 Status = Literal["decided", "tie", "disagreement", "unparsable"]
 Verdict = Literal["first", "second", "tie"]
 
@@ -30,7 +32,8 @@ def path_field() -> Any:
 
 def stable_id(*parts: object) -> str:
     """16 hexadecimal digits that depend on nothing but ``parts`` (their ``str``), in order."""
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
+    # A file's name need not be UTF-8.
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,11 @@ class Prompt:
 
     @classmethod
     def of(cls, text: str, source: str = "") -> "Prompt":
-        """The prompt that says ``text``."""
+        """The prompt that says ``text``. Raises InputError where it cannot be written down."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"Prompt {text!a} holds half a character, a lone surrogate; mend it.") from error
         return cls(id=stable_id(text), text=text, source=source)
 
 

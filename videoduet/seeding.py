@@ -8,5 +8,5 @@ def seed_for(*parts: object) -> int:
 
     Order of work, number of processes and resumption cannot change it, so neither can they change a result.
     """
-    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode(errors="surrogatepass")).digest()
     return int.from_bytes(digest[:8], "big") >> 1

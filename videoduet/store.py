@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import threading
 import types
@@ -35,6 +36,7 @@ JSON = dict[str, Any] | list[Any] | str | float | None
 
 Record = TypeVar("Record", bound="DataclassInstance")
 SCHEMA_KEY = b"videoduet_schema_version"
+_ESCAPED = re.compile("[\x85\u2028\u2029\ud800-\udfff]")
 
 
 def _fsync(path: Path) -> None:
@@ -92,14 +94,30 @@ def finite(value: Any) -> Any:
     return value
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """``value`` as JSON. What other programs take for the end of a line is escaped in it, and so is what cannot be
+    written as UTF-8, such as the names of some files.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _ESCAPED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON; NaN and infinities become null."""
-    write_bytes(path, (json.dumps(finite(value), indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+    write_bytes(path, (json_text(finite(value), indent=2) + "\n").encode())
 
 
 def read_json(path: str | Path) -> Any:
-    """What a JSON file holds."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """What a JSON file holds. Raises OSError, and ValueError where it is none."""
+    return parse_json(Path(path).read_text(encoding="utf-8-sig"))
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text says. Raises ValueError where it is none."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def write_tensors(path: str | Path, tensors: "dict[str, Tensor]") -> None:

@@ -12,6 +12,7 @@ import yaml
 
 from videoduet.config import SCHEMA_VERSION, identity_defaults, identity_fields, refuse_newer, to_dict
 from videoduet.errors import InputError
+from videoduet.folders import files_below
 from videoduet.store import content_hash, read_json, write_bytes, write_json
 
 HASHED = (".parquet", ".safetensors")
@@ -40,16 +41,15 @@ class Workspace:
         folder = folder or self.root
         self.sweep(folder)
         hashes = {
-            str(path.relative_to(folder)): content_hash(path)
-            for path in sorted(folder.rglob("*"))
-            if path.suffix in HASHED
+            str(path.relative_to(folder)): content_hash(path) for path in files_below(folder) if path.suffix in HASHED
         }
         write_json(folder / "done.json", {"counts": counts, "files": hashes})
 
     def sweep(self, folder: Path) -> None:
         """Remove what killed writers left half-written; to be called when nobody writes in ``folder`` any more."""
+        # Not through links: what lies elsewhere may be somebody else's, and leftovers harm nobody.
         for path in list(folder.rglob(".*.tmp*")):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
     def quarantined(self) -> set[str]:
         """Absolute paths of files that could not be used."""

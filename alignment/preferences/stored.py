@@ -1,19 +1,23 @@
 """Preferences that somebody stored: two video files for one caption.
 
 Read as they are published: VideoDPO's folders (``metadata.json`` and ``pair.json``; Liu et al. 2024), UnifiedReward's
-list of ``{caption, chosen, rejected}`` (Wang et al. 2025), which is what is written here too, and Hugging Face data
-sets with two columns of videos.
+list of ``{caption, chosen, rejected}`` (Wang et al. 2025), which is what is written here too, the same as a table with
+paths, and Hugging Face data sets with two columns of videos.
 """
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from videoduet.errors import InputError
 from videoduet.records import stable_id
 from videoduet.store import read_json, write_bytes
+from videoduet.tables import is_text, json_line, kind_of, read_table
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,8 +54,8 @@ def read_preferences(data: str, videos: Path, columns: Columns = Columns()) -> t
     path = Path(data)
     if (path / "pair.json").is_file():
         rows = _read(path, _videodpo)
-    elif path.suffix in (".json", ".jsonl") and path.is_file():
-        rows = _read(path, _list_of_pairs)
+    elif path.is_file() and _names_files(path, columns):
+        rows = _read(path, partial(_list_of_pairs, columns=columns if kind_of(path) == "parquet" else Columns()))
     else:
         rows = _hugging_face(data, videos, columns)
     pairs, problems = [], []
@@ -78,7 +82,7 @@ def write_preferences(file: Path, pairs: Iterable[StoredPair]) -> None:
         }
         for pair in pairs
     )
-    write_bytes(file, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+    write_bytes(file, "".join(map(json_line, rows)).encode())
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -89,6 +93,8 @@ def _relative(path: Path, folder: Path) -> str:
 def _problem(pair: StoredPair) -> str | None:
     if not isinstance(pair.caption, str) or not pair.caption.strip():
         return "it has no caption."
+    if not is_text(pair.caption):
+        return "its caption holds half a character, a lone surrogate."
     if pair.chosen == pair.rejected:
         return f"it sets {pair.chosen} against itself."
     for side in (pair.chosen, pair.rejected):
@@ -124,11 +130,21 @@ def _videodpo(folder: Path) -> list[StoredPair | str]:
     return rows
 
 
-def _list_of_pairs(file: Path) -> list[StoredPair | str]:
-    text = file.read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line.strip()]
-    items = [json.loads(line) for line in lines] if file.suffix == ".jsonl" else json.loads(text)
-    return [_from_item(item, file.parent) for item in items]
+def _names_files(path: Path, columns: Columns) -> bool:
+    """Whether a file is a table whose videos are paths; a parquet file may hold the videos themselves."""
+    if kind_of(path) != "parquet":
+        return kind_of(path) in ("json", "json lines", "csv", "tsv")
+    try:
+        kinds = dict(zip((schema := pq.read_schema(path)).names, schema.types, strict=True))
+    except (OSError, pa.ArrowException):
+        return False
+    return kinds.get(columns.chosen) == kinds.get(columns.rejected) == pa.string()
+
+
+def _list_of_pairs(file: Path, columns: Columns) -> list[StoredPair | str]:
+    names = {columns.caption: "caption", columns.chosen: "chosen", columns.rejected: "rejected"}
+    rows = read_table(file).rows()
+    return [_from_item({names.get(name, name): value for name, value in row.items()}, file.parent) for row in rows]
 
 
 def _from_item(item: dict[str, Any], folder: Path) -> StoredPair | str:
@@ -136,7 +152,11 @@ def _from_item(item: dict[str, Any], folder: Path) -> StoredPair | str:
     if missing:
         return f"it has no {missing[0]}."
     chosen, rejected = (folder / item[name] for name in ("chosen", "rejected"))
-    return StoredPair(item["caption"], chosen, rejected, *(float(item.get(name, 1.0)) for name in ("score", "margin")))
+    given: dict[str, Any] = {name: item[name] for name in ("score", "margin") if item.get(name) not in (None, "")}
+    try:
+        return StoredPair(item["caption"], chosen, rejected, **{name: float(value) for name, value in given.items()})
+    except (TypeError, ValueError):
+        return f"its {' and '.join(given)} cannot be read as numbers: {', '.join(map(repr, given.values()))}."
 
 
 def _hugging_face(data: str, videos: Path, columns: Columns) -> list[StoredPair | str]:

@@ -8,6 +8,7 @@ from alignment.training.metrics import bucket_means, means
 from alignment.training.step_loss import Data, StepLoss
 from alignment.training.tracking import Tracker
 from videoduet.store import finite, write_bytes
+from videoduet.tables import read_lines
 
 HELD_OUT_DRAWS = 256
 """About so many draws of held-out pairs are measured at a time, always the same: enough to read a curve by."""
@@ -37,7 +38,7 @@ class HeldOutCurve:
 
     def rows(self) -> list[dict[str, Any]]:
         """The measurements so far, oldest first."""
-        return [json.loads(line) for line in self.file.read_text().splitlines()] if self.file.exists() else []
+        return [json.loads(line) for line in read_lines(self.file)] if self.file.exists() else []
 
     def track(self, tracker: Tracker, step: int) -> None:
         """Measure, and send the figures to ``tracker``."""

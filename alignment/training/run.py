@@ -28,6 +28,7 @@ from generators.base import Generator
 from videoduet.errors import InputError
 from videoduet.progress import track
 from videoduet.store import finite
+from videoduet.tables import read_lines
 
 
 class AlignRun:
@@ -164,7 +165,7 @@ def _step_log(path: Path, done: int, write: bool) -> AbstractContextManager[IO[s
     if not write:
         return nullcontext()
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = path.read_text().splitlines(keepends=True)[:done] if path.exists() else []
+    kept = read_lines(path)[:done] if path.exists() else []
     log = path.open("w")
-    log.writelines(kept)
+    log.writelines(f"{line}\n" for line in kept)
     return log

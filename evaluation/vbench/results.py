@@ -1,7 +1,5 @@
 """What a VBench evaluation found: figures with intervals, the tables of them, and published rows beside them."""
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +14,7 @@ from videoduet.errors import InputError
 from videoduet.intervals import percentile_interval
 from videoduet.progress import console
 from videoduet.store import read_json, write_bytes, write_json
+from videoduet.tables import csv_lines, read_table
 
 PUBLISHED = Path(__file__).with_name("published.json")
 TOTALS = ("quality", "semantic", "total")
@@ -116,11 +115,7 @@ def _table_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _write_csv(path: Path, columns: list[str], rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode())
+    write_bytes(path, "".join(csv_lines(columns, rows)).encode())
 
 
 def read_base(output: str | Path) -> dict[str, Any]:
@@ -129,10 +124,9 @@ def read_base(output: str | Path) -> dict[str, Any]:
     try:
         figures = read_json(folder / "results.json")
         videos: dict[str, list[ScoredVideo]] = {}
-        with open(folder / "scores_by_video.csv", newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                video = ScoredVideo(row["prompt"], int(row["index"]), float(row["result"]), float(row["weight"]))
-                videos.setdefault(row["dimension"], []).append(video)
+        for row in read_table(folder / "scores_by_video.csv").rows():
+            video = ScoredVideo(row["prompt"], int(row["index"]), float(row["result"]), float(row["weight"]))
+            videos.setdefault(row["dimension"], []).append(video)
         return {"name": folder.resolve().name, **figures, "videos": videos}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -4,7 +4,6 @@ The list itself is ``VBench_full_info.json`` of the vbench package (Huang et al.
 environment that ``python -m pipelines.setup_vbench`` makes. Videos are called ``{prompt}-{index}.mp4``.
 """
 
-import csv
 import os
 import re
 import unicodedata
@@ -21,6 +20,7 @@ from evaluation.vbench.aggregation import DIMENSIONS
 from videoduet.errors import InputError
 from videoduet.records import stable_id
 from videoduet.store import atomic_path, read_json
+from videoduet.tables import is_text, read_table
 
 VIDEOS_PER_PROMPT = 5
 FLICKERING_VIDEOS = 25
@@ -198,14 +198,16 @@ def read_folder(directory: str | Path) -> tuple[list[VideoFile], list[str]]:
         files, others = _listed(folder), []
     else:
         names = sorted(entry.name for entry in os.scandir(folder) if not entry.is_dir())
-        files = [_from_name(folder / name) for name in names if name.endswith(".mp4")]
-        others = [name for name in names if not name.endswith(".mp4")]
+        files = [_from_name(folder / name) for name in names if name.lower().endswith(".mp4")]
+        others = [name for name in names if not name.lower().endswith(".mp4")]
     if not files:
         raise InputError(f"Folder {directory} holds no mp4 file; give a folder with videos called PROMPT-0.mp4.")
     return sorted(files, key=lambda file: (file.prompt, file.index, file.path)), others
 
 
 def _from_name(path: Path) -> VideoFile:
+    if not is_text(path.name):
+        raise InputError(f"The name of video {str(path)!a} is no UTF-8, so it says no prompt; rename it.")
     stem = unicodedata.normalize("NFC", path.stem)
     match = re.fullmatch(r"(.*)-(\d+)", stem, re.DOTALL)
     return VideoFile(path, match[1], int(match[2])) if match else VideoFile(path, stem, 0)
@@ -214,9 +216,9 @@ def _from_name(path: Path) -> VideoFile:
 def _listed(folder: Path) -> list[VideoFile]:
     index = folder / INDEX
     try:
-        with open(index, newline="", encoding="utf-8") as file:
-            return [VideoFile(folder / row["video"], row["prompt"], int(row["index"])) for row in csv.DictReader(file)]
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        rows = read_table(index).rows()
+        return [VideoFile(folder / row["video"], row["prompt"], int(row["index"])) for row in rows]
+    except (KeyError, ValueError, TypeError, OSError) as error:
         raise InputError(
             f"{index} cannot be read ({type(error).__name__}: {error}); it needs the columns video, prompt and index."
         ) from error

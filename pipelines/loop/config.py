@@ -26,8 +26,8 @@ class PromptsConfig:
     """Which prompts are drawn.
 
     Attributes:
-        train: File of prompts that the loop samples, ranks and learns from: text, one a line, or a JSON, CSV or parquet
-            file with a column of them (VidProM's, for one).
+        train: File of prompts that the loop samples, ranks and learns from: text, one a line, or a JSON, CSV, TSV or
+            parquet file with a column of them (VidProM's, for one).
         held_out: The same, of prompts that are only scored.
         limit: Use that many training prompts (None: all): the first ones, or those that subset_seed draws.
         subset_seed: Seed of the random subset of ``limit`` training prompts (None: the first ones).

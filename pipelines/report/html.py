@@ -46,5 +46,5 @@ def _environment() -> Environment:
 
 
 def render(template: str, **context: Any) -> bytes:
-    """The page that ``template`` makes of ``context``, as UTF-8; what UTF-8 cannot say becomes a question mark."""
-    return _environment().get_template(template).render(context).encode("utf-8", errors="replace")
+    """The page that ``template`` makes of ``context``, as UTF-8; what UTF-8 cannot say is escaped with a backslash."""
+    return _environment().get_template(template).render(context).encode("utf-8", errors="backslashreplace")

@@ -1,7 +1,5 @@
 """Judgements as text: tables with the reasoning, JSON, JSON Lines, CSV."""
 
-import csv
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +10,8 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from videoduet.store import finite
+from videoduet.store import finite, json_text
+from videoduet.tables import csv_lines, json_line
 
 MOST_SHOWN = 20
 """Rows whose reasoning is printed; programs get all."""
@@ -20,22 +19,20 @@ MOST_SHOWN = 20
 
 def print_json(found: Mapping[str, Any]) -> None:
     """Print ``found`` as one JSON value; NaN and infinities become null."""
-    print(json.dumps(finite(found), indent=2, ensure_ascii=False))
+    print(json_text(finite(found), indent=2))
 
 
 def print_json_lines(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print each row as a line of JSON; NaN and infinities become null."""
     for row in rows:
-        print(json.dumps(finite(row), ensure_ascii=False))
+        sys.stdout.write(json_line(finite(row)))
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print ``rows`` as CSV; a mapping in a row becomes columns of its own."""
     rows = [dict(_flat(row)) for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    sys.stdout.writelines(csv_lines(names, rows))
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -20,6 +20,7 @@ from videoduet.config import refuse_newer
 from videoduet.errors import InputError
 from videoduet.records import Prompt
 from videoduet.store import read_json, read_records
+from videoduet.tables import split_lines
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -83,7 +84,7 @@ class RecordedRun:
             return []
         rows: list[Any] = []
         text = path.read_text("utf-8", errors="replace")
-        for part in [text] if path.suffix == ".json" else text.splitlines():
+        for part in [text] if path.suffix == ".json" else split_lines(text):
             try:
                 value = json.loads(part)
             except ValueError:

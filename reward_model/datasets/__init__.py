@@ -13,6 +13,7 @@ from reward_model.datasets import filmed, generated, preferences, questions
 from reward_model.datasets.items import Item, PreferenceItem, QuestionItem, Reading, ScoredClip, Split
 from videoduet.errors import InputError
 from videoduet.records import stable_id
+from videoduet.tables import is_text
 
 __all__ = [
     "DATASETS",
@@ -79,6 +80,8 @@ def read_dataset(name: str, folder: str | Path, split: Split = "all") -> Reading
     folder, published = Path(folder), DATASETS[name]
     if not folder.is_dir():
         raise InputError(f"{name}: the folder {folder} does not exist; docs/datasets.md tells what to put there.")
+    if not is_text(str(folder.absolute())):
+        raise InputError(f"{name}: the path {str(folder)!a} is no UTF-8, so no result can name its videos; rename it.")
     if split not in (published.splits or ("train", "test", "all")):
         splits = ", ".join(published.splits or ("train", "test", "all"))
         raise InputError(f"{name} has no split {split!r}; take one of {splits}.", exit_code=2)

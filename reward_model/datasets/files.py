@@ -1,19 +1,19 @@
 """Tables as data sets publish them, and the videos that their rows name."""
 
-import csv
-import io
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.json as pj
-import pyarrow.parquet as pq
 from scipy.io import loadmat
 
 from videoduet.errors import InputError
+from videoduet.folders import files_below
 from videoduet.store import JSON, read_json
+from videoduet.tables import Table, is_text, kind_of, objects, read_lines, read_table
 
 VIDEOS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -29,13 +29,16 @@ class MediaFolder:
 
     def __post_init__(self) -> None:
         self._by_stem: dict[str, list[Path]] = {}
-        for path in sorted(self.root.rglob("*")):
-            if path.suffix.lower() in self.suffixes:
+        self._by_id: dict[str, list[Path]] = {}
+        for path in files_below(self.root):
+            # What is no UTF-8 cannot be named by a row, nor written into results.
+            if path.suffix.lower() in self.suffixes and is_text(str(path)):
                 self._by_stem.setdefault(path.stem, []).append(path)
+                self._by_id.setdefault(path.stem.partition("_")[0], []).append(path)
 
-    def find(self, name: str) -> str | None:
+    def find(self, name: str, *, is_id: bool = False) -> str | None:
         """The one file whose path ends with ``name`` (with or without its suffix); None, and noted, where there is no
-        such file or more than one.
+        such file or more than one. ``is_id`` says that more may follow in the file's name, after an underscore.
         """
         wanted = PurePosixPath(str(name).replace("\\", "/").lstrip("./"))
         known = wanted.suffix.lower() in self.suffixes
@@ -46,7 +49,7 @@ class MediaFolder:
             if (*path.relative_to(self.root).parts[:-1], path.stem)[-len(parts) :] == parts
         ]
         # A row may name folders that the download does not have.
-        found = found or self._by_stem.get(parts[-1], [])
+        found = found or self._by_stem.get(parts[-1], []) or (self._by_id.get(parts[-1], []) if is_id else [])
         if len(found) != 1:
             self.missing.append(f"{name} (found {len(found)} times)" if found else str(name))
             return None
@@ -56,9 +59,9 @@ class MediaFolder:
 def tables(folder: Path, *patterns: str) -> list[Path]:
     """The files in ``folder`` (or a folder in it) that fit the first of ``patterns`` that any file fits."""
     for pattern in patterns:
-        found = sorted(folder.glob(pattern)) or sorted(folder.glob(f"*/{pattern}"))
-        if found:
-            return found
+        for form in (pattern, str(PurePosixPath(pattern).with_suffix(PurePosixPath(pattern).suffix.upper()))):
+            if found := sorted(folder.glob(form)) or sorted(folder.glob(f"*/{form}")):
+                return found
     return []
 
 
@@ -71,15 +74,23 @@ def required(name: str, folder: Path, *patterns: str) -> list[Path]:
     return found
 
 
-def rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of a CSV, JSON, JSON Lines, parquet or MATLAB file, which must have ``columns``.
+class Row(dict[str, Any]):
+    """A row of a table by column. ``place`` says where it stands: file and row."""
+
+    def __init__(self, values: Mapping[str, Any], place: str):
+        super().__init__(values)
+        self.place = place
+
+
+def rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """The rows of a CSV, TSV, JSON, JSON Lines, parquet or MATLAB file, which must have ``columns``.
 
     CSV values stay text; of parquet only these columns are read, as others may hold whole videos. Raises InputError
     that names the file and what it lacks.
     """
     try:
-        found = _parquet(path, columns) if path.suffix == ".parquet" else _READERS[path.suffix.lower()](path)
-    except (ValueError, OSError, csv.Error, pa.ArrowException, KeyError, TypeError, NotImplementedError) as error:
+        found = _mat(path) if path.suffix.lower() == ".mat" else _table_rows(path, columns)
+    except (ValueError, OSError, pa.ArrowException, KeyError, TypeError, NotImplementedError) as error:
         raise InputError(f"{path} cannot be read ({error}); download it again.") from error
     for number, row in enumerate(found, 1):
         lacking = [name for name in columns if name not in row]
@@ -88,46 +99,61 @@ def rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
             raise InputError(f"{path}, row {number}: there is no column {lacking[0]}; it has {has}.")
     if not found:
         raise InputError(f"{path} holds no rows; download it again.")
-    return found
+    return [Row(row, f"{path}, row {number}") for number, row in enumerate(found, 1)]
 
 
-def number(row: Mapping[str, Any], column: str, path: Path) -> float:
-    """A row's number; raises InputError that names file, column and value where it is none."""
+@dataclass
+class Scores:
+    """Reads the scores of rows, which are declared to lie on ``scale`` (low, high).
+
+    Rows that have none (nan, or nothing) are left out, and counted in ``left_out``, the first of them named.
+    """
+
+    scale: tuple[float, float]
+    without: list[str] = field(default_factory=list)
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many rows have no score, by a reason that names the first of them."""
+        return Counter({f"rows without a score, such as {self.without[0]}": len(self.without)} if self.without else {})
+
+    def read(self, row: Row, columns: Mapping[str, str]) -> dict[str, float] | None:
+        """A row's scores by dimension, whose columns are ``columns``; None where one is missing.
+
+        Raises InputError that names file, row, column and value where one is no number, or lies off the scale.
+        """
+        scores = {dimension: self._number(row, column) for dimension, column in columns.items()}
+        if lacking := [columns[name] for name, score in scores.items() if math.isnan(score)]:
+            self.without.append(f"{row.place} ({lacking[0]} is {row[lacking[0]]!r})")
+            return None
+        return scores
+
+    def _number(self, row: Row, column: str) -> float:
+        value, (low, high) = row[column], self.scale
+        try:
+            score = math.nan if value is None or not str(value).strip() else float(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{row.place}: {column} is {value!r}, not a number; repair or remove the row.") from error
+        if not (low <= score <= high or math.isnan(score)):
+            span = f"the scale of {low:g} to {high:g}"
+            raise InputError(f"{row.place}: {column} is {value!r}, off {span}; repair or remove the row.")
+        return score
+
+
+def _table_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    if kind_of(path) == "json":
+        value: JSON = read_json(path)
+        return objects(value["annotations"] if isinstance(value, dict) else value)
+    table = _encoded(path) if kind_of(path) in ("csv", "tsv") else read_table(path)
+    return list(table.rows([name for name in columns if name in table.names] or None))
+
+
+def _encoded(path: Path) -> Table:
     try:
-        return float(row[column])
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {column} is {row[column]!r}, not a number; repair or remove the row.") from error
-
-
-def _csv(path: Path) -> list[dict[str, Any]]:
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
+        path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        text = data.decode("gb18030")  # LSVQ's labels
-    table = csv.reader(io.StringIO(text, newline=""), strict=True)
-    names = [name.strip() for name in next(table, list[str]())]
-    return [dict(zip(names, values, strict=True)) for values in table if values]
-
-
-def _parquet(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    # pyarrow's stubs leave parameters open.
-    names = pq.read_schema(path).names  # pyright: ignore[reportUnknownMemberType]
-    wanted = [name for name in columns if name in names] or names
-    return pq.read_table(path, columns=wanted).to_pylist()  # pyright: ignore[reportUnknownMemberType]
-
-
-def _json(path: Path) -> list[dict[str, Any]]:
-    value: JSON = read_json(path)
-    if isinstance(value, dict):
-        value = value["annotations"]
-    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
-        raise ValueError("it is no list of objects")
-    return value
-
-
-def _json_lines(path: Path) -> list[dict[str, Any]]:
-    return pj.read_json(path).to_pylist() if path.stat().st_size else []
+        return read_table(path, encoding="gb18030")  # LSVQ's labels
+    return read_table(path)
 
 
 def _mat(path: Path) -> list[dict[str, Any]]:
@@ -138,23 +164,20 @@ def _mat(path: Path) -> list[dict[str, Any]]:
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-_READERS = {
-    ".csv": _csv,
-    ".json": _json,
-    ".jsonl": _json_lines,
-    ".mat": _mat,
-}
-
-
-def label_lines(path: Path, separator: str, columns: Sequence[str]) -> Iterator[dict[str, str]]:
+def label_lines(path: Path, separator: str, columns: Sequence[str]) -> Iterator[Row]:
     """Rows of a text file without a header, such as DOVER's ``path, -1, -1, mos`` and T2VQA-DB's ``file|prompt|mos``.
 
-    Further fields are let be. Raises InputError that names a line with too few.
+    Raises InputError that names a line with fewer fields, or with more: which of them is the score is then unknown.
     """
-    for number_, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    try:
+        lines = read_lines(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); download it again.") from error
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        fields = [value.strip() for value in line.split(separator)]
-        if len(fields) < len(columns):
-            raise InputError(f"{path}, line {number_}: {len(fields)} fields, not {separator.join(columns)}.")
-        yield dict(zip(columns, fields, strict=False))
+        fields, place = [value.strip() for value in line.split(separator)], f"{path}, line {number}"
+        if len(fields) != len(columns):
+            wanted = separator.join(columns)
+            raise InputError(f"{place}: {len(fields)} fields, not {wanted}; repair or remove the line.")
+        yield Row(dict(zip(columns, fields, strict=True)), place)

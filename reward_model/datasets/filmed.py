@@ -3,9 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from reward_model.datasets.files import IMAGES, VIDEOS, MediaFolder, label_lines, number, required, rows, tables
+from reward_model.datasets.files import (
+    IMAGES,
+    VIDEOS,
+    MediaFolder,
+    Row,
+    Scores,
+    label_lines,
+    required,
+    rows,
+    tables,
+)
 from reward_model.datasets.items import Reading, ScoredClip, Split
 from videoduet.errors import InputError
 
@@ -14,12 +23,16 @@ PERCENT, LIKERT = (0.0, 100.0), (1.0, 5.0)
 
 @dataclass(frozen=True)
 class Labels:
-    """A file of labels: its name (a pattern), the columns of the video's name and of its score, and their scale."""
+    """A file of labels: its name (a pattern), the columns of the video's name and of its score, and their scale.
+
+    ``ids`` says that the column holds an id, which more may follow in the names of files, after an underscore.
+    """
 
     pattern: str
     video: str
     score: str
     scale: tuple[float, float]
+    ids: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ def read_filmed(spec: Filmed, folder: Path, split: Split) -> Reading:
     """The clips of a data set that is not split."""
     media = MediaFolder(folder, IMAGES if spec.image else VIDEOS)
     labels, path = _label_file(spec, folder)
-    return _reading(spec, split, labels, rows_of(labels, path), path, media)
+    return _reading(spec, split, labels, rows_of(labels, path), media)
 
 
 def _label_file(spec: Filmed, folder: Path) -> tuple[Labels, Path]:
@@ -56,22 +69,22 @@ def _label_file(spec: Filmed, folder: Path) -> tuple[Labels, Path]:
     raise AssertionError("required() raises where nothing is found")
 
 
-def rows_of(labels: Labels, path: Path) -> list[dict[str, Any]]:
+def rows_of(labels: Labels, path: Path) -> list[Row]:
     """The rows of a label file, whichever of the formats it is in."""
-    if path.suffix == ".txt":
+    if path.suffix.lower() == ".txt":
         return list(label_lines(path, ",", ("video", "first_frame", "last_frame", "mos")))
     return rows(path, (labels.video, labels.score))
 
 
-def _reading(
-    spec: Filmed, split: str, labels: Labels, found: Sequence[dict[str, Any]], path: Path, media: MediaFolder
-) -> Reading:
+def _reading(spec: Filmed, split: str, labels: Labels, found: Sequence[Row], media: MediaFolder) -> Reading:
     clips: list[ScoredClip] = []
+    scores = Scores(labels.scale)
     for row in found:
-        score = number(row, labels.score, path)
-        if (video := media.find(row[labels.video])) is not None:
-            clips.append(ScoredClip(path=video, scores={"overall": score}, image=spec.image))
-    return Reading(spec.name, split, clips, labels.scale, media.missing)
+        if (score := scores.read(row, {"overall": labels.score})) is None:
+            continue
+        if (video := media.find(row[labels.video], is_id=labels.ids)) is not None:
+            clips.append(ScoredClip(path=video, scores=score, image=spec.image))
+    return Reading(spec.name, split, clips, labels.scale, media.missing, scores.left_out)
 
 
 KONIQ = Filmed(
@@ -99,7 +112,7 @@ def read_koniq(folder: Path, split: Split) -> Reading:
                 f"KonIQ-10k: {path} says nothing of splits; put {KONIQ.labels[0].pattern} beside it, or read 'all'."
             )
         found = [row for row in found if row["set"] == _KONIQ_SETS[split]]
-    return _reading(KONIQ, split, labels, found, path, MediaFolder(folder, IMAGES))
+    return _reading(KONIQ, split, labels, found, MediaFolder(folder, IMAGES))
 
 
 _LSVQ_DOVER = {"train": "train_labels.txt", "test": "labels_test.txt", "test_1080p": "labels_1080p.txt"}
@@ -115,16 +128,19 @@ def read_lsvq(folder: Path, split: Split) -> Reading:
     if split == "all":
         raise InputError("LSVQ has no split 'all'; take train, test or test_1080p.", exit_code=2)
     (path, *_) = required("LSVQ", folder, pattern, _LSVQ_DOVER[split])
-    labels = Labels(path.name, "name" if path.suffix == ".csv" else "video", "mos", PERCENT)
+    labels = Labels(path.name, "name" if path.suffix.lower() == ".csv" else "video", "mos", PERCENT)
     found = rows_of(labels, path)
     if pattern == path.name == "labels_train_test.csv":
         rows(path, ("is_test",))
-        found = [row for row in found if _true(row["is_test"]) == (split == "test")]
-    return _reading(LSVQ, split, labels, found, path, MediaFolder(folder))
+        found = [row for row in found if _true(row) == (split == "test")]
+    return _reading(LSVQ, split, labels, found, MediaFolder(folder))
 
 
-def _true(value: str) -> bool:
-    return value.strip().lower() in ("true", "1", "1.0")
+def _true(row: Row) -> bool:
+    value = row["is_test"].strip().lower()
+    if value not in ("true", "1", "1.0", "false", "0", "0.0"):
+        raise InputError(f"{row.place}: is_test is {row['is_test']!r}, not True or False; repair or remove the row.")
+    return value in ("true", "1", "1.0")
 
 
 FILMED = {
@@ -132,7 +148,7 @@ FILMED = {
         "KoNViD-1k",
         (
             Labels("KoNViD_1k_attributes.csv", "file_name", "MOS", LIKERT),
-            Labels("KoNViD_1k_mos.csv", "flickr_id", "mos", LIKERT),
+            Labels("KoNViD_1k_mos.csv", "flickr_id", "mos", LIKERT, ids=True),
         ),
         LIKERT,
     ),
@@ -156,11 +172,11 @@ def read_waterloo(folder: Path, split: Split) -> Reading:
     (path, *_) = tables(folder, "scores.txt")
     columns = ("encoder", "content", "resolution", "level", "mos")
     found = [
-        {"video": "_".join(row[name] for name in columns[:4]), "mos": row["mos"]}
+        Row({"video": "_".join(row[name] for name in columns[:4]), "mos": row["mos"]}, row.place)
         for row in label_lines(path, ",", columns)
     ]
     labels = Labels("scores.txt", "video", "mos", PERCENT)
-    return _reading(spec, split, labels, found, path, MediaFolder(folder))
+    return _reading(spec, split, labels, found, MediaFolder(folder))
 
 
 def read_finevd_scores(folder: Path, split: Split) -> Reading:
@@ -170,4 +186,4 @@ def read_finevd_scores(folder: Path, split: Split) -> Reading:
     """
     (path, *_) = required("FineVD", folder, f"*{split}*mos*.jsonl")
     labels, spec = Labels(path.name, "video", "mos", PERCENT), Filmed("FineVD", (), PERCENT)
-    return _reading(spec, split, labels, rows_of(labels, path), path, MediaFolder(folder))
+    return _reading(spec, split, labels, rows_of(labels, path), MediaFolder(folder))

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from reward_model.datasets.files import MediaFolder, label_lines, number, required, rows
+from reward_model.datasets.files import MediaFolder, Row, Scores, label_lines, required, rows
 from reward_model.datasets.items import Reading, ScoredClip, Split
 from videoduet.errors import InputError
 
@@ -18,8 +17,7 @@ _LGVQ_COLUMNS = {"spatial": "spatial", "temporal": "temporal", "consistency": "a
 def _scored(
     name: str,
     split: str,
-    found: Sequence[Mapping[str, Any]],
-    path: Path,
+    found: Sequence[Row],
     media: MediaFolder,
     *,
     video: str,
@@ -28,11 +26,13 @@ def _scored(
     scale: tuple[float, float],
 ) -> Reading:
     clips: list[ScoredClip] = []
+    reader = Scores(scale)
     for row in found:
-        scores = {dimension: number(row, column, path) for dimension, column in columns.items()}
+        if (scores := reader.read(row, columns)) is None:
+            continue
         if (file := media.find(row[video])) is not None:
             clips.append(ScoredClip(path=file, scores=scores, prompt=row[prompt]))
-    return Reading(name, split, clips, scale, media.missing)
+    return Reading(name, split, clips, scale, media.missing, reader.left_out)
 
 
 def read_lgvq(folder: Path, split: Split) -> Reading:
@@ -44,7 +44,7 @@ def read_lgvq(folder: Path, split: Split) -> Reading:
     (path, *_) = required("LGVQ", folder, "MOS.csv")
     found = rows(path, ("video", "prompt", *_LGVQ_COLUMNS.values()))
     return _scored(
-        "LGVQ", split, found, path, MediaFolder(folder),
+        "LGVQ", split, found, MediaFolder(folder),
         video="video", prompt="prompt", columns=_LGVQ_COLUMNS, scale=PERCENT,
     )  # fmt: skip
 
@@ -60,7 +60,7 @@ def read_video_feedback(folder: Path, split: Split) -> Reading:
     found = [row for path in paths for row in rows(path, ("id", "text prompt", *VIDEO_FEEDBACK_DIMENSIONS))]
     columns = {dimension: dimension for dimension in VIDEO_FEEDBACK_DIMENSIONS}
     return _scored(
-        "VideoFeedback", split, found, paths[0], MediaFolder(folder),
+        "VideoFeedback", split, found, MediaFolder(folder),
         video="id", prompt="text prompt", columns=columns, scale=(1.0, 4.0),
     )  # fmt: skip
 
@@ -70,7 +70,7 @@ def read_t2vqa_db(folder: Path, split: Split) -> Reading:
     (path, *_) = required("T2VQA-DB", folder, "info.txt", "*.txt")
     found = list(label_lines(path, "|", ("file", "prompt", "overall")))
     return _scored(
-        "T2VQA-DB", split, found, path, MediaFolder(folder),
+        "T2VQA-DB", split, found, MediaFolder(folder),
         video="file", prompt="prompt", columns={"overall": "overall"}, scale=PERCENT,
     )  # fmt: skip
 
@@ -80,15 +80,18 @@ def read_aigvqa_db(folder: Path, split: Split) -> Reading:
 
     A row's ``id`` is ``100000.mp4->60.97``: the video, and its score in 0-100. The files hold no prompts.
     """
-    media = MediaFolder(folder)
+    media, reader = MediaFolder(folder), Scores(PERCENT)
     scores: dict[str, dict[str, float]] = {}
     files = required("AIGVQA-DB", folder, "*.jsonl")
     for path in files:
         for row in rows(path, ("id",)):
             video, arrow, score = str(row["id"]).partition("->")
             if not arrow:
-                raise InputError(f"{path}: the id {row['id']!r} holds no score; it should be like 100000.mp4->60.97.")
-            scores.setdefault(video, {})[path.stem] = number({"id": score}, "id", path)
+                raise InputError(
+                    f"{row.place}: the id {row['id']!r} has no score; it should be like 100000.mp4->60.97."
+                )
+            found = reader.read(Row({"id": score}, row.place), {path.stem: "id"})
+            scores.setdefault(video, {}).update(found or {})
     names = [path.stem for path in files]
     clips: list[ScoredClip] = []
     partial = 0
@@ -97,7 +100,7 @@ def read_aigvqa_db(folder: Path, split: Split) -> Reading:
             partial += 1
         elif (file := media.find(video)) is not None:
             clips.append(ScoredClip(path=file, scores=values))
-    reading = Reading("AIGVQA-DB", split, clips, PERCENT, media.missing)
+    reading = Reading("AIGVQA-DB", split, clips, PERCENT, media.missing, reader.left_out)
     if partial:
         reading.left_out["videos without a score in every dimension"] = partial
     return reading

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from reward_model.datasets.files import MediaFolder, required, rows
+from reward_model.datasets.files import MediaFolder, Row, required, rows
 from reward_model.datasets.items import PreferenceItem, Reading, Split
 from reward_model.parsing import Choice
 from videoduet.errors import InputError
@@ -26,10 +25,10 @@ def _pair(
     return PreferenceItem(first=first_file, second=second_file, prompt=prompt, preferred=dict(preferred))
 
 
-def _label(names: Mapping[str, Choice], value: Any, path: Path) -> Choice:
-    if value not in names:
-        raise InputError(f"{path}: a preference is {value!r}, not one of {', '.join(names)}.")
-    return names[value]
+def _label(names: Mapping[str, Choice], row: Row, column: str) -> Choice:
+    if row[column] not in names:
+        raise InputError(f"{row.place}: {column} is {row[column]!r}, not one of {', '.join(names)}; mend the row.")
+    return names[row[column]]
 
 
 def _standard_answers(name: str, folder: Path, split: str, *patterns: str) -> Reading:
@@ -37,7 +36,7 @@ def _standard_answers(name: str, folder: Path, split: str, *patterns: str) -> Re
     pairs: list[PreferenceItem | None] = []
     for path in required(name, folder, *patterns):
         for row in rows(path, ("video1_path", "video2_path", "prompt", "standard_answer")):
-            label: dict[str, Choice] = {"overall": _label(_STANDARD, row["standard_answer"], path)}
+            label: dict[str, Choice] = {"overall": _label(_STANDARD, row, "standard_answer")}
             pairs.append(_pair(media, row["video1_path"], row["video2_path"], row["prompt"], label))
     return Reading(name, split, [pair for pair in pairs if pair], missing=media.missing)
 
@@ -59,13 +58,13 @@ def read_genai_bench(folder: Path, split: Split) -> Reading:
     configuration ``video_generation`` (left_video, right_video: addresses, whose last part is the file's name).
     """
     paths = required("GenAI-Bench", folder, "data.json", "test-*.parquet", "test_v1*.parquet")
-    sides = ("video_left", "video_right") if paths[0].suffix == ".json" else ("left_video", "right_video")
+    sides = ("video_left", "video_right") if paths[0].suffix.lower() == ".json" else ("left_video", "right_video")
     media = MediaFolder(folder)
     pairs: list[PreferenceItem | None] = []
     for path in paths:
         for row in rows(path, (*sides, "prompt", "vote_type")):
             first, second = (PurePosixPath(row[side]).name for side in sides)
-            label: dict[str, Choice] = {"overall": _label(_VOTES, row["vote_type"], path)}
+            label: dict[str, Choice] = {"overall": _label(_VOTES, row, "vote_type")}
             pairs.append(_pair(media, first, second, row["prompt"], label))
     return Reading("GenAI-Bench", split, [pair for pair in pairs if pair], missing=media.missing)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from reward_model.datasets.files import MediaFolder, required, rows
 from reward_model.datasets.items import QuestionItem, Reading, Split
 from videoduet.errors import InputError
+from videoduet.tables import read_lines
 
 YES_NO = ("yes", "no")
 DISTORTIONS = {"color": "color", "noise": "noise", "artifact": "artifact", "blur": "blur", "temporal": "temp"}
@@ -18,7 +19,7 @@ def read_vision_reward_questions(folder: Path, split: Split) -> Reading:
     ``meta_mask`` is 1 count.
     """
     (checks, *_) = required("VisionRewardDB-Video", folder, "meta_qa_en.txt")
-    questions = [line.strip() for line in checks.read_text(encoding="utf-8").splitlines() if line.strip()]
+    questions = [line.strip() for line in read_lines(checks) if line.strip()]
     media = MediaFolder(folder)
     items: list[QuestionItem] = []
     for path in required("VisionRewardDB-Video", folder, "train/*.parquet"):
@@ -27,7 +28,9 @@ def read_vision_reward_questions(folder: Path, split: Split) -> Reading:
                 continue
             results, mask = row["meta_result"], row["meta_mask"]
             if not len(results) == len(mask) == len(questions):
-                raise InputError(f"{path}: {len(results)} answers to the {len(questions)} questions of {checks.name}.")
+                raise InputError(
+                    f"{row.place}: {len(results)} answers to the {len(questions)} questions of {checks.name}."
+                )
             items += [
                 QuestionItem(
                     paths=(file,),
@@ -54,7 +57,7 @@ def read_finevd(folder: Path, split: Split) -> Reading:
         for row in rows(path, ("video", "conversations")):
             question, answer = (turn["value"] for turn in row["conversations"])
             if answer.strip().lower() not in YES_NO:
-                raise InputError(f"{path}: an answer is {answer!r}, not Yes or No.")
+                raise InputError(f"{row.place}: an answer is {answer!r}, not Yes or No.")
             if (file := media.find(row["video"])) is not None:
                 items.append(
                     QuestionItem(
@@ -79,7 +82,9 @@ def read_q_bench_video(folder: Path, split: Split) -> Reading:
             continue
         for column in ("answers", "correct_choice"):
             if column not in row:
-                raise InputError(f"{path}: there is no column {column}; take the dev file, which tells the answers.")
+                raise InputError(
+                    f"{row.place}: there is no column {column}; take the dev file, which tells the answers."
+                )
         first, joined, second = row["video_name"].partition("_cat_")
         # Both names keep their suffix, and the joined name gets one more.
         names = (first, second.rsplit(".", 1)[0]) if joined else (first,)
@@ -91,7 +96,7 @@ def read_q_bench_video(folder: Path, split: Split) -> Reading:
         choices = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, row["answers"], strict=True))
         answer = str(row["correct_choice"]).strip(" .()")[:1]
         if answer not in letters:
-            raise InputError(f"{path}: the right choice of {row['question']!r} is {row['correct_choice']!r}.")
+            raise InputError(f"{row.place}: the right choice of {row['question']!r} is {row['correct_choice']!r}.")
         items.append(
             QuestionItem(
                 paths=paths,

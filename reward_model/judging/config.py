@@ -95,7 +95,8 @@ class JudgingConfig:
             --judge ByteDance/Q-Insight), or general.
         adapter: A PEFT adapter to put on top.
         prompt: The text that the videos were made for, where a list does not say.
-        batch: A CSV or JSON Lines file with the columns first, second, prompt (compare) or video, prompt (the others).
+        batch: A CSV, TSV, JSON, JSON Lines or parquet file with the columns first, second, prompt (compare) or video,
+            prompt (the others).
         output: A directory that keeps what is judged; the same command goes on where it was.
         report: Write an HTML page with the videos beside the verdicts to this file.
         dtype: Precision of the weights.

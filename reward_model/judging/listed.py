@@ -1,16 +1,16 @@
 """What the judge's command is given: videos by name, folders of them, and files that list thousands."""
 
-import csv
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from videoduet.errors import InputError
-from videoduet.store import JSON
+from videoduet.tables import is_text, kind_of, read_lines, read_table
 from videoduet.video import IMAGES
 
-LISTS = (".csv", ".jsonl", ".txt")
+TABLES = "CSV, TSV, JSON, JSON Lines or parquet"
 VIDEOS = {".mp4", ".webm", ".mov", ".gif", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".ogv", ".wmv", ".flv"}
 
 Shown = tuple[str, str]
@@ -18,27 +18,27 @@ Shown = tuple[str, str]
 
 
 def read_list(path: Path, columns: Sequence[str]) -> Iterator[dict[str, str]]:
-    """Rows of a CSV, of JSON Lines, or of a text file whose lines are the first column, with the paths of videos, which
-    are relative to the list.
+    """Rows of a table, or of a text file whose lines are the first column, with the paths of videos, which are relative
+    to the list.
 
-    Raises InputError naming the line that lacks one of ``columns``, other than ``prompt``.
+    Raises InputError naming the row that cannot be read, lacks one of ``columns``, other than ``prompt``, or whose
+    prompt cannot be written down.
     """
-    rows: Sequence[JSON]
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".csv":
-            rows = list(csv.DictReader(text.splitlines()))
-        elif path.suffix == ".jsonl":
-            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
+        if kind_of(path) == "text":
+            rows: Iterable[dict[str, Any]] = [{columns[0]: line.strip()} for line in read_lines(path) if line.strip()]
         else:
-            rows = [{columns[0]: line.strip()} for line in text.splitlines() if line.strip()]
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"List {path} cannot be read ({error}); give CSV, JSON Lines or text in UTF-8.") from error
+            table = read_table(path, short=True)
+            rows = list(table.rows([name for name in columns if name in table.names]))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputError(f"List {path} cannot be read ({error}); give {TABLES}, or text in UTF-8.") from error
     if not rows:
         raise InputError(f"List {path} is empty; give at least one row.")
     for number, row in enumerate(rows, 1):
-        found: dict[str, Any] = {name: row.get(name) if isinstance(row, dict) else None for name in columns}
+        found: dict[str, Any] = {name: row.get(name) for name in columns}
         found["prompt"] = found["prompt"] or ""
+        if isinstance(found["prompt"], str) and not is_text(found["prompt"]):
+            raise InputError(f"{path}, row {number}: its prompt holds half a character, a lone surrogate; mend it.")
         if wrong := [
             name for name in columns if not isinstance(found[name], str) or not (found[name] or name == "prompt")
         ]:
@@ -51,8 +51,8 @@ def read_pairs(names: Sequence[str], batch: str | None, prompt: str) -> list[tup
     if batch is not None:
         if names:
             raise InputError("Give two videos or --batch, not both.", exit_code=2)
-        if not Path(batch).is_file() or Path(batch).suffix not in (".csv", ".jsonl"):
-            raise InputError(f"--batch {batch} is no CSV or JSON Lines file; give one.", exit_code=2)
+        if not Path(batch).is_file() or kind_of(batch) in (None, "text"):
+            raise InputError(f"--batch {batch} is no {TABLES} file; give one.", exit_code=2)
         rows = read_list(Path(batch), ("first", "second", "prompt"))
         return [(row["first"], row["second"], row["prompt"] or prompt) for row in rows]
     if len(names) != 2:
@@ -67,10 +67,12 @@ def read_videos(names: Sequence[str], batch: str | None, prompt: str) -> list[Sh
     """
     if not names and batch is None:
         raise InputError("No videos are named; give files, a folder, or a list of them.", exit_code=2)
+    if batch is not None and kind_of(batch) is None:
+        raise InputError(f"--batch {batch} is no {TABLES} file, nor text; give one.", exit_code=2)
     videos: list[Shown] = []
     for name in [*names, *([batch] if batch is not None else [])]:
         path = Path(name)
-        if path.suffix in LISTS and path.is_file():
+        if path.suffix and kind_of(path) is not None and path.is_file():
             videos += [(row["video"], row["prompt"] or prompt) for row in read_list(path, ("video", "prompt"))]
         elif path.is_dir():
             if not (collection := _collection(path)) and not _has_images(path):

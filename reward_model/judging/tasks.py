@@ -4,7 +4,7 @@ from typing import Any
 
 from reward_model.datasets import Item, PreferenceItem, QuestionItem, ScoredClip
 from reward_model.prompts import Prompts, TaskPrompts
-from reward_model.questions import Question
+from reward_model.questions import Question, ScoreQuestion
 
 Scale = tuple[float, float]
 
@@ -22,7 +22,7 @@ def question_about(item: Item, scale: Scale, wording: TaskPrompts, prompts: Prom
     return wording.rate(item.path, item.prompt, tuple(item.scores), scale, prompts.view)
 
 
-def own_question_about(item: ScoredClip, prompts: Prompts) -> Question | None:
+def own_question_about(item: ScoredClip, prompts: Prompts) -> ScoreQuestion | None:
     """The same in the judge's own words, where it is made to score what the item is scored in; else None."""
     own, names = prompts.score, tuple(item.scores)
     if own is None or (set(own.keys) != set(names) if own.keys else len(names) > 1):

@@ -25,7 +25,7 @@ from reward_model.measuring.config import JudgeEvaluationConfig, Measured
 from reward_model.measuring.evaluation import Bootstrap, evaluate_preferences, evaluate_questions, evaluate_scores
 from reward_model.measuring.published import NOTES, published_rows
 from reward_model.prompts import wording_id
-from reward_model.questions import Question
+from reward_model.questions import Question, ScoreQuestion
 from videoduet.errors import InputError
 from videoduet.progress import console, track
 from videoduet.records import Comparison, VideoPair, stable_id
@@ -71,7 +71,7 @@ def evaluate(config: JudgeEvaluationConfig) -> dict[str, Any]:
         outcomes: Sequence = compared(config, items, judge, output)
     else:
         outcomes = answered(config, items, judge, output)
-    measured = _worth(items, outcomes, config)
+    measured = _worth(items, outcomes, config, judge)
     results = {
         "benchmark": config.benchmark,
         "split": reading.split,
@@ -141,23 +141,37 @@ def answered(config: JudgeEvaluationConfig, items: Sequence[Item], judge: VideoJ
             if lost := next((answer.error for answer in found if answer.lost), None):
                 raise InputError(lost)
             write_json(path, [answer.text if answer.error is None else None for answer in found])
-        answers += read_json(path)
+        kept = read_json(path)
+        if len(kept) != len(chunk):
+            raise InputError(f"{path} holds {len(kept)} answers to {len(chunk)} questions; give another --output.")
+        answers += kept
     return answers
 
 
 def _question(config: JudgeEvaluationConfig, item: Item, judge: VideoJudge) -> Question:
-    own = None
-    if config.preset is not None and isinstance(item, ScoredClip):
-        own = own_question_about(item, judge.prompts)
-    return own or question_about(item, config.scale, config.prompts, judge.prompts)
+    return _own_question(config, item, judge) or question_about(item, config.scale, config.prompts, judge.prompts)
 
 
-def _worth(items: Sequence[Item], outcomes: Sequence, config: JudgeEvaluationConfig) -> dict[str, Any]:
+def _own_question(config: JudgeEvaluationConfig, item: Item, judge: VideoJudge) -> ScoreQuestion | None:
+    """The question in the judge's own words, where a preset says that it has any."""
+    if config.preset is None or not isinstance(item, ScoredClip):
+        return None
+    return own_question_about(item, judge.prompts)
+
+
+def _worth(
+    items: Sequence[Item], outcomes: Sequence, config: JudgeEvaluationConfig, judge: VideoJudge | PairwiseJudge
+) -> dict[str, Any]:
     """Metrics with intervals. Raises InputError where nothing could be asked about."""
     kept = [(item, outcome) for item, outcome in zip(items, outcomes, strict=True) if outcome is not None]
     if not kept:
         raise InputError(f"None of the {len(items)} videos of {config.data} can be read; download them again.")
-    metrics = {PreferenceItem: evaluate_preferences, QuestionItem: evaluate_questions, ScoredClip: evaluate_scores}
     shown, answers = zip(*kept, strict=True)
-    measured = metrics[type(shown[0])](shown, answers, Bootstrap(config.resamples, config.seed))
+    bootstrap = Bootstrap(config.resamples, config.seed)
+    if isinstance(shown[0], ScoredClip):
+        own = _own_question(config, shown[0], judge) if isinstance(judge, VideoJudge) else None
+        measured = evaluate_scores(shown, answers, bootstrap, own.scale if own else config.scale)
+    else:
+        metrics = {PreferenceItem: evaluate_preferences, QuestionItem: evaluate_questions}
+        measured = metrics[type(shown[0])](shown, answers, bootstrap)
     return {**measured, "unreadable_videos": len(items) - len(kept)}

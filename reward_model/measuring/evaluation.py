@@ -36,21 +36,28 @@ class Bootstrap:
         return {"value": value, "low": low, "high": high}
 
 
-def _scores_of(item: ScoredClip, text: str) -> dict[str, float | None]:
-    """The score an answer gives in each dimension, whatever the scale; all None where one cannot be read."""
+Scale = tuple[float, float]
+
+
+def _scores_of(item: ScoredClip, text: str, scale: Scale | None) -> dict[str, float | None]:
+    """The score an answer gives in each dimension; all None where one cannot be read, or is off the scale."""
     names = list(item.scores)
-    found = read_scores(text, names if len(names) > 1 else ())
+    found = read_scores(text, names if len(names) > 1 else (), scale)
     return dict.fromkeys(names) if found is None else dict(zip(names, found.values(), strict=True))
 
 
 def evaluate_scores(
-    items: Sequence[ScoredClip], answers: Sequence[str], bootstrap: Bootstrap = Bootstrap()
+    items: Sequence[ScoredClip],
+    answers: Sequence[str],
+    bootstrap: Bootstrap = Bootstrap(),
+    scale: Scale | None = None,
 ) -> dict[str, Any]:
     """SRCC, PLCC and KRCC by dimension, plain and PLCC after the logistic fits, on the answers that could be read.
 
-    ``unreadable`` counts the others; where they are many the correlations flatter the judge.
+    ``scale`` is what answers were asked for on (None: any number will do); one off the scale cannot be read.
+    ``unreadable`` counts those that cannot; where they are many the correlations flatter the judge.
     """
-    predicted = [_scores_of(item, text) for item, text in zip(items, answers, strict=True)]
+    predicted = [_scores_of(item, text, scale) for item, text in zip(items, answers, strict=True)]
     dimensions = {}
     for name in items[0].scores:
         pairs = [(p[name], i.scores[name]) for p, i in zip(predicted, items, strict=True) if p[name] is not None]

@@ -40,11 +40,11 @@ class Rollout:
     perturbed: str | None = None
 
 
-def _number(text: str, config: RewardConfig) -> float | None:
-    """The score in an answer, by the rule that goes with the reward."""
-    if config.score == "bell" and config.variant == "released":
-        return first_number(text)
-    return parse_score(text)
+def _number(text: str, scale: tuple[float, float], config: RewardConfig) -> float | None:
+    """The score in an answer, by the rule that goes with the reward; released code knows no denominators."""
+    if config.variant == "released":
+        return first_number(text) if config.score == "bell" else parse_score(text)
+    return parse_score(text, scale)
 
 
 def task_reward(right: dict[str, Any], text: str, config: RewardConfig) -> float:
@@ -55,7 +55,7 @@ def task_reward(right: dict[str, Any], text: str, config: RewardConfig) -> float
         return comparison_reward(parse_option(text, right["options"]), right["preferred"])
     scale = tuple(right["scale"])
     if right["kind"] == "score":
-        value, target = _number(text, config), right["target"]
+        value, target = _number(text, scale, config), right["target"]
         if config.score == "bell":
             return bell_shaped_reward(value, target, variant=config.variant)
         return score_reward(_near(value, target, scale, config), target, scale=scale, variant=config.variant)
@@ -156,7 +156,10 @@ def _rankings(groups: Sequence[Sequence[Rollout]], config: RewardConfig, perturb
         rights = [groups[index][0].right for index in chosen]
         targets = [right["target"] for right in rights]
         predictions = [
-            [_near(_number(text or "", config), right["target"], right["scale"], config) for text in texts[index]]
+            [
+                _near(_number(text or "", right["scale"], config), right["target"], right["scale"], config)
+                for text in texts[index]
+            ]
             for index, right in zip(chosen, rights, strict=True)
         ]
         predictions = np.array(predictions, dtype=float)

@@ -3,7 +3,6 @@
 """
 
 import itertools
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,8 @@ from reward_model.parsing import Choice
 from videoduet.errors import InputError
 from videoduet.records import Comparison, LabelledPair, Prompt, Video, VideoPair
 from videoduet.seeding import seed_for
+from videoduet.store import parse_json
+from videoduet.tables import read_lines
 
 
 def read_labelled_pairs(path: str | Path) -> list[LabelledPair]:
@@ -30,13 +31,14 @@ def read_labelled_pairs(path: str | Path) -> list[LabelledPair]:
     if not path.exists():
         raise InputError(f"Labelled pairs {path} do not exist; check the path.")
     try:
-        # Not splitlines, which also cuts at characters that JSON allows inside a string.
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        lines = read_lines(path)
     except (OSError, ValueError) as error:
         raise InputError(f"Labelled pairs {path} cannot be read ({error}); give JSON Lines in UTF-8.") from error
+    if not lines:
+        raise InputError(f"Labelled pairs {path} are empty; give at least one line.")
     for number, line in enumerate(lines, 1):
         try:
-            pairs.append(_labelled(json.loads(line), path.stem, folder))
+            pairs.append(_labelled(parse_json(line), path.stem, folder))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path}, line {number}: cannot be used ({error}); give prompt, first, second, preferred."

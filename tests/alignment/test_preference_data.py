@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset, Features, Value, Video
@@ -90,6 +92,21 @@ def test_what_is_written_is_read_again(clips, tmp_path):
     write_preferences(tmp_path / "out.jsonl", pairs)
     assert json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])["chosen"] == "clips/0.mp4"
     assert read(tmp_path / "out.jsonl", tmp_path) == (pairs, [])
+
+
+def test_tables_of_paths(clips, tmp_path):
+    rows = [{"text": "a\u2028cat", "good": "clips/0.mp4", "bad": "clips/1.mp4"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet", tmp_path, Columns("text", "good", "bad"))[0] == [
+        StoredPair("a\u2028cat", *clips[:2])
+    ]
+    text = "caption\tchosen\trejected\tscore\n" + "a cat\tclips/0.mp4\tclips/1.mp4\t{}\n" * 3
+    (tmp_path / "a.TSV").write_text(text.format(0.5, "", "nan"))
+    found, problems = read(tmp_path / "a.TSV", tmp_path)
+    assert [pair.score for pair in found] == [0.5, 1.0] and "its score is nan" in problems[0]
+    (tmp_path / "a.TSV").write_text(text.format("much", 0.2, 0.3))
+    found, problems = read(tmp_path / "a.TSV", tmp_path)
+    assert [pair.score for pair in found] == [0.2, 0.3] and "'much'" in problems[0]
 
 
 @pytest.mark.parametrize(

@@ -129,3 +129,20 @@ def test_bad_suites_and_folders(tmp_path):
     (tmp_path / "videos.csv").write_text("video,text\na.mp4,a\n")
     with pytest.raises(InputError, match="needs the columns video, prompt and index"):
         read_folder(tmp_path)
+
+
+def test_a_list_as_a_spreadsheet_writes_it(tmp_path):
+    text = 'video,prompt,index\r\na.MP4,"a cat\u2028running,\nfast",0\r\n'
+    (tmp_path / "videos.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read_folder(tmp_path)[0] == [VideoFile(tmp_path / "a.MP4", "a cat\u2028running,\nfast", 0)]
+    (tmp_path / "videos.csv").write_text("video,prompt,index\na.mp4,a cat, running,0\n")
+    with pytest.raises(InputError, match="row 1 has 4 fields, not 3"):
+        read_folder(tmp_path)
+
+
+def test_file_names(tmp_path):
+    (tmp_path / "a cat-3.MP4").touch()
+    assert read_folder(tmp_path)[0] == [VideoFile(tmp_path / "a cat-3.MP4", "a cat", 3)]
+    (tmp_path / "caf\udce9-0.mp4").touch()
+    with pytest.raises(InputError, match=r"caf\\udce9-0.mp4' is no UTF-8"):
+        read_folder(tmp_path)

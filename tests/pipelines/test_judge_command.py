@@ -317,3 +317,45 @@ def test_a_directory_of_an_older_version_goes_on(command, videos, tmp_path, fixe
     (tmp_path / "judged" / "compare_00000.json").unlink()
     code, _, err = command(*asked)
     assert code == 1 and "was judged with other weights" in err
+
+
+def test_names_that_are_no_utf8_are_judged_and_escaped(command, videos, tmp_path, fixed):
+    fixed("1")
+    folder = tmp_path / "m\udcfcll"
+    folder.mkdir()
+    for name in "ab":
+        (folder / f"{name}\udce9.mp4").write_bytes((videos / f"{name}.mp4").read_bytes())
+    asked, first = (
+        ("rank", folder, "--report", tmp_path / "page.html", "--output", folder / "out"),
+        folder / "a\udce9.mp4",
+    )
+    code, out, _ = command(*asked, "--json")
+    assert code == 0 and json.loads(out)["comparisons"][0]["first"] == str(first)
+    assert json.loads(command(*asked, "--jsonl")[1])["first"] == str(first)
+    code, out, _ = command("compare", *folder.glob("*.mp4"), "--csv")
+    assert code == 0 and "a\\udce9.mp4" in out
+    code, out, _ = command(*asked)
+    assert code == 0 and "a\\udce9.mp4" in out and "a\\udce9.mp4" in (tmp_path / "page.html").read_text()
+
+
+def test_lists_of_every_kind(command, videos, tmp_path, fixed):
+    fixed("1")
+    row = {"first": str(videos / "a.mp4"), "second": str(videos / "b.mp4"), "prompt": "x"}
+    for name, text in (
+        ("a.TSV", "\t".join(row) + "\n" + "\t".join(row.values())),
+        ("a.json", json.dumps([row])),
+        ("a.NDJSON", "\ufeff" + json.dumps(row)),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        code, out, _ = command("compare", "--batch", tmp_path / name, "--json")
+        assert code == 0 and len(json.loads(out)["comparisons"]) == 1, name
+    (tmp_path / "a.xlsx").write_text("x")
+    for asked in ("compare", "score"):
+        code, _, err = command(asked, "--batch", tmp_path / "a.xlsx")
+        assert code == 2 and "a.xlsx is no CSV, TSV, JSON, JSON Lines or parquet file" in err
+    (tmp_path / "a.csv").write_text("first,second,prompt\na.mp4,b.mp4,a cat, running\n")
+    code, _, err = command("compare", "--batch", tmp_path / "a.csv")
+    assert code == 1 and "row 1 has 4 fields, not 3" in err
+    (tmp_path / "a.jsonl").write_text('{"video": "a.mp4", "prompt": "\\ud83d"}')
+    code, _, err = command("score", tmp_path / "a.jsonl")
+    assert code == 1 and "row 1: its prompt holds half a character" in err

@@ -11,7 +11,9 @@ from miniature import (
     VIDEOS,
     genai_official,
     lsvq_dover,
+    place,
     write_csv,
+    write_jsonl,
     write_miniature,
 )
 from small_judge import SCENES
@@ -218,3 +220,93 @@ def test_names_find_their_files(tmp_path):
     assert media.find("y.v2") == media.find("elsewhere/y.v2.mp4") == str(tmp_path / "b" / "y.v2.mp4")
     assert media.find("x.mp4") is None and media.find("notes.txt") is None and media.find("z") is None
     assert media.missing == ["x.mp4 (found 2 times)", "notes.txt", "z"]
+
+
+def scored(tmp_path: Path, clips: list[Path], mos: list[object], name: str = "KoNViD_1k_mos.csv") -> Path:
+    """KoNViD-1k with one clip a score."""
+    place(tmp_path, clips, [f"{index}.mp4" for index in range(len(mos))])
+    write_csv(tmp_path / name, ("flickr_id", "mos"), [[index, value] for index, value in enumerate(mos)])
+    return tmp_path
+
+
+@pytest.mark.parametrize("none", ["nan", "NaN", "", " "])
+def test_rows_without_a_score_are_left_out_and_counted(tmp_path, clips, none):
+    reading = read_dataset("konvid_1k", scored(tmp_path, clips, [3.5, none, 2.0, none]))
+    assert [item.scores["overall"] for item in reading.items] == [3.5, 2.0]
+    assert "; 2 rows without a score, such as " in reading.summary() and "KoNViD_1k_mos.csv, row 2 (mos" in str(
+        reading.left_out
+    )
+
+
+@pytest.mark.parametrize("mos", [350, 0.5, "inf", -1, "5.01"])
+def test_a_score_off_its_scale_is_named(tmp_path, clips, mos):
+    with pytest.raises(InputError, match=f"KoNViD_1k_mos.csv, row 3: mos is '{mos}', off the scale of 1 to 5"):
+        read_dataset("konvid_1k", scored(tmp_path, clips, [3.5, 2.0, mos]))
+
+
+def test_the_row_that_is_named_is_the_files_own(tmp_path, clips):
+    """Also where another split's rows stand before it, or another file's."""
+    folder = write_miniature("koniq_10k", tmp_path / "koniq", clips)
+    labels = folder / "koniq10k_distributions_sets.csv"
+    labels.write_text(labels.read_text().replace(f"9.jpg,{PERCENT[9]}", "9.jpg,101"))
+    with pytest.raises(InputError, match="row 10: MOS is '101'"):
+        read_dataset("koniq_10k", folder, "test")
+    assert read_dataset("koniq_10k", folder, "train").items
+    write_jsonl(tmp_path / "static.jsonl", [{"id": "0.mp4->60"}, {"id": "1.mp4->600"}])
+    with pytest.raises(InputError, match="static.jsonl, row 2: id is '600', off the scale of 0 to 100"):
+        read_dataset("aigvqa_db", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "line", "says"),
+    [("t2vqa_db", "info.txt", "0.mp4|a cat | 4 dogs|61.2", "info.txt, line 2: 4 fields, not file|prompt|overall"),
+     ("t2vqa_db", "info.txt", "0.mp4|61.2", "info.txt, line 2: 2 fields"),
+     ("live_yt_hfr", "labels.txt", "0.mp4, -1, -1, 3, 61", "labels.txt, line 2: 5 fields"),
+     ("live_yt_hfr", "labels.txt", "0.mp4, -1, -1, 161", "labels.txt, line 2: mos is '161', off the scale")],
+)  # fmt: skip
+def test_lines_of_another_number_of_fields(tmp_path, clips, name, file, line, says):
+    place(tmp_path, clips, ["0.mp4", "1.mp4"])
+    first = "1.mp4|a\u2028b\x85c|50" if name == "t2vqa_db" else "1.mp4, -1, -1, 50"
+    (tmp_path / file).write_text(f"{first}\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=says.replace("|", "[|]")):
+        read_dataset(name, tmp_path)
+    (tmp_path / file).write_text(f"{first}\r\n", encoding="utf-8-sig")
+    (item,) = read_dataset(name, tmp_path).items
+    assert item.prompt in (None, "a\u2028b\x85c")
+
+
+def test_other_labels_are_named_by_their_row(tmp_path, clips):
+    folder = write_miniature("genai_bench", tmp_path, clips)
+    (folder / "data.json").write_text((folder / "data.json").read_text().replace("bothbad_vote", "both", 1))
+    with pytest.raises(InputError, match="data.json, row 4: vote_type is 'both'"):
+        read_dataset("genai_bench", folder, "test")
+
+
+def test_videos_behind_a_link(tmp_path, clips):
+    disk, folder = tmp_path / "disk", tmp_path / "KoNViD"
+    place(disk, clips, ["deep/0.mp4", "deep/1.mp4"])
+    write_csv(folder / "KoNViD_1k_mos.CSV", ("flickr_id", "mos"), [[0, 3], [1, 4]])
+    (folder / "videos").symlink_to(disk)
+    (disk / "deep" / "home").symlink_to(folder)
+    items = read_dataset("konvid_1k", folder).items
+    assert [item.path for item in items] == [str(folder / "videos" / "deep" / f"{n}.mp4") for n in (0, 1)]
+
+
+def test_konvid_as_its_authors_name_the_files(tmp_path, clips):
+    """An id in the labels; more than it in the names of the files."""
+    names = [f"{2000 + n}_original_centercrop_960x540_8s.mp4" for n in range(2)]
+    place(tmp_path, clips, [*names, "20001_original.mp4"])
+    write_csv(tmp_path / "KoNViD_1k_mos.csv", ("flickr_id", "mos"), [[2000, 3], [2001, 4], [200, 2]])
+    reading = read_dataset("konvid_1k", tmp_path)
+    assert [(Path(i.path).name, i.scores["overall"]) for i in reading.items] == [(names[0], 3), (names[1], 4)]
+    assert reading.missing == ["200"]
+
+
+def test_a_folder_whose_name_is_no_utf8(tmp_path, clips):
+    folder = tmp_path / "caf\udce9"
+    write_miniature("konvid_1k", folder, clips)
+    with pytest.raises(InputError, match=r"caf\\udce9' is no UTF-8"):
+        read_dataset("konvid_1k", folder)
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "x\udce9.mp4").touch()
+    assert MediaFolder(tmp_path / "plain").find("x\udce9") is None

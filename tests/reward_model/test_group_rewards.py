@@ -52,6 +52,13 @@ def test_an_error_counts_at_most_the_whole_scale():
     assert accuracies(SEVERAL, answers) == pytest.approx([1, 0, -0.1, -0.4])
 
 
+def test_a_score_out_of_another_full_scale_is_moved_but_not_in_released_code():
+    assert accuracies(score(60), ["60/100", "3/5", "6 out of 10", "3/7"]) == pytest.approx([1, 1, 1, 0])
+    answers = rollouts(score(3), ["3/5", "3"])
+    released = reward_table(answers, RewardConfig(score="l1", variant="released"), 2)[0]["accuracy"]
+    assert released[0] == released[1]
+
+
 def test_an_absurd_number_does_not_hide_the_others():
     rewards = np.array(accuracies(score(50), [50, 60, 50, 40, 10**12]))
     advantages = (rewards - rewards.mean()) / rewards.std()

@@ -43,6 +43,19 @@ def test_unreadable_scores_are_counted_and_left_out():
     assert silent["dimensions"] == {"overall": {"n": 0}} and silent["unreadable"] == 8
 
 
+def test_scores_are_read_on_the_scale_they_were_asked_for():
+    """A judge that says its scores out of something else is as good as one that does not, or cannot be read."""
+    forms = ["{:g}/100", "{:g} out of 100", "{:g}"]
+    answers = [said(forms[i % 3].format(clip.scores["overall"])) for i, clip in enumerate(CLIPS)]
+    answers[1:6:2] = said("0.5/5"), said("3 out of 10"), said("2.5 / 5")
+    found = evaluate_scores(CLIPS, answers, FEW, (0.0, 100.0))
+    assert found["unreadable"] == 0 and found["dimensions"]["overall"]["PLCC"]["value"] == pytest.approx(1)
+    answers[2:6] = said("20/30"), said("6/5"), said("-40/100"), said("140")
+    found = evaluate_scores(CLIPS, answers, FEW, (0.0, 100.0))
+    assert (found["unreadable"], found["dimensions"]["overall"]["n"]) == (4, 4)
+    assert found["dimensions"]["overall"]["PLCC"]["value"] == pytest.approx(1)
+
+
 def test_scores_in_several_dimensions():
     clips = [ScoredClip(path="x", scores={"a": i, "b": (3 * i) % 7}, prompt="p") for i in range(7)]
     answers = [said(f'{{"b": {-clip.scores["b"]}, "a": {clip.scores["a"]}}}') for clip in clips]

@@ -223,6 +223,21 @@ def test_scores(answer, score):
 
 
 @pytest.mark.parametrize(
+    ("answer", "percent", "likert"),
+    [
+        ("3/5", 60.0, 3.0), ("4.5 out of 5", 90.0, 4.5), ("8/10", 80.0, 4.2), ("70/100", 70.0, 3.8), ("70", 70.0, 70.0),
+        ("Score: 3 out of 5", 60.0, 3.0), ("0/10", 0.0, 1.0), ("5/3", None, None), ("6/5", None, 6.0),
+        ("-1/10", None, None), ("70/7", None, None), ("3/0", None, None), ("3.5/5.0", 70.0, 3.5),
+    ],
+)  # fmt: skip
+def test_scores_out_of_something(answer, percent, likert):
+    assert parse_score(f"<answer>{answer}</answer>", (0.0, 100.0)) == (
+        None if percent is None else pytest.approx(percent)
+    )
+    assert parse_score(f"<answer>{answer}</answer>", (1.0, 5.0)) == (None if likert is None else pytest.approx(likert))
+
+
+@pytest.mark.parametrize(
     ("text", "score"),
     [
         ("<THINK>ok</THINK><ANSWER>1</ANSWER>", 1.0),

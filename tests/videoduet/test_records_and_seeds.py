@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from videoduet.errors import InputError
 from videoduet.records import (
     Comparison,
     LabelledPair,
@@ -90,3 +91,9 @@ def test_seeds_do_not_depend_on_the_process():
     code = "from videoduet.seeding import seed_for; print(seed_for('x', 1))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(other.stdout) == seed_for("x", 1)
+
+
+def test_a_prompt_can_be_written_down():
+    with pytest.raises(InputError, match=r"'a \\ud83d' holds half a character"):
+        Prompt.of("a \ud83d")
+    assert stable_id("caf\udce9.mp4") != stable_id("café.mp4"), "a file may be called so"
