@@ -95,12 +95,17 @@ def on_white(rgba: np.ndarray) -> np.ndarray:
     return (rgba[..., :3] * opacity + 255 * (1 - opacity)).round().astype(np.uint8)
 
 
+def is_transparent(frame: av.VideoFrame) -> bool:
+    """Whether parts of a frame may be."""
+    return frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components)
+
+
 def pixels(
     frame: av.VideoFrame, placement: Placement, aspect: Fraction | None, size: tuple[int, int] | None = None
 ) -> np.ndarray:
     """A frame as it is shown, uint8 (H, W, 3), scaled to ``size`` (None: its own in square pixels)."""
     height, width = placement.size(*size) if size else square(frame.height, frame.width, aspect)
-    if frame.format.name == "pal8" or any(component.is_alpha for component in frame.format.components):
+    if is_transparent(frame):
         array = on_white(frame.to_ndarray(width=width, height=height, format="rgba"))
     elif frame.color_trc in HDR:
         array = toned(frame.to_ndarray(width=width, height=height, format="rgb48le"), frame.color_trc)

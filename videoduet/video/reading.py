@@ -17,6 +17,7 @@ from videoduet.errors import InputError, in_words
 from videoduet.records import stable_id
 from videoduet.store import content_hash
 from videoduet.video.clips import UNKNOWN_FPS, Clip, Sampling, choose, sample_clip, timeline
+from videoduet.video.decord_reader import Reader, chosen_reader, read_by_decord
 from videoduet.video.pictures import frame_placement, image_placement, pixels, square
 from videoduet.video.streams import announced_times, decoded, opened, rate_of
 from videoduet.video.webp import is_moving_webp, read_webp
@@ -24,7 +25,9 @@ from videoduet.video.webp import is_moving_webp, read_webp
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
-def read_video(path: str | Path, sampling: Sampling = None, *, first: int | None = None) -> Clip:
+def read_video(
+    path: str | Path, sampling: Sampling = None, *, first: int | None = None, reader: Reader | None = None
+) -> Clip:
     """Decode a video file or a folder of images (in the order of their names, numbers by value), or its ``first``
     frames.
 
@@ -32,30 +35,39 @@ def read_video(path: str | Path, sampling: Sampling = None, *, first: int | None
     moment shows the frame that is on screen then. Frames are as a player shows them; those of another size than the
     first are scaled to it.
 
+    ``reader`` decodes: 'pyav', or 'decord' where it shows the same (None: what the environment's VIDEODUET_READER says,
+    else 'pyav').
+
     Raises InputError naming the file for whatever keeps it from being read: it is missing, is no video, is damaged, or
     holds no frame.
     """
-    path = Path(path)
+    path, chosen = Path(path), chosen_reader(reader)
     with _named(path):
         if path.is_dir():
             return _read_folder(path, sampling, first)
         if is_moving_webp(path):
             return sample_clip(read_webp(path, first), sampling)
-        if sampling is None or first is not None:
-            frames, times, rate = _decode(path, first=first)
-        else:
-            times, rate = announced_times(path)
-            frames, announced = {}, None
-            # Only frames that are kept are converted, however long the file is. A second pass is for files whose
-            # packets announce other frames than they hold.
-            while times != announced:
-                announced = times
-                frames, times, rate = _decode(path, keep=choose(*timeline(times, rate), sampling)[0])
-        if not times:
-            raise _empty(path)
-        seconds, fps = timeline(times, rate)
-        chosen, seconds = choose(seconds, fps, sampling)
-        return Clip(np.stack([frames[index] for index in chosen]), seconds, fps)
+        if chosen == "decord" and (clip := read_by_decord(path, sampling, first)) is not None:
+            return clip
+        return _read_file(path, sampling, first)
+
+
+def _read_file(path: Path, sampling: Sampling, first: int | None) -> Clip:
+    if sampling is None or first is not None:
+        frames, times, rate = _decode(path, first=first)
+    else:
+        times, rate = announced_times(path)
+        frames, announced = {}, None
+        # Only frames that are kept are converted, however long the file is. A second pass is for files whose
+        # packets announce other frames than they hold.
+        while times != announced:
+            announced = times
+            frames, times, rate = _decode(path, keep=choose(*timeline(times, rate), sampling)[0])
+    if not times:
+        raise _empty(path)
+    seconds, fps = timeline(times, rate)
+    chosen, seconds = choose(seconds, fps, sampling)
+    return Clip(np.stack([frames[index] for index in chosen]), seconds, fps)
 
 
 def count_frames(path: str | Path) -> int:

@@ -63,7 +63,7 @@ def _played(path: Path, indices: Sequence[int]) -> int:
 def announced_times(path: Path) -> tuple[list[float | None], float | None]:
     """When each frame is shown, in seconds, by the packets alone, and the stream's average rate."""
     with opened(path) as (container, stream):
-        packets = [packet for packet in container.demux(stream) if packet.size]
+        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
         times = [None if packet.pts is None else float(packet.pts * packet.time_base) for packet in packets]
         known = [time for time in times if time is not None]
         return ([*sorted(known)] if len(known) == len(times) else times), rate_of(stream)
