@@ -317,3 +317,21 @@ def test_a_directory_of_an_older_version_goes_on(command, videos, tmp_path, fixe
     (tmp_path / "judged" / "compare_00000.json").unlink()
     code, _, err = command(*asked)
     assert code == 1 and "was judged with other weights" in err
+
+
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_videos_are_read_by_decord(command, videos, monkeypatch, given):
+    pytest.importorskip("decord")
+    from videoduet.video import decord_reader, reading
+
+    calls, read = [], decord_reader.read_by_decord
+    monkeypatch.setenv(decord_reader.READER, "decord" if given == "environment" else "pyav")
+    monkeypatch.setattr(reading, "read_by_decord", lambda path, *rest: calls.append(path.name) or read(path, *rest))
+    options = ["--reader", "decord"] if given == "option" else []
+    pair = (videos / "a.mp4", videos / "b.mp4")
+    found = command("compare", *pair, "--prompt", PROMPT, "--json", *options)
+    assert found[0] == 0 and sorted(calls) == ["a.mp4", "b.mp4"]
+    monkeypatch.setenv(decord_reader.READER, "pyav")
+    assert command("compare", *pair, "--prompt", PROMPT, "--json")[1] == found[1] and len(calls) == 2
+    code, _, err = command("compare", *pair, "--reader", "opencv")
+    assert code == 2 and "reader" in err

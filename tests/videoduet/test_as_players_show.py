@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from encoders import encode, encode_planes, mux, shades, turn
+from encoders import encode, encode_planes, mux, shades, turn, without_some_times
 from PIL import Image, ImageOps
 
 from pipelines.report.previews import preview
@@ -156,6 +156,16 @@ def test_the_default_stream_is_played(tmp_path):
         assert close(read_video(path).frames, 255 - FILM)
 
 
+def test_a_picture_that_nothing_decodes(tmp_path):
+    streams = [("libx264", "yuv420p", 255 - FILM, None), ("mpeg4", "yuv420p", FILM, None)]
+    for count in (1, 2):
+        path = mux(tmp_path / f"{count}.mp4", streams[:count])
+        path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    assert close(read_video(tmp_path / "2.mp4").frames, FILM)
+    with pytest.raises(InputError, match="1.mp4.*nothing here decodes its picture"):
+        read_video(tmp_path / "1.mp4")
+
+
 def moving_pictures(path: Path, frames: np.ndarray) -> Path:
     first, *others = map(Image.fromarray, frames)
     options = {"lossless": True} if path.suffix == ".webp" else {}
@@ -215,6 +225,18 @@ def test_times_that_count_packets_beside_b_frames(tmp_path):
     few = read_video(path, 4)
     assert np.array_equal(few.frames, clip.frames[[0, 6, 13, 19]])
     assert all(later.mean() > before.mean() for before, later in zip(clip.frames, clip.frames[1:], strict=False))
+
+
+def test_packets_some_of_which_have_no_time(tmp_path):
+    """Beside B-frames, whose packets come in another order than they are shown in."""
+    path = encode(tmp_path / "broadcast.ts", shades(20), "libx264", "yuv420p", fps=10, bf="2")
+    whole = read_video(path)
+    clip = read_video(without_some_times(path))
+    with av.open(str(path)) as container:
+        assert any(packet.pts is None and packet.size for packet in container.demux(video=0))
+    assert np.array_equal(clip.frames, whole.frames) and clip.fps == whole.fps
+    np.testing.assert_allclose(clip.seconds, whole.seconds, atol=1e-6)
+    assert np.array_equal(read_video(path, 4).frames, whole.frames[[0, 6, 13, 19]])
 
 
 @pytest.mark.parametrize(

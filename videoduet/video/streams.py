@@ -27,11 +27,12 @@ def opened(path: Path) -> Generator[tuple[InputContainer, VideoStream]]:
     Raises InputError where it has no picture, or a cover alone.
     """
     with av.open(str(path)) as container:
-        films = [stream for stream in container.streams.video if not stream.disposition & COVERS]
+        shown = [stream for stream in container.streams.video if not stream.disposition & COVERS]
         # What nothing here decodes has no codec.
-        films = [stream for stream in films if cast(object, stream.codec_context) is not None] or films
+        films = [stream for stream in shown if cast(object, stream.codec_context) is not None]
         if not films:
             found = "it has a cover, but no film" if container.streams.video else "it has no picture"
+            found = "nothing here decodes its picture" if shown else found
             raise InputError(f"Video {path} cannot be read ({found}); remove it or encode it again.")
         index = films[0].index if len(films) == 1 else _played(path, [stream.index for stream in films])
         stream = cast(VideoStream, container.streams[index])
