@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from videoduet.config import Precision, at_least, execution, identity, required
+from videoduet.video import Format
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,8 @@ class SamplingConfig:
         seed: Each video's noise depends on this, its prompt and its index alone.
         batch_size: Videos drawn at once, across prompts.
         sampler: Overrides of the family's settings: steps, guidance_scale, fps, num_frames, height, width.
+        format: Beside the mp4 of each video, what can be pasted into a page: gif, webp, or frames, a folder of PNG
+            images (mp4: nothing more).
         dtype: Precision of the weights.
         compile: Compile the denoiser (torch.compile): a slow start, then faster steps.
         column: The column of prompts, where it is not called prompt, prompt_en, text or caption.
@@ -36,6 +39,7 @@ class SamplingConfig:
     seed: int = identity(0)
     batch_size: int = identity(8)
     sampler: dict[str, Any] = identity(factory=dict)
+    format: Format = execution("mp4")
     dtype: Precision = identity("float32")
     compile: bool = identity(False)
     column: str | None = identity(None)

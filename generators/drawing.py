@@ -18,6 +18,7 @@ from videoduet.prompt_sets import read_prompts
 from videoduet.records import Prompt
 from videoduet.seeding import seed_for
 from videoduet.store import atomic_path, read_records, write_records
+from videoduet.video import Format, read_video, write_clip
 from videoduet.workspace import Workspace
 
 
@@ -68,6 +69,9 @@ def draw_prompts(config: SamplingConfig) -> tuple[Path, int]:
         if state.is_main_process:
             _write_index(output, prompts)
             directory.finish(samples=len(items))
+        state.wait_for_everyone()
+    if config.format != "mp4":
+        _write_copies(output, config.format)
     return output, len(items)
 
 
@@ -83,6 +87,17 @@ def _prompts(config: SamplingConfig, directory: Workspace) -> list[Prompt]:
     for reason, count in found.left_out.items():
         console.print(f"{config.prompts}: {count} rows left out, {reason}.", markup=False)
     return found.prompts
+
+
+def _write_copies(output: Path, kind: Format) -> None:
+    """Each video once more, in a folder called as the format is; what is there already stays."""
+    state, samples = processes(), read_samples(output, root=output)
+    for sample in track(samples[state.process_index :: state.num_processes], f"{len(samples)} videos: {kind}"):
+        name = Path(sample.video_path).stem
+        path = output / kind / (name if kind == "frames" else f"{name}.{kind}")
+        if not path.exists():
+            write_clip(path, read_video(sample.video_path), kind)
+    state.wait_for_everyone()
 
 
 def _write_index(output: Path, prompts: Sequence[Prompt]) -> None:

@@ -19,6 +19,8 @@ def draw(config: SamplingConfig) -> Path:
 
     quiet_libraries()
     output, videos = draw_prompts(config)
+    if config.format != "mp4":
+        console.print(f"As {config.format} they are in {output / config.format}.", markup=False)
     console.print(f"{videos} videos are in {output / 'videos'}, listed in {output / 'videos.csv'}.", markup=False)
     return output
 

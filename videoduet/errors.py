@@ -10,3 +10,11 @@ class InputError(ValueError):
     def __init__(self, message: str, *, exit_code: int = 1):
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def in_words(error: Exception) -> str:
+    """What an error says, in one line: an InputError's sentence, and of another one its kind as well."""
+    said = " ".join(str(error).split())
+    if isinstance(error, InputError):
+        return said
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from alignment.training.config import Frames
 from generators.base import Generator
-from videoduet.errors import InputError
+from videoduet.errors import InputError, in_words
 from videoduet.records import SamplerSettings, stable_id
 from videoduet.store import content_hash, write_tensors
 from videoduet.video import Clip, read_video
@@ -42,13 +42,17 @@ class LatentCache:
     def encode(self, videos: Sequence[Path], process: int = 0, processes: int = 1) -> Iterator["Encoded"]:
         """Encode this process's part of ``videos``, as far as it is missing; yields what became of each."""
         for video in videos[process::processes]:
-            video_id, problem = content_hash(video), None
-            path = self.path(video_id)
+            video_id, latents, problem = "", None, None
             try:
-                if not path.exists():
-                    write_tensors(path, {"latents": self._latents(video)})
-            except InputError as error:
-                problem = str(error)
+                video_id = content_hash(video)
+                latents = None if self.path(video_id).exists() else self._latents(video)
+            # Too little memory is no video's fault; whatever else is wrong with one, the others are encoded.
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:
+                problem = in_words(error)
+            if latents is not None:
+                write_tensors(self.path(video_id), {"latents": latents})
             yield Encoded(video, video_id, problem)
 
     def _latents(self, video: Path) -> Tensor:
@@ -60,7 +64,9 @@ class LatentCache:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A video, its content's hash, and why it cannot be used (None: its latents are in the cache)."""
+    """A video, its content's hash ('' where it cannot be read at all), and why it cannot be used (None: its latents are
+    in the cache).
+    """
 
     video: Path
     video_id: str

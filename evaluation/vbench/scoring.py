@@ -19,7 +19,7 @@ from evaluation.vbench.environment import SETUP, run_worker, tier_for
 from evaluation.vbench.statistics import ScoredVideo, mean
 from evaluation.vbench.suite import NEEDS_LABELS, VIDEOS_PER_PROMPT, SuiteRow, VideoFile
 from evaluation.vbench.weights import STATIC_FILTER, WEIGHTS, missing_weights, weights_dir
-from videoduet.errors import InputError
+from videoduet.errors import in_words
 from videoduet.records import stable_id
 from videoduet.store import read_json, write_json
 from videoduet.video import count_frames
@@ -67,8 +67,9 @@ def readable(files: Iterable[VideoFile], cache: Path) -> tuple[list[Checked], li
             stamp = f"{status.st_size}-{status.st_mtime_ns}"
             before = known.get(str(path))
             frames = before[1] if before and before[0] == stamp else count_frames(path)
-        except (InputError, OSError) as error:
-            bad.append((file.path, str(error)))
+        # Whatever is wrong with one file, the others are scored.
+        except Exception as error:
+            bad.append((file.path, in_words(error)))
             continue
         seen[str(path)] = [stamp, frames]
         good.append(Checked(replace(file, path=path), frames, stamp))

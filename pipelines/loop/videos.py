@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from videoduet.errors import InputError
+from videoduet.errors import in_words
 from videoduet.records import Sample
 from videoduet.video import read_video, written
 from videoduet.workspace import Workspace
@@ -29,7 +29,8 @@ class RoundVideos:
             try:
                 read_video(path, 1)
                 self._readable[key] = True
-            except InputError as error:
-                self.directory.quarantine(path, str(error))
+            # Whatever is wrong with one file, the round goes on with the others.
+            except Exception as error:
+                self.directory.quarantine(path, in_words(error))
                 self._readable[key] = False
         return self._readable[key]

@@ -4,9 +4,8 @@ import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from pipelines.report.previews import animation, data_uri
-from videoduet.errors import InputError
-from videoduet.video import read_video
+from pipelines.report.previews import data_uri
+from videoduet.video import animated, read_video
 
 MAX_PROMPTS = 24
 # Browsers slow down, and mail servers refuse, beyond this; videos over the limit are linked.
@@ -54,11 +53,13 @@ class Shelf:
             return ShownVideo(label, described, href)
         try:
             clip = read_video(file)
-        except InputError:
+        # A page comes about whatever is wrong with one file.
+        except Exception:
             return ShownVideo(label, described, href, problem=f"{path} cannot be decoded")
         self.prompts.add(prompt_id)
         small = max(clip.frames.shape[1:3]) <= SMALL
         source = data_uri("video/mp4", file.read_bytes())
-        fallback = animation(clip.frames, max(1, round(1000 / clip.fps)), lossless=True) if small else ""
+        moving = animated(clip.frames, max(1, round(1000 / clip.fps)), lossless=True) if small else b""
+        fallback = data_uri("image/webp", moving) if small else ""
         self.used += len(source) + len(fallback)
         return ShownVideo(label, described, href, source, fallback, small)

@@ -16,7 +16,7 @@ from reward_model.judging.config import Decoding
 from reward_model.parsing import Choice, parse_choice
 from reward_model.prompts import Prompts, wording_id
 from reward_model.questions import Clips, Question
-from videoduet.errors import InputError
+from videoduet.errors import InputError, in_words
 from videoduet.records import (
     Comparison,
     DimensionScore,
@@ -164,8 +164,9 @@ class VideoJudge:
             for item in given:
                 try:
                     record, clips = as_record(item)
-                except InputError as error:
-                    fail(item, str(error))
+                # Whatever is wrong with one item ends no batch.
+                except Exception as error:
+                    fail(item, in_words(error))
                     continue
                 shown = showings(record)
                 times = [self.decoding.samples if question.sampled else 1 for question in shown]

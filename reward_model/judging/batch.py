@@ -17,7 +17,7 @@ from reward_model.judging.base import Failure, PairwiseJudge, VideoJudge
 from reward_model.judging.build import load_judge
 from reward_model.judging.config import Judged, JudgingConfig
 from reward_model.judging.listed import Shown
-from videoduet.errors import InputError
+from videoduet.errors import InputError, in_words
 from videoduet.processes import processes
 from videoduet.progress import console, track
 from videoduet.records import Comparison, Prompt, Video, VideoPair, stable_id
@@ -122,8 +122,9 @@ def records(paths: Sequence[Shown], failures: list[Failure]) -> list[tuple[Video
     for path, prompt in paths:
         try:
             found.append((as_video(path)[0], Prompt.of(prompt)))
-        except InputError as error:
-            failures.append(Failure(path, str(error)))
+        # Whatever is wrong with one item ends no batch.
+        except Exception as error:
+            failures.append(Failure(path, in_words(error)))
     return found
 
 
@@ -143,8 +144,8 @@ def pair_records(paths: Sequence[tuple[str, str, str]], failures: list[Failure])
         try:
             one, other = as_video(first)[0], as_video(second)[0]
             found.append(VideoPair(prompt=Prompt.of(prompt), first=one, second=other))
-        except InputError as error:
-            failures.append(Failure(f"{first} / {second}", str(error)))
+        except Exception as error:
+            failures.append(Failure(f"{first} / {second}", in_words(error)))
     return found
 
 

@@ -13,6 +13,7 @@ from videoduet.config import Precision, resolve
 from videoduet.errors import InputError
 from videoduet.processes import device as this_device
 from videoduet.progress import console
+from videoduet.video import use_reader
 
 
 @overload
@@ -72,6 +73,7 @@ def load_judge(config: JudgingConfig) -> VideoJudge:
         console.print(
             "The tiny judge knows nothing but shapes world; name one for real videos with --judge.", markup=False
         )
+    use_reader(config.reader)
     return build_judge(
         config.judge, preset=config.preset, adapter=config.adapter, dtype=config.dtype, batch_size=config.batch_size,
         decoding=Decoding(config.samples, config.temperature), backend=config.backend, server=config.settings,

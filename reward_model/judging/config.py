@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from reward_model.presets import preset_named
 from videoduet.config import Precision, at_least, execution
 from videoduet.errors import InputError
+from videoduet.video import Reader
 
 Backend = Literal["transformers", "vllm", "server"]
 TINY = "shapes_world/models/judge"
@@ -109,6 +110,7 @@ class JudgingConfig:
         concurrency: Requests to the server under way at once.
         cache: A directory where the server's answers are kept by the content of the question.
         logprobs: Ask the server for probabilities, which some hosts refuse.
+        reader: What decodes videos: pyav or decord (None: what VIDEODUET_READER in the environment says, else pyav).
     """
 
     judge: str = TINY
@@ -127,6 +129,7 @@ class JudgingConfig:
     concurrency: int = 8
     cache: str | None = None
     logprobs: bool = True
+    reader: Reader | None = None
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=self.batch_size, samples=self.samples)

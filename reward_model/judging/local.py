@@ -21,7 +21,7 @@ from reward_model.judging.sharing import positions, prefill, shared_prefixes
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.questions import Question, View
-from videoduet.errors import InputError
+from videoduet.errors import in_words
 from videoduet.records import stable_id
 from videoduet.seeding import seed_for
 
@@ -142,8 +142,9 @@ class Judge(VideoJudge):
         for index, question in enumerate(questions):
             try:
                 showings[index] = encoder.showing(question.messages, question.clips)
-            except InputError as error:
-                answers[index] = Answer(error=str(error))
+            # Whatever is wrong with one item ends no batch.
+            except Exception as error:
+                answers[index] = Answer(error=in_words(error))
         rows = _in_order(showings)
         for start in range(0, len(rows), step):
             batch = rows[start : start + step]

@@ -23,7 +23,7 @@ from reward_model.judging.config import Decoding, ServerSettings
 from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt
 from reward_model.questions import Question, View
-from videoduet.errors import InputError
+from videoduet.errors import in_words
 from videoduet.records import stable_id
 from videoduet.store import read_json, write_json
 from videoduet.video import Clip, read_video, sample_clip, written
@@ -80,8 +80,9 @@ class ServerJudge(VideoJudge):
     def _answer(self, question: Question) -> Answer:
         try:
             body = self._body(question)
-        except InputError as error:
-            return Answer(error=str(error))
+        # Whatever is wrong with one item ends no batch.
+        except Exception as error:
+            return Answer(error=in_words(error))
         labels = question.labels
         key = hashlib.sha256(json.dumps([body, labels, question.sample], sort_keys=True).encode()).hexdigest()
         kept = Path(self.settings.cache) / key[:2] / f"{key}.json" if self.settings.cache is not None else None

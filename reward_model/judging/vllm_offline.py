@@ -17,7 +17,7 @@ from reward_model.judging.loading import local_directory, weights_id
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt
 from reward_model.questions import Question, video_paths
-from videoduet.errors import InputError
+from videoduet.errors import InputError, in_words
 from videoduet.records import stable_id
 from videoduet.video import Clip, read_video, sample_clip
 
@@ -71,8 +71,9 @@ class VllmJudge(VideoJudge):
             for index, question in enumerate(window):
                 try:
                     requests[index] = self._request(question)
-                except InputError as error:
-                    answers[index] = Answer(error=str(error))
+                # Whatever is wrong with one item ends no batch.
+                except Exception as error:
+                    answers[index] = Answer(error=in_words(error))
             settings = [SamplingParams(**self._drawn(window[index])) for index in requests]
             outputs = self.model.generate(list(requests.values()), settings, use_tqdm=False)
             for index, output in zip(requests, outputs, strict=True):

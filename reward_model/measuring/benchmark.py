@@ -26,10 +26,11 @@ from reward_model.measuring.evaluation import Bootstrap, evaluate_preferences, e
 from reward_model.measuring.published import NOTES, published_rows
 from reward_model.prompts import wording_id
 from reward_model.questions import Question, ScoreQuestion
-from videoduet.errors import InputError
+from videoduet.errors import InputError, in_words
 from videoduet.progress import console, track
 from videoduet.records import Comparison, VideoPair, stable_id
 from videoduet.store import read_json, read_records, write_json, write_records
+from videoduet.video import use_reader
 from videoduet.workspace import Workspace
 
 
@@ -43,6 +44,7 @@ def items_of(config: JudgeEvaluationConfig) -> Reading:
 
 def judge_of(config: JudgeEvaluationConfig) -> VideoJudge | PairwiseJudge:
     """Who is measured."""
+    use_reader(config.reader)
     if config.factory is not None:
         return build_judge(factory=config.factory, arguments=config.arguments)
     return build_judge(
@@ -122,13 +124,32 @@ def compared(
 
 def _opinions(judge: PairwiseJudge, pairs: Sequence[VideoPair]) -> Iterator[Comparison]:
     if not isinstance(judge, VideoJudge):
-        return judge.compare(pairs)
+        return iter(_opinions_of_a_class(judge, pairs))
     failures: list[Failure] = []
     found = list(judge.compare(pairs, failures=failures))
     # What no backend answered is no fact about the judge: nothing is written down, and the same command asks again.
     if lost := next((failure.reason for failure in failures if failure.lost), None):
         raise InputError(lost)
     return iter(found)
+
+
+def _opinions_of_a_class(judge: PairwiseJudge, pairs: Sequence[VideoPair]) -> list[Comparison]:
+    try:
+        return list(judge.compare(pairs))
+    # Whatever one pair raises, the others are asked about; where all do, it is the class that fails.
+    except Exception:
+        found: list[Comparison] = []
+        for pair in pairs:
+            try:
+                found += judge.compare([pair])
+            except Exception as error:
+                console.print(
+                    f"not judged: {pair.first.path} / {pair.second.path}: {in_words(error)}", markup=False,
+                    soft_wrap=True,
+                )  # fmt: skip
+        if not found:
+            raise
+        return found
 
 
 def answered(config: JudgeEvaluationConfig, items: Sequence[Item], judge: VideoJudge, output: Path) -> list[str | None]:

@@ -8,6 +8,7 @@ from reward_model.judging.config import Backend, ServerSettings, check_backend
 from reward_model.prompts import TaskPrompts
 from videoduet.config import Precision, at_least, execution, identity, required
 from videoduet.errors import InputError
+from videoduet.video import Reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,7 @@ class JudgeEvaluationConfig:
         prompts: Wording of questions about one video.
         dtype: Precision of the weights.
         batch_size: Questions answered at once.
+        reader: What decodes videos: pyav or decord (None: what VIDEODUET_READER in the environment says, else pyav).
         resamples: Bootstrap resamples of an interval.
         seed: Seed of the draw and of the bootstrap.
     """
@@ -58,6 +60,7 @@ class JudgeEvaluationConfig:
     prompts: TaskPrompts = identity(TaskPrompts())
     dtype: Precision = identity("float32")
     batch_size: int = execution(16)
+    reader: Reader | None = execution(None)
     resamples: int = execution(1000)
     seed: int = identity(0)
 

@@ -359,3 +359,21 @@ def test_lists_of_every_kind(command, videos, tmp_path, fixed):
     (tmp_path / "a.jsonl").write_text('{"video": "a.mp4", "prompt": "\\ud83d"}')
     code, _, err = command("score", tmp_path / "a.jsonl")
     assert code == 1 and "row 1: its prompt holds half a character" in err
+
+
+@pytest.mark.parametrize("given", ["option", "environment"])
+def test_videos_are_read_by_decord(command, videos, monkeypatch, given):
+    pytest.importorskip("decord")
+    from videoduet.video import decord_reader, reading
+
+    calls, read = [], decord_reader.read_by_decord
+    monkeypatch.setenv(decord_reader.READER, "decord" if given == "environment" else "pyav")
+    monkeypatch.setattr(reading, "read_by_decord", lambda path, *rest: calls.append(path.name) or read(path, *rest))
+    options = ["--reader", "decord"] if given == "option" else []
+    pair = (videos / "a.mp4", videos / "b.mp4")
+    found = command("compare", *pair, "--prompt", PROMPT, "--json", *options)
+    assert found[0] == 0 and sorted(calls) == ["a.mp4", "b.mp4"]
+    monkeypatch.setenv(decord_reader.READER, "pyav")
+    assert command("compare", *pair, "--prompt", PROMPT, "--json")[1] == found[1] and len(calls) == 2
+    code, _, err = command("compare", *pair, "--reader", "opencv")
+    assert code == 2 and "reader" in err

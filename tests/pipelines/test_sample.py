@@ -106,3 +106,25 @@ def test_wrong_usage(arguments, words, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
     assert stopped.value.code == 2 and words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp", "frames"])
+def test_what_can_be_pasted_into_a_page(config, kind, capsys):
+    """Beside the mp4, which stays as it is; also of what is drawn already."""
+    config = replace(config, limit=2, videos_per_prompt=1)
+    output = draw(config)
+    before = videos(output)
+    draw(replace(config, format=kind))
+    assert f"As {kind} they are in" in capsys.readouterr().err.replace("\n", " ") and videos(output) == before
+    copies = sorted((output / kind).iterdir())
+    assert [path.stem for path in copies] == sorted(path.stem for path in (output / "videos").iterdir())
+    for path in copies:
+        clip = read_video(output / "videos" / f"{path.stem}.mp4")
+        shown = read_video(path).frames
+        assert shown.shape == clip.frames.shape and abs(shown.astype(int) - clip.frames).mean() < 12
+
+
+def test_a_form_that_there_is_not(capsys):
+    with pytest.raises(SystemExit) as raised:
+        main(["--generator=g", "--prompts=p", "--output=o", "--format=png"])
+    assert raised.value.code == 2 and "format" in capsys.readouterr().err

@@ -1,41 +1,12 @@
 """Videos as users have them: every container, rate, size and orientation, written by real encoders."""
 
-import struct
-from fractions import Fraction
-from pathlib import Path
-
-import av
 import numpy as np
 import pytest
+from encoders import encode, shades, turn
 from PIL import Image
 
 from videoduet.errors import InputError
 from videoduet.video import Clip, FrameSampling, read_video, sample_clip, video_id, write_video
-
-
-def shades(count: int, size: tuple[int, int] = (32, 48)) -> np.ndarray:
-    """Grey frames, each lighter than the one before, with a dark upper left corner."""
-    frames = np.stack([np.full((*size, 3), 60 + 150 * index // max(1, count - 1), np.uint8) for index in range(count)])
-    frames[:, : size[0] // 4, : size[1] // 4] = 10
-    return frames
-
-
-def encode(path: Path, frames: np.ndarray, codec: str, pix_fmt: str, times=None, fps: float = 8, **options) -> Path:
-    """Write frames with PyAV; ``times`` in milliseconds make the rate vary."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001), options=options)
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pix_fmt
-        stream.codec_context.thread_count = 1
-        if times is not None:
-            stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
-        for index, array in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(array, format="rgba" if array.shape[-1] == 4 else "rgb24")
-            if times is not None:
-                frame.pts, frame.time_base = times[index], Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
 
 FORMATS = {
     "h264.mp4": ("libx264", "yuv420p"),
@@ -102,16 +73,6 @@ def test_frames_by_the_second(tmp_path, count, fps, expected):
 def test_a_sampling_that_cannot_be(bad):
     with pytest.raises(InputError, match="FrameSampling"):
         FrameSampling(**bad)
-
-
-def turn(path: Path, matrix: tuple[int, ...]) -> None:
-    """Write a display matrix into an mp4's track header, as a phone does that was held upright."""
-    data = bytearray(path.read_bytes())
-    start = data.index(b"tkhd") + 4 + 40  # version, flags, dates, ids, duration, layer, volume
-    one, tail = 1 << 16, 1 << 30
-    a, b, c, d = (value * one for value in matrix)
-    data[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, tail)
-    path.write_bytes(bytes(data))
 
 
 @pytest.mark.parametrize(
