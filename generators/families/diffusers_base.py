@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from generators.base import Generator, override
 from videoduet.errors import InputError
+from videoduet.loading import loading
 from videoduet.records import SamplerSettings
 
 
@@ -43,11 +43,8 @@ class DiffusersGenerator(Generator):
         precision: Any = dtype
         if cls.full_precision:
             precision = {**dict.fromkeys(cls.full_precision, torch.float32), "default": dtype}
-        try:
+        with loading(f"Generator {path} cannot be loaded", "give a diffusers directory, whole."):
             pipeline = cls.pipeline_class.from_pretrained(path, torch_dtype=precision)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"Generator {path} cannot be loaded ({reason}); give a diffusers directory.") from error
         settings = override(cls.default_settings(pipeline), sampler)
         if settings.steps < 1:
             raise InputError(f"sampler.steps is {settings.steps}; give 1 or more.", exit_code=2)

@@ -12,13 +12,15 @@ from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet3DCo
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from generators.families.diffusers_base import DiffusersGenerator, from_uint8, to_uint8
+from videoduet.adapters import put_state, unwrapped, weights_of
+from videoduet.errors import InputError
+from videoduet.loading import loading, refuse_pointers
 
 FRAMES_AT_ONCE = 8
 """Frames that go through the autoencoder together: it knows no time, and memory grows with them."""
@@ -97,22 +99,31 @@ class CLIPVideoPipeline(DiffusionPipeline):
         """Put a LoRA of the UNet in force: a PEFT directory, as training here writes it, or a file or hub id in the
         layout of diffusers (``unet.….lora_A.weight``), for which ``named`` goes to its reader.
 
-        diffusers' own loader does not know 3D UNets. Raises ValueError for a LoRA that holds nothing for the UNet.
+        diffusers' own loader does not know 3D UNets. Raises InputError, a ValueError, for a LoRA that holds nothing for
+        the UNet, or any of whose tensors is missing or has no place.
         """
+        source = "in these tensors" if isinstance(weights, dict) else weights
+        if not isinstance(weights, dict):
+            refuse_pointers(weights)
         if not isinstance(weights, dict) and (Path(weights) / "adapter_config.json").is_file():
             config = LoraConfig.from_pretrained(str(weights))
-            state = load_file(Path(weights) / "adapter_model.safetensors")
-            state = {name.removeprefix("base_model.model."): value for name, value in state.items()}
+            state: dict[str, Tensor] = weights_of(weights)
         else:
-            found, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(weights, **named)
-            state = {name.removeprefix("unet."): value for name, value in found.items() if name.startswith("unet.")}
-            if not state:
-                raise ValueError(f"{weights} holds no LoRA of a UNet: no name in it begins with 'unet.'")
+            with loading(f"LoRA {source} cannot be read", "give a PEFT directory or a file in diffusers' layout."):
+                found, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(weights, **named)
+            found = {unwrapped(name): value for name, value in found.items()}
+            if not any(name.startswith("unet.") for name in found):
+                raise InputError(f"LoRA {source} holds no LoRA of a UNet: no name in it begins with 'unet.'")
+            # What is not the UNet's keeps its name, and is refused by it.
+            state = {name.removeprefix("unet."): value for name, value in found.items()}
             ranks = {name.removesuffix(".lora_A.weight"): len(v) for name, v in state.items() if ".lora_A." in name}
-            given = {name.removeprefix("unet.").removesuffix(".alpha"): value for name, value in (alphas or {}).items()}
+            given = {
+                unwrapped(name).removeprefix("unet.").removesuffix(".alpha"): value
+                for name, value in (alphas or {}).items()
+            }
             config = LoraConfig(target_modules=list(ranks), rank_pattern=ranks, alpha_pattern={**ranks, **given})
         inject_adapter_in_model(config, self.unet, adapter_name)
-        set_peft_model_state_dict(self.unet, state, adapter_name)
+        put_state(self.unet, state, source, "UNet", name=adapter_name)
 
 
 OUTPUT_TYPES = ("np", "pil", "latent")

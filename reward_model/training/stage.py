@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoProcessor
-
 from reward_model.datasets import PreferenceItem, Reading, read_dataset
 from reward_model.judging.build import build_judge
-from reward_model.judging.loading import base_directory, load_model
+from reward_model.judging.loading import base_directory, load_model, load_processor
 from reward_model.prompts import JudgePrompt
 from reward_model.training.config import JudgeTrainingConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
@@ -137,7 +135,7 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
 
 def _merge(adapter: Path, prompt: JudgePrompt, target: Path) -> None:
     """Write the whole model with the adapter in its weights, its processor and its prompt."""
-    model, processor = load_model(adapter), AutoProcessor.from_pretrained(base_directory(adapter))
+    model, processor = load_model(adapter), load_processor(base_directory(adapter))
     with atomic_path(target) as temporary:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from peft import LoraConfig, set_peft_model_state_dict
-from safetensors.torch import load_file
+from peft import LoraConfig
 from transformers import (
-    AutoProcessor,
     PrinterCallback,
     TrainerCallback,
     TrainerControl,
@@ -23,12 +21,13 @@ from transformers import (
 from trl import GRPOConfig
 
 from reward_model.encoding import ShowingEncoder
-from reward_model.judging.loading import base_directory, load_model
+from reward_model.judging.loading import base_directory, load_model, load_processor
 from reward_model.parsing import parse_choice
 from reward_model.prompts import JudgePrompt
 from reward_model.rewards import comparison_reward, format_reward
 from reward_model.training.config import GRPOTraining
 from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
+from videoduet.adapters import put_into
 from videoduet.config import SCHEMA_VERSION, refuse_newer
 from videoduet.errors import InputError
 from videoduet.records import LabelledPair
@@ -209,7 +208,7 @@ def run_grpo(
     if (output_dir / "training.json").exists():
         return {name: value for name, value in read_json(output_dir / "training.json").items() if name != "log"}
     checkpoints = output_dir / "checkpoints"
-    model, processor = load_model(path), AutoProcessor.from_pretrained(base_directory(path))
+    model, processor = load_model(path), load_processor(base_directory(path))
     # A video token in an answer would stand for a video that is not there.
     suppressed = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_VISION_TOKENS))
     # The trainer makes the LoRA before it seeds anything.
@@ -228,7 +227,7 @@ def run_grpo(
     if adapter is not None:
         # A PeftModel handed to the trainer would get a copy of its adapter as reference; the reference here is the
         # base.
-        set_peft_model_state_dict(trainer.model, load_file(Path(adapter) / "adapter_model.safetensors"))
+        put_into(trainer.model, adapter, "judge")
     trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
     trainer.stop_sharing()
     summary = {"steps": trainer.state.global_step, **counts, **_rise(trainer.state.log_history)}
