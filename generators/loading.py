@@ -13,7 +13,7 @@ from generators.base import Generator
 from videoduet.adapters import put_on
 from videoduet.config import Precision
 from videoduet.errors import InputError
-from videoduet.loading import loading, refuse_pointers
+from videoduet.loading import check_files, loading
 
 FAMILIES = {
     "T2VTurboPipeline": "generators.families.t2v_turbo.T2VTurbo",
@@ -47,7 +47,7 @@ def load_generator(
 
 def _pipeline_class(path: str | Path) -> str:
     """What the ``model_index.json`` at ``path`` names."""
-    refuse_pointers(path)
+    check_files(path)
     missing = f"Generator {path} is no diffusers directory: it has no model_index.json."
     if Path(path).exists() and not (Path(path) / "model_index.json").is_file():
         raise InputError(missing)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from videoduet.errors import InputError
-from videoduet.loading import loading, refuse_pointers, some
+from videoduet.loading import check_files, loading, some
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -71,7 +71,7 @@ def put_on(
     from peft import PeftConfig, PeftModel
 
     with _putting(adapter, what):
-        refuse_pointers(adapter)
+        check_files(adapter)
         mapping = getattr(model, "_checkpoint_conversion_mapping", {})
         if not isinstance(model, PeftModel):
             # What PeftModel.from_pretrained does, which keeps to itself what had no place.
@@ -96,7 +96,7 @@ def put_into(model: Any, adapter: str | Path, what: str, *, name: str = "default
     from peft import PeftConfig
 
     with _putting(adapter, what):
-        refuse_pointers(adapter)
+        check_files(adapter)
         given: Any = PeftConfig.from_pretrained(str(adapter))
         own = model.peft_config[name]
         for setting in ("r", "lora_alpha", "use_rslora"):

@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from generators.families.diffusers_base import DiffusersGenerator, from_uint8, to_uint8
 from videoduet.adapters import put_state, unwrapped, weights_of
 from videoduet.errors import InputError
-from videoduet.loading import loading, refuse_pointers
+from videoduet.loading import check_files, loading
 
 FRAMES_AT_ONCE = 8
 """Frames that go through the autoencoder together: it knows no time, and memory grows with them."""
@@ -56,6 +56,15 @@ class CLIPVideoPipeline(DiffusionPipeline):
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
+    @property
+    def text_length(self) -> int:
+        """Tokens of a prompt that are read. A tokenizer whose config is lost knows no end."""
+        return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of ``text`` as :meth:`encode_prompt` reads them, also those beyond :attr:`text_length`."""
+        return self.tokenizer(clean_text(text), split_special_tokens=True, verbose=False).input_ids
+
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Last hidden states (B, L, D) of the text encoder; padded with token 0 and without a mask, as it was
@@ -64,7 +73,7 @@ class CLIPVideoPipeline(DiffusionPipeline):
         # Split, since the token that pads ("!") is also a word: as a special token it would be cut out of words.
         tokens = self.tokenizer(
             [clean_text(prompt) for prompt in prompts], padding="max_length", truncation=True, return_tensors="pt",
-            max_length=self.tokenizer.model_max_length, split_special_tokens=True,
+            max_length=self.text_length, split_special_tokens=True,
         )  # fmt: skip
         return self.text_encoder(tokens.input_ids.to(self._execution_device)).last_hidden_state
 
@@ -104,7 +113,7 @@ class CLIPVideoPipeline(DiffusionPipeline):
         """
         source = "in these tensors" if isinstance(weights, dict) else weights
         if not isinstance(weights, dict):
-            refuse_pointers(weights)
+            check_files(weights)
         if not isinstance(weights, dict) and (Path(weights) / "adapter_config.json").is_file():
             config = LoraConfig.from_pretrained(str(weights))
             state: dict[str, Tensor] = weights_of(weights)
@@ -155,6 +164,12 @@ class UNetGenerator(DiffusersGenerator):
         r".*(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2|resnets\.\d+\.conv[12]|time_emb_proj"
         r"|conv_shortcut|conv1\.2|conv[2-4]\.3|conv_in|conv_out|linear_1|linear_2)"
     )
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of a prompt that are read: CLIP's have an end."""
+        pipeline = self.pipeline
+        return min(pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
 
     def latent_shape(self) -> tuple[int, int, int, int]:
         """(C, T, h, w): the autoencoder compresses space alone."""

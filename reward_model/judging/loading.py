@@ -11,11 +11,19 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from reward_model.encoding import VIDEO_TOKEN
 from videoduet.adapters import base_of, put_on
 from videoduet.errors import InputError
-from videoduet.loading import loading, refuse_pointers, some
+from videoduet.loading import check_files, loading, some
 from videoduet.records import stable_id
 from videoduet.store import content_hash
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
+
+PROCESSOR_FILES = {
+    "tokenizer": ("tokenizer.json", "vocab.json"),
+    "settings of what prepares videos": (
+        "processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json",
+    ),
+}  # fmt: skip
+"""What lies beside a judge's weights, and the files that it may be in."""
 
 
 def weights_id(directory: str | Path) -> str:
@@ -47,7 +55,7 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
     ``adapter`` is put on top of that, and merged where the weights are float32. Raises InputError where nothing can be
     loaded.
     """
-    refuse_pointers(path)
+    check_files(path)
     with loading(f"Judge {path} cannot be loaded", "give a transformers or PEFT directory, whole."):
         if (Path(path) / "adapter_config.json").exists():
             model = put_on(load_model(base_of(path), dtype=dtype), path, "judge").merge_and_unload()
@@ -92,8 +100,11 @@ def load_processor(path: str | Path) -> ProcessorMixin:
     Raises InputError that names the part that is missing: a tokenizer and its vocabulary, what prepares videos, a chat
     template.
     """
-    refuse_pointers(path)
+    check_files(path)
     fetch = "download it from the repository of the model that this was trained from, into the same directory."
+    for what, names in PROCESSOR_FILES.items():
+        if Path(path).is_dir() and not any((Path(path) / name).exists() for name in names):
+            raise InputError(f"Judge {path} has no {what} ({' or '.join(names)}); {fetch}")
     with loading(f"Judge {path} has no processor that can be loaded", f"its files may be missing; {fetch}"):
         processor = AutoProcessor.from_pretrained(path)
     found = type(processor).__name__

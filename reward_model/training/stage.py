@@ -25,13 +25,14 @@ from videoduet.workspace import Workspace
 @dataclass(frozen=True)
 class Trained:
     """What a stage left: the directory of the adapter, or of the whole model where it is merged, and how rewards
-    rose (means over the first and last tenth of the steps).
+    rose (means over the first and last tenth of the steps); ``notes`` say what kept it from learning.
     """
 
     path: Path
     steps: int
     reward_first: float
     reward_last: float
+    notes: tuple[str, ...] = ()
 
 
 def judge_prompt(config: JudgeTrainingConfig) -> JudgePrompt:
@@ -130,7 +131,9 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
     if config.merge and state.is_main_process and not result.exists():
         _merge(output / "adapter", prompt, result)
     state.wait_for_everyone()
-    return Trained(result, summary["steps"], summary["reward_first"], summary["reward_last"])
+    return Trained(
+        result, summary["steps"], summary["reward_first"], summary["reward_last"], tuple(summary.get("notes", ()))
+    )
 
 
 def _merge(adapter: Path, prompt: JudgePrompt, target: Path) -> None:
