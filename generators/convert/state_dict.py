@@ -108,8 +108,9 @@ def _unpickled(path: Path) -> Any:
 
 def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Any]:
     """The tensors without what wrappings put before all of their names."""
-    names = list(state_dict)
-    for wrapper in (f"{name}." for name in WRAPPERS):
-        while names and all(isinstance(name, str) and name.startswith(wrapper) for name in names):
-            names = [name.removeprefix(wrapper) for name in names]
+    names = [str(name) for name in state_dict]
+    while names and (first := names[0].partition(".")[0]) in WRAPPERS:
+        if not all(name.startswith(f"{first}.") for name in names):
+            break
+        names = [name.removeprefix(f"{first}.") for name in names]
     return dict(zip(names, state_dict.values(), strict=True))

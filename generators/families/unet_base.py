@@ -121,15 +121,15 @@ class CLIPVideoPipeline(DiffusionPipeline):
             with loading(f"LoRA {source} cannot be read", "give a PEFT directory or a file in diffusers' layout."):
                 found, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(weights, **named)
             found = {unwrapped(name): value for name, value in found.items()}
+            alphas = {unwrapped(name).removesuffix(".alpha"): value for name, value in (alphas or {}).items()}
             if not any(name.startswith("unet.") for name in found):
                 raise InputError(f"LoRA {source} holds no LoRA of a UNet: no name in it begins with 'unet.'")
             # What is not the UNet's keeps its name, and is refused by it.
             state = {name.removeprefix("unet."): value for name, value in found.items()}
-            ranks = {name.removesuffix(".lora_A.weight"): len(v) for name, v in state.items() if ".lora_A." in name}
-            given = {
-                unwrapped(name).removeprefix("unet.").removesuffix(".alpha"): value
-                for name, value in (alphas or {}).items()
-            }
+            own = [name.removesuffix(".lora_A.weight") for name in found if name.endswith(".lora_A.weight")]
+            own = [name for name in own if name.startswith("unet.")]
+            ranks = {name.removeprefix("unet."): len(found[f"{name}.lora_A.weight"]) for name in own}
+            given = {name.removeprefix("unet."): alphas[name] for name in own if name in alphas}
             config = LoraConfig(target_modules=list(ranks), rank_pattern=ranks, alpha_pattern={**ranks, **given})
         inject_adapter_in_model(config, self.unet, adapter_name)
         put_state(self.unet, state, source, "UNet", name=adapter_name)

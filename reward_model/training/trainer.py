@@ -247,9 +247,11 @@ def run_grpo(
 
 def _check_batch(trainer: VideoGRPOTrainer, rollouts: int) -> None:
     """Raises InputError where a step would hold another number of rollouts, as a launcher's settings may have it."""
-    held = trainer.get_total_train_batch_size(trainer.args)
-    steps, wanted = trainer.accelerator.gradient_accumulation_steps, trainer.args.gradient_accumulation_steps
-    held = held // wanted * steps
+    held, steps = trainer.get_total_train_batch_size(trainer.args), trainer.args.gradient_accumulation_steps
+    # DeepSpeed takes a step when its own config says so.
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    given = plugin.deepspeed_config.get("gradient_accumulation_steps", "auto") if plugin is not None else "auto"
+    held = held if given == "auto" else held // steps * int(given)
     if held != rollouts:
         raise InputError(
             f"The launcher makes a step of {held} rollouts instead of {rollouts}; take gradient_accumulation_steps out "
