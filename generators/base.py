@@ -9,14 +9,14 @@ Tensors are batch first. Latents are (B, C, T, h, w), frames are uint8 (B, T, H,
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from videoduet.errors import InputError
+from generators.config import check_sampler
 from videoduet.records import SamplerSettings
 
 
@@ -68,6 +68,15 @@ class Generator(ABC):
         randomness of row i comes from seed i.
         """
 
+    @property
+    def text_length(self) -> int | None:
+        """Tokens of a prompt that the text encoder reads (None: all of them)."""
+        return None
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of ``text``, all of them, also those that the text encoder does not read."""
+        raise NotImplementedError
+
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
         """Frames uint8 (B, T, H, W, 3), on the CPU, of ``latents`` (B, C, T, h, w)."""
@@ -108,9 +117,8 @@ class Generator(ABC):
 
 
 def override(defaults: SamplerSettings, sampler: Mapping[str, Any]) -> SamplerSettings:
-    """``defaults`` with the fields in ``sampler`` in their place. Raises InputError for a name that is no field."""
-    names = [field.name for field in fields(SamplerSettings)]
-    for name in sampler:
-        if name not in names:
-            raise InputError(f"The sampler has no setting {name!r}; it has {', '.join(names)}.", exit_code=2)
+    """``defaults`` with the fields in ``sampler`` in their place. Raises InputError for a name that is no field and a
+    value that nothing can be drawn with.
+    """
+    check_sampler(sampler)
     return replace(defaults, **sampler)

@@ -1,10 +1,36 @@
 """What can be set about drawing videos for a file of prompts."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 from videoduet.config import Precision, at_least, execution, identity, required
+from videoduet.errors import InputError
+from videoduet.records import SamplerSettings
 from videoduet.video import Format
+
+FASTEST = 1000.0
+"""Frames per second that a file can still tell apart."""
+
+
+def check_sampler(sampler: Mapping[str, Any]) -> None:
+    """Raises InputError for a name that is no field of :class:`videoduet.records.SamplerSettings`, and for a value with
+    which no video can be drawn and written. What a family can draw of the rest, it says itself.
+    """
+    kinds = {item.name: item.type for item in fields(SamplerSettings)}
+    for name, value in sampler.items():
+        if name not in kinds:
+            raise InputError(f"The sampler has no setting {name!r}; it has {', '.join(kinds)}.", exit_code=2)
+        is_whole = kinds[name] in (int, "int")
+        known = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
+        if not known or not math.isfinite(value):
+            kind = "a whole number" if is_whole else "a number"
+            raise InputError(f"sampler.{name} is {value!r}; give {kind}.", exit_code=2)
+        if is_whole:
+            at_least(1, **{f"sampler.{name}": value})
+        elif name == "fps" and not 0 < value <= FASTEST:
+            raise InputError(f"sampler.fps is {value}; give more than 0, at most {FASTEST:g}.", exit_code=2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,4 +75,5 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         required(self, "generator", "prompts", "output")
+        check_sampler(self.sampler)
         at_least(1, videos_per_prompt=self.videos_per_prompt, batch_size=self.batch_size, limit=self.limit)

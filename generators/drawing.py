@@ -1,7 +1,8 @@
 """Draw videos for a file of prompts: ``python -m pipelines.sample``, from its config to a folder with an index."""
 
 import itertools
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,9 +26,15 @@ from videoduet.workspace import Workspace
 def draw_items(
     generator: Generator, items: Sequence[SamplingItem], output: Path, root: Path, *, version: str, round_number: int,
     batch_size: int, what: str,
-) -> None:  # fmt: skip
-    """Draw this process's part of ``items`` under a progress bar called ``what``; returns when all have theirs."""
-    state = processes()
+) -> list[str]:  # fmt: skip
+    """Draw this process's part of ``items`` under a progress bar called ``what``; returns when all have theirs.
+
+    What is not drawn of the prompts, as the text encoder does not read it, is said in the terminal, and returned.
+    """
+    state, notes = processes(), unread(generator, [item.prompt.text for item in items])
+    if state.is_main_process:
+        for note in notes:
+            console.print(f"warning: {note}", markup=False, highlight=False, soft_wrap=True)
     drawn = sample_videos(
         generator, items, output, root=root, version=version, round_number=round_number, batch_size=batch_size,
         process=state.process_index, processes=state.num_processes,
@@ -35,6 +42,25 @@ def draw_items(
     for _ in track(drawn, what, total=len(items) // state.num_processes, advance=int):
         pass
     state.wait_for_everyone()
+    return notes
+
+
+def unread(generator: Generator, texts: Iterable[str]) -> list[str]:
+    """A sentence where some of ``texts`` are longer than the text encoder reads; none where it reads them all."""
+    if (length := generator.text_length) is None:
+        return []
+    tokens = {text: tuple(generator.tokens(text)) for text in dict.fromkeys(texts)}
+    cut = [ids for ids in tokens.values() if len(ids) > length]
+    if not cut:
+        return []
+    # The last that is read is the token that ends a text.
+    begun = Counter(ids[: length - 1] for ids in tokens.values())
+    alike = sum(begun[ids[: length - 1]] > 1 for ids in cut)
+    same = f"; {alike} of them differ from another only there, and are drawn as if they were the same" if alike else ""
+    return [
+        f"{len(cut)} of {len(tokens)} prompts are longer than the {length} tokens that the text encoder reads, and "
+        f"what follows is not drawn{same}; shorten them, or put first what matters."
+    ]
 
 
 def draw_prompts(config: SamplingConfig) -> tuple[Path, int]:
@@ -63,12 +89,12 @@ def draw_prompts(config: SamplingConfig) -> tuple[Path, int]:
             write_records(output / "prompts.parquet", prompts, Prompt)
             directory.adopt(config, "drawn", again=True)
         what = f"{len(prompts)} prompts: sample"
-        draw_items(
+        notes = draw_items(
             generator, items, output, output, version="sample", round_number=0, batch_size=config.batch_size, what=what
         )
         if state.is_main_process:
             _write_index(output, prompts)
-            directory.finish(samples=len(items))
+            directory.finish(samples=len(items), **({"notes": notes} if notes else {}))
         state.wait_for_everyone()
     if config.format != "mp4":
         _write_copies(output, config.format)

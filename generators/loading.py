@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from peft import PeftModel
-from safetensors import SafetensorError
 from torch import nn
 
 from generators.base import Generator
+from videoduet.adapters import put_on
 from videoduet.config import Precision
 from videoduet.errors import InputError
+from videoduet.loading import check_files, loading
 
 FAMILIES = {
     "T2VTurboPipeline": "generators.families.t2v_turbo.T2VTurbo",
@@ -33,10 +34,7 @@ def load_generator(
 
     Raises InputError where it cannot be found or its pipeline class is not supported.
     """
-    try:
-        name = DiffusionPipeline.load_config(str(path))["_class_name"]
-    except OSError as error:
-        raise InputError(f"Generator {path} is no diffusers directory: it has no model_index.json.") from error
+    name = _pipeline_class(path)
     if name not in FAMILIES:
         raise InputError(f"Generator {path} is a {name}; supported are {', '.join(FAMILIES)}.")
     module, _, family = FAMILIES[name].rpartition(".")
@@ -45,6 +43,24 @@ def load_generator(
     )
     generator.to(device)
     return generator
+
+
+def _pipeline_class(path: str | Path) -> str:
+    """What the ``model_index.json`` at ``path`` names."""
+    check_files(path)
+    missing = f"Generator {path} is no diffusers directory: it has no model_index.json."
+    if Path(path).exists() and not (Path(path) / "model_index.json").is_file():
+        raise InputError(missing)
+    with loading(f"Generator {path} cannot be loaded", "give a diffusers directory, whole."):
+        try:
+            config = DiffusionPipeline.load_config(str(path))
+        except OSError as error:
+            if Path(path).exists():
+                raise
+            raise InputError(missing) from error
+        if not isinstance(config, dict) or "_class_name" not in config:
+            raise ValueError("its model_index.json names no pipeline class (_class_name)")
+        return str(config["_class_name"])
 
 
 def with_adapter(generator: Generator, adapter: str | Path | None) -> Generator:
@@ -61,12 +77,6 @@ def with_adapter(generator: Generator, adapter: str | Path | None) -> Generator:
 def load_adapter(denoiser: nn.Module, adapter: str | Path, *, is_trainable: bool = False) -> PeftModel:
     """``denoiser``, wrapped, with the LoRA at ``adapter`` (a PEFT directory).
 
-    Raises InputError where there is none, or where it does not fit.
+    Raises InputError where there is none, or where any of its tensors is missing or has no place.
     """
-    try:
-        return PeftModel.from_pretrained(denoiser, str(adapter), is_trainable=is_trainable)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"Adapter {adapter} cannot be put on this generator ({reason}); give a PEFT directory made for it."
-        ) from error
+    return put_on(denoiser, adapter, "generator", is_trainable=is_trainable)

@@ -7,6 +7,8 @@ The same command resumes.
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.markup import escape
+
 from reward_model.training.config import JudgeTrainingConfig
 from videoduet.commands import guarded, parse_command
 from videoduet.processes import FIRST_PROCESS
@@ -27,6 +29,8 @@ def train(config: JudgeTrainingConfig) -> Path | None:
         return None
     trained = train_stage(config, ingredients)
     if FIRST_PROCESS:
+        for note in trained.notes:
+            console.print(f"[bold yellow]warning:[/] {escape(note)}", highlight=False, soft_wrap=True)
         console.print(
             f"{trained.steps} steps; mean reward {trained.reward_first:.3f} at first, {trained.reward_last:.3f} at "
             f"last. Measure it: python -m pipelines.evaluate_judge --judge {trained.path} --benchmark NAME "

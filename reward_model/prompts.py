@@ -17,6 +17,7 @@ from reward_model.questions import (
     plain,
 )
 from videoduet.errors import InputError
+from videoduet.loading import loading
 from videoduet.store import JSON, read_json, write_json
 from videoduet.video import FrameSampling, Sampling
 
@@ -58,14 +59,15 @@ class _Wording:
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
-        """A prompt from a JSON file."""
-        kept: dict[str, JSON] = read_json(path)
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()
-        }
-        if fields.get("frames"):
-            fields["frames"] = FrameSampling(**fields["frames"])
-        return cls(**fields)
+        """A prompt from a JSON file. Raises InputError where it is none."""
+        with loading(f"The judge's wording {path} cannot be read", "download it anew, or take it away."):
+            kept: dict[str, JSON] = read_json(path)
+            fields: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in kept.items()
+            }
+            if fields.get("frames"):
+                fields["frames"] = FrameSampling(**fields["frames"])
+            return cls(**fields)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import nn
 from alignment.training.config import AlignConfig
 from generators.base import Generator
 from generators.loading import load_adapter
+from videoduet.adapters import put_on
 from videoduet.errors import InputError
 from videoduet.seeding import seed_for
 from videoduet.store import atomic_path
@@ -75,7 +76,7 @@ class LiveReference:
             self.kind, self.copy = "copy", copy.deepcopy(generator.denoiser).requires_grad_(False)
         elif adapter is not None and config.reference == "previous_round":
             self.kind = "adapter"
-            generator.denoiser.load_adapter(adapter, REFERENCE, is_trainable=False)
+            put_on(generator.denoiser, adapter, "generator", name=REFERENCE)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.suite import FLICKERING_VIDEOS, VIDEOS_PER_PROMPT
+from generators.config import check_sampler
 from videoduet.config import Precision, at_least, execution, identity, required
 from videoduet.errors import InputError
 
@@ -59,6 +60,7 @@ class VBenchEvaluationConfig:
         if (self.generator is None) == (self.videos is None):
             raise InputError("Give either --generator, which draws the videos, or --videos, a folder.", exit_code=2)
         required(self, "output")
+        check_sampler(self.sampler)
         if unknown := [name for name in self.dimensions or () if name not in DIMENSIONS]:
             known = ", ".join(DIMENSIONS)
             raise InputError(f"VBench has no dimension {unknown[0]}; choose among {known}.", exit_code=2)

@@ -20,6 +20,7 @@ from generators.families.t2v_turbo import T2VTurboPipeline
 from generators.families.videocrafter2 import VideoCrafter2Pipeline
 from videoduet.config import Precision
 from videoduet.errors import InputError
+from videoduet.loading import check_files, loading
 from videoduet.progress import track
 from videoduet.store import atomic_path, write_json
 
@@ -129,10 +130,12 @@ def write_directory(
 
     The directory appears when it is whole. Raises InputError for files that do not fit.
     """
-    try:
+    mend = "give a directory with CLIP's vocabulary (vocab.json and merges.txt, or tokenizer.json)."
+    check_files(tokenizer)
+    with loading(f"Tokenizer {tokenizer} cannot be loaded", mend):
         words = CLIPTokenizer.from_pretrained(tokenizer, pad_token="!")
-    except OSError as error:
-        raise InputError(f"Tokenizer {tokenizer} cannot be loaded; give a directory with CLIP's vocabulary.") from error
+        if len(words) <= len(words.all_special_ids):
+            raise ValueError(f"its {type(words).__name__} has no words")
     precision = getattr(torch, dtype)
     with atomic_path(output) as temporary:
         (temporary / "unet").mkdir(parents=True)

@@ -15,6 +15,7 @@ from generators.convert.state_dict import check, read_checkpoint
 from generators.families.t2v_turbo import T2VTurboPipeline
 from videoduet.config import Precision
 from videoduet.errors import InputError
+from videoduet.loading import check_files, loading
 from videoduet.store import atomic_path, read_json, write_json
 
 COND_PROJ = "time_embedding.cond_proj.weight"
@@ -83,7 +84,8 @@ def write_turbo_ms_directory(
     """
     pairs, precision = read_lora(lora), getattr(torch, dtype)
     parts = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "tokenizer": CLIPTokenizer}
-    try:
+    check_files(base)
+    with loading(f"{base} cannot be used", "give ModelScope's text-to-video as a diffusers directory."):
         folder = Path(base if Path(base).is_dir() else DiffusionPipeline.download(base))
         with atomic_path(output) as temporary:
             (temporary / "unet").mkdir(parents=True)
@@ -93,10 +95,3 @@ def write_turbo_ms_directory(
                 (part if name == "tokenizer" else part.to(precision)).save_pretrained(temporary / name)
             LCMScheduler().save_pretrained(temporary / "scheduler")
             write_json(temporary / "model_index.json", model_index(T2VTurboPipeline, "LCMScheduler", fps=None))
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"{base} cannot be used ({reason}); give ModelScope's text-to-video as a diffusers directory."
-        ) from error

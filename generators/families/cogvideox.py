@@ -44,6 +44,11 @@ class CogVideoX(DiffusersGenerator):
         self._padding = -frames % (config.patch_size_t or 1)
         return config.in_channels, frames + self._padding, height, width
 
+    @property
+    def text_length(self) -> int:
+        """Tokens of a prompt that are read."""
+        return self.pipeline.transformer.config.max_text_seq_length
+
     @torch.no_grad()
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
         """Conditioning (B, L, D) float32 of the T5 encoder."""

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from generators.base import Generator, override
+from generators.whole import refuse_holes, whole_encoders
 from videoduet.errors import InputError
+from videoduet.loading import loading
 from videoduet.records import SamplerSettings
 
 
@@ -43,15 +44,11 @@ class DiffusersGenerator(Generator):
         precision: Any = dtype
         if cls.full_precision:
             precision = {**dict.fromkeys(cls.full_precision, torch.float32), "default": dtype}
-        try:
-            pipeline = cls.pipeline_class.from_pretrained(path, torch_dtype=precision)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise InputError(f"Generator {path} cannot be loaded ({reason}); give a diffusers directory.") from error
-        settings = override(cls.default_settings(pipeline), sampler)
-        if settings.steps < 1:
-            raise InputError(f"sampler.steps is {settings.steps}; give 1 or more.", exit_code=2)
-        return cls(pipeline, settings)
+        with loading(f"Generator {path} cannot be loaded", "give a diffusers directory, whole."):
+            encoders = whole_encoders(path, precision)
+            pipeline = cls.pipeline_class.from_pretrained(path, torch_dtype=precision, **encoders)
+            refuse_holes(pipeline.components)
+        return cls(pipeline, override(cls.default_settings(pipeline), sampler))
 
     @classmethod
     @abstractmethod
@@ -90,6 +87,10 @@ class DiffusersGenerator(Generator):
     def denoiser(self, module: nn.Module) -> None:
         """Put ``module`` into the pipeline in its place."""
         setattr(self.pipeline, self.denoiser_name, module)
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of ``text``, all of them, those that begin and end it included."""
+        return self.pipeline.tokenizer(text, verbose=False).input_ids
 
     def initial_noise(self, seed: int) -> Tensor:
         """Normal noise (C, T, h, w) float32 from ``seed`` alone, drawn on the CPU."""

@@ -16,6 +16,9 @@ from generators.families.diffusers_base import from_uint8, to_uint8
 from generators.families.flow import FlowGenerator
 from videoduet.records import SamplerSettings
 
+TEXT_LENGTH = 128
+"""Tokens of a prompt that the pipeline reads where it is not told otherwise."""
+
 
 class LTX(FlowGenerator):
     """LTX-Video for sampling (classifier-free guidance, the pipeline's own scheduler) and preference training.
@@ -47,6 +50,11 @@ class LTX(FlowGenerator):
             return config.shift
         bounds = (config.base_image_seq_len, config.max_image_seq_len, config.base_shift, config.max_shift)
         return math.exp(calculate_shift(math.prod(self._latent_shape[1:]), *bounds))
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of a prompt that are read."""
+        return TEXT_LENGTH
 
     @torch.no_grad()
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:

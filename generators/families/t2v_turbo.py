@@ -162,6 +162,10 @@ class T2VTurbo(UNetGenerator):
         fps = pipeline.config.fps or 8
         return SamplerSettings(steps=4, guidance_scale=7.5, fps=fps, num_frames=16, height=height, width=width)
 
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of ``text`` as the pipeline reads them."""
+        return self.pipeline.tokens(text)
+
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
         """Conditioning (B, L, D) float32 of OpenCLIP's text encoder."""
         return self.pipeline.encode_prompt(texts).float()

@@ -12,13 +12,15 @@ from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin, UNet3DCo
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from generators.families.diffusers_base import DiffusersGenerator, from_uint8, to_uint8
+from videoduet.adapters import put_state, unwrapped, weights_of
+from videoduet.errors import InputError
+from videoduet.loading import check_files, loading
 
 FRAMES_AT_ONCE = 8
 """Frames that go through the autoencoder together: it knows no time, and memory grows with them."""
@@ -54,6 +56,15 @@ class CLIPVideoPipeline(DiffusionPipeline):
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
+    @property
+    def text_length(self) -> int:
+        """Tokens of a prompt that are read. A tokenizer whose config is lost knows no end."""
+        return min(self.tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of ``text`` as :meth:`encode_prompt` reads them, also those beyond :attr:`text_length`."""
+        return self.tokenizer(clean_text(text), split_special_tokens=True, verbose=False).input_ids
+
     @torch.no_grad()
     def encode_prompt(self, prompts: Sequence[str]) -> Tensor:
         """Last hidden states (B, L, D) of the text encoder; padded with token 0 and without a mask, as it was
@@ -62,7 +73,7 @@ class CLIPVideoPipeline(DiffusionPipeline):
         # Split, since the token that pads ("!") is also a word: as a special token it would be cut out of words.
         tokens = self.tokenizer(
             [clean_text(prompt) for prompt in prompts], padding="max_length", truncation=True, return_tensors="pt",
-            max_length=self.tokenizer.model_max_length, split_special_tokens=True,
+            max_length=self.text_length, split_special_tokens=True,
         )  # fmt: skip
         return self.text_encoder(tokens.input_ids.to(self._execution_device)).last_hidden_state
 
@@ -97,22 +108,31 @@ class CLIPVideoPipeline(DiffusionPipeline):
         """Put a LoRA of the UNet in force: a PEFT directory, as training here writes it, or a file or hub id in the
         layout of diffusers (``unet.….lora_A.weight``), for which ``named`` goes to its reader.
 
-        diffusers' own loader does not know 3D UNets. Raises ValueError for a LoRA that holds nothing for the UNet.
+        diffusers' own loader does not know 3D UNets. Raises InputError, a ValueError, for a LoRA that holds nothing for
+        the UNet, or any of whose tensors is missing or has no place.
         """
+        source = "in these tensors" if isinstance(weights, dict) else weights
+        if not isinstance(weights, dict):
+            check_files(weights)
         if not isinstance(weights, dict) and (Path(weights) / "adapter_config.json").is_file():
             config = LoraConfig.from_pretrained(str(weights))
-            state = load_file(Path(weights) / "adapter_model.safetensors")
-            state = {name.removeprefix("base_model.model."): value for name, value in state.items()}
+            state: dict[str, Tensor] = weights_of(weights)
         else:
-            found, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(weights, **named)
-            state = {name.removeprefix("unet."): value for name, value in found.items() if name.startswith("unet.")}
-            if not state:
-                raise ValueError(f"{weights} holds no LoRA of a UNet: no name in it begins with 'unet.'")
-            ranks = {name.removesuffix(".lora_A.weight"): len(v) for name, v in state.items() if ".lora_A." in name}
-            given = {name.removeprefix("unet.").removesuffix(".alpha"): value for name, value in (alphas or {}).items()}
+            with loading(f"LoRA {source} cannot be read", "give a PEFT directory or a file in diffusers' layout."):
+                found, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(weights, **named)
+            found = {unwrapped(name): value for name, value in found.items()}
+            alphas = {unwrapped(name).removesuffix(".alpha"): value for name, value in (alphas or {}).items()}
+            if not any(name.startswith("unet.") for name in found):
+                raise InputError(f"LoRA {source} holds no LoRA of a UNet: no name in it begins with 'unet.'")
+            # What is not the UNet's keeps its name, and is refused by it.
+            state = {name.removeprefix("unet."): value for name, value in found.items()}
+            own = [name.removesuffix(".lora_A.weight") for name in found if name.endswith(".lora_A.weight")]
+            own = [name for name in own if name.startswith("unet.")]
+            ranks = {name.removeprefix("unet."): len(found[f"{name}.lora_A.weight"]) for name in own}
+            given = {name.removeprefix("unet."): alphas[name] for name in own if name in alphas}
             config = LoraConfig(target_modules=list(ranks), rank_pattern=ranks, alpha_pattern={**ranks, **given})
         inject_adapter_in_model(config, self.unet, adapter_name)
-        set_peft_model_state_dict(self.unet, state, adapter_name)
+        put_state(self.unet, state, source, "UNet", name=adapter_name)
 
 
 OUTPUT_TYPES = ("np", "pil", "latent")
@@ -144,6 +164,12 @@ class UNetGenerator(DiffusersGenerator):
         r".*(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2|resnets\.\d+\.conv[12]|time_emb_proj"
         r"|conv_shortcut|conv1\.2|conv[2-4]\.3|conv_in|conv_out|linear_1|linear_2)"
     )
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of a prompt that are read: CLIP's have an end."""
+        pipeline = self.pipeline
+        return min(pipeline.tokenizer.model_max_length, pipeline.text_encoder.config.max_position_embeddings)
 
     def latent_shape(self) -> tuple[int, int, int, int]:
         """(C, T, h, w): the autoencoder compresses space alone."""

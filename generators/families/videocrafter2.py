@@ -132,6 +132,10 @@ class VideoCrafter2(UNetGenerator):
         height, width = cls.native_size(pipeline)
         return SamplerSettings(steps=50, guidance_scale=12.0, fps=10, num_frames=16, height=height, width=width)
 
+    def tokens(self, text: str) -> list[int]:
+        """The tokens of ``text`` as the pipeline reads them."""
+        return self.pipeline.tokens(text)
+
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
         """Conditioning (B, L, D) float32 of OpenCLIP's text encoder."""
         return self.pipeline.encode_prompt(texts).float()

@@ -114,6 +114,11 @@ class Wan(FlowGenerator):
         config = self.pipeline.scheduler.config
         return config.flow_shift if "flow_shift" in config else config.shift
 
+    @property
+    def text_length(self) -> int:
+        """Tokens of a prompt that are read."""
+        return TEXT_LENGTH
+
     @torch.no_grad()
     def encode_prompts(self, texts: Sequence[str]) -> Tensor:
         """Conditioning (B, L, D) float32 of the UMT5 encoder."""

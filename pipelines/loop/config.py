@@ -11,6 +11,7 @@ from alignment.preferences.pairs import PairConfig
 from alignment.training.config import AlignConfig
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.suite import NEEDS_LABELS
+from generators.config import check_sampler
 from pipelines.loop.phases import phase_names
 from reward_model.judging.config import Backend, ServerSettings, check_backend
 from reward_model.training.config import GRPOTraining
@@ -66,6 +67,7 @@ class GeneratorConfig:
 
     def __post_init__(self) -> None:
         at_least(1, **{"generator.batch_size": self.batch_size})
+        check_sampler(self.sampler)
         if self.videos_per_prompt < 2:
             raise InputError(
                 f"generator.videos_per_prompt is {self.videos_per_prompt}, but a comparison needs two; set it to 2 or "

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoProcessor
 
 from generators.loading import load_generator, with_adapter
 from pipelines.loop.run import Run
 from reward_model.judging.build import judge_source
-from reward_model.judging.loading import base_directory, load_model
+from reward_model.judging.loading import base_directory, load_model, load_processor
 from reward_model.prompts import JudgePrompt
 from videoduet.store import atomic_path
 
@@ -41,7 +40,7 @@ def write_judge(target: Path, path: str, adapter: Path | None, prompt: JudgeProm
     """Write the judge at ``path`` with ``adapter`` in its weights, its processor and what it is asked."""
     load_model(path, adapter).save_pretrained(target)
     prompt.save(target)
-    AutoProcessor.from_pretrained(base_directory(path)).save_pretrained(target)
+    load_processor(base_directory(path)).save_pretrained(target)
 
 
 def _write_adapter(adapter: Path | None, target: Path, load: Callable[[], torch.nn.Module], base: str) -> None:

@@ -84,6 +84,8 @@ def refresh_judge(task: Refresh, directory: Workspace) -> None:
     summary = None
     if processes().is_main_process:
         unseen = [pair for pair in labels if pair.prompt.id in held_out_ids]
+        for note in trained.get("notes", ()):
+            console.print(f"round {task.round_number}: refresh: {note}", markup=False, soft_wrap=True)
         summary = _gate(task, unseen, {**trained, "new_pairs": len(new), "within_pairs": len(within)})
     _finish(task, directory, summary)
 

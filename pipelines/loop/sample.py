@@ -23,9 +23,9 @@ def sample_round(
         for prompt in prompts
         for index in range(config.videos_per_prompt)
     ]
-    draw_items(
+    notes = draw_items(
         load_generator(), items, output, directory.root, version=f"G_{round_number}", round_number=round_number,
         batch_size=config.batch_size, what=f"round {round_number}: sample",
     )  # fmt: skip
     if processes().is_main_process:
-        directory.finish(output, samples=len(items))
+        directory.finish(output, samples=len(items), **({"notes": notes} if notes else {}))

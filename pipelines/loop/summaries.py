@@ -31,6 +31,7 @@ class RefreshFigures:
         reward_last: The same over the last tenth.
         new_pairs: Labelled pairs across versions.
         within_pairs: Labelled pairs within one version.
+        notes: What kept the judge from learning.
     """
 
     held_out: dict[str, dict[str, float | int | None]]
@@ -42,6 +43,7 @@ class RefreshFigures:
     reward_last: float
     new_pairs: int
     within_pairs: int
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,8 @@ def verdict(run: RecordedRun) -> tuple[str, str]:
 def _round_notes(item: RecordedRound) -> list[tuple[str, str]]:
     """Warnings and notes of one round, as (level, sentence)."""
     notes: list[tuple[str, str]] = []
-    refresh, rank, align = (item.phases[name] for name in ("refresh", "rank", "align"))
+    sample, refresh, rank, align = (item.phases[name] for name in ("sample", "refresh", "rank", "align"))
+    notes += [("warning", f"sample: {text}") for text in sample.get("notes") or ()]
     skipped = rank.get("skipped")
     reason = align.get("reason") or skipped
     if align.get("status") == "skipped" or (skipped and not align):
@@ -79,6 +80,7 @@ def _round_notes(item: RecordedRound) -> list[tuple[str, str]]:
         notes.append(("warning", f"refresh kept the previous judge: {gate}"))
     elif status == "off":
         notes.append(("note", f"refresh was off: {refresh.get('reason') or 'no reason was recorded'}"))
+    notes += [("warning", f"refresh: {text}") for text in refresh.get("notes") or ()]
     first, abstention = number(rank.get("first_position_rate")), number(rank.get("abstention"))
     if first is not None and not 0.4 <= first <= 0.6:
         side = "first" if first > 0.5 else "second"

@@ -6,14 +6,24 @@ import torch
 import transformers
 from huggingface_hub import snapshot_download
 from packaging.version import Version
-from peft import PeftConfig, PeftModel
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 
+from reward_model.encoding import VIDEO_TOKEN
+from videoduet.adapters import base_of, put_on
 from videoduet.errors import InputError
+from videoduet.loading import check_files, loading, some
 from videoduet.records import stable_id
 from videoduet.store import content_hash
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
+
+PROCESSOR_FILES = {
+    "tokenizer": ("tokenizer.json", "vocab.json"),
+    "settings of what prepares videos": (
+        "processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json",
+    ),
+}  # fmt: skip
+"""What lies beside a judge's weights, and the files that it may be in."""
 
 
 def weights_id(directory: str | Path) -> str:
@@ -45,34 +55,72 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
     ``adapter`` is put on top of that, and merged where the weights are float32. Raises InputError where nothing can be
     loaded.
     """
-    try:
+    check_files(path)
+    with loading(f"Judge {path} cannot be loaded", "give a transformers or PEFT directory, whole."):
         if (Path(path) / "adapter_config.json").exists():
-            base = PeftConfig.from_pretrained(str(path)).base_model_name_or_path
-            model = PeftModel.from_pretrained(load_model(base, dtype=dtype), str(path)).merge_and_unload()
+            model = put_on(load_model(base_of(path), dtype=dtype), path, "judge").merge_and_unload()
         else:
             if (family := AutoConfig.from_pretrained(path).model_type) not in FAMILIES:
                 raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
             if family.startswith("qwen3") and Version(transformers.__version__) < Version("5.18"):
                 raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
-            model = AutoModelForImageTextToText.from_pretrained(path, dtype=getattr(torch, dtype))
+            model = _whole_model(path, dtype)
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
         model.name_or_path = str(path)
         return model if adapter is None else _adapted(model, adapter)
-    except InputError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"Judge {path} cannot be loaded ({reason}); give a transformers or PEFT directory.") from error
+
+
+def _whole_model(path: str | Path, dtype: str) -> torch.nn.Module:
+    # What a checkpoint lacks would be drawn at random, with a warning.
+    model, info = AutoModelForImageTextToText.from_pretrained(
+        path, dtype=getattr(torch, dtype), output_loading_info=True
+    )
+    if lacking := {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}:
+        extra = f"; it has {some(info['unexpected_keys'])} instead" if info["unexpected_keys"] else ""
+        raise ValueError(f"its weights lack {some(lacking)}, or have them of another shape{extra}")
+    return model
 
 
 def _adapted(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:
     # Into half-precision weights most of what the adapter learned would be rounded away.
-    adapted = PeftModel.from_pretrained(model, str(adapter))
+    adapted = put_on(model, adapter, "judge")
     return adapted.merge_and_unload() if model.dtype is torch.float32 else adapted
 
 
 def base_directory(path: str | Path) -> str:
     """Where processor and judge prompt live: the directory itself, or the base that a PEFT directory names."""
     if (Path(path) / "adapter_config.json").exists():
-        return base_directory(PeftConfig.from_pretrained(str(path)).base_model_name_or_path)
+        return base_directory(base_of(path))
     return str(path)
+
+
+def load_processor(path: str | Path) -> ProcessorMixin:
+    """What writes questions for the model whose base lies at ``path`` and shows it videos.
+
+    Raises InputError that names the part that is missing: a tokenizer and its vocabulary, what prepares videos, a chat
+    template.
+    """
+    check_files(path)
+    fetch = "download it from the repository of the model that this was trained from, into the same directory."
+    for what, names in PROCESSOR_FILES.items():
+        if Path(path).is_dir() and not any((Path(path) / name).exists() for name in names):
+            raise InputError(f"Judge {path} has no {what} ({' or '.join(names)}); {fetch}")
+    with loading(f"Judge {path} has no processor that can be loaded", f"its files may be missing; {fetch}"):
+        processor = AutoProcessor.from_pretrained(path)
+    found = type(processor).__name__
+    tokenizer = getattr(processor, "tokenizer", None)
+    if tokenizer is None or len(tokenizer) == len(tokenizer.all_special_ids):
+        raise InputError(f"Judge {path} has no vocabulary (tokenizer.json; loaded as {found}); {fetch}")
+    if tokenizer.convert_tokens_to_ids(VIDEO_TOKEN) in (None, tokenizer.unk_token_id):
+        raise InputError(
+            f"Judge {path} has a tokenizer without {VIDEO_TOKEN} ({type(tokenizer).__name__}); its files are another "
+            f"model's or not whole (tokenizer.json, tokenizer_config.json); {fetch}"
+        )
+    if getattr(processor, "video_processor", None) is None:
+        raise InputError(
+            f"Judge {path} has nothing that prepares videos (video_preprocessor_config.json; loaded as {found}); "
+            f"{fetch}"
+        )
+    if not (getattr(processor, "chat_template", None) or getattr(tokenizer, "chat_template", None)):
+        raise InputError(f"Judge {path} has no chat template (chat_template.jinja; loaded as {found}); {fetch}")
+    return processor

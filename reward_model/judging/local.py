@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoProcessor, LogitsProcessorList, ProcessorMixin
+from transformers import LogitsProcessorList, ProcessorMixin
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from reward_model.encoding import Showing, ShowingEncoder, video_tensors
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import Decoding
 from reward_model.judging.labels import LabelLogits, label_ids, verdict_at_label
-from reward_model.judging.loading import base_directory, load_model, local_directory, weights_id
+from reward_model.judging.loading import base_directory, load_model, load_processor, local_directory, weights_id
 from reward_model.judging.sharing import positions, prefill, shared_prefixes
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt, Prompts
@@ -81,15 +81,16 @@ class Judge(VideoJudge):
         """
         chosen = preset_named(preset)
         path = local_directory(path, chosen.subfolder)
+        base = base_directory(path)
+        # First what is quickly told.
+        processor = load_processor(base)
         model = load_model(path, adapter, dtype)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        base = base_directory(path)
         prompts, decoding = kept_prompts(base, chosen.prompts), decoding or Decoding()
         if prompt is not None:
             prompts = replace(prompts, compare=prompt)
         weights = [weights_id(path), weights_id(base), weights_id(adapter) if adapter else ""]
         judge_id = stable_id(*weights, prompts.compare_id, dtype, decoding)
-        processor = AutoProcessor.from_pretrained(base)
         return cls(model, processor, prompts, judge_id=judge_id, decoding=decoding, batch_size=batch_size)
 
     @property

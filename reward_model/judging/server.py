@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from ssl import SSLCertVerificationError
 from urllib.parse import urlsplit
 
 from PIL import Image
@@ -29,7 +30,10 @@ from videoduet.store import read_json, write_json
 from videoduet.video import Clip, read_video, sample_clip, written
 
 WORTH_ANOTHER_TRY = {408, 409, 425, 429}
-"""Besides all from 500 on."""
+"""Besides all from 500 on, but these:"""
+NOT_DONE_HERE = {501, 505}
+BROKEN_OFF = {"error", "abort"}
+"""What a server calls the end of an answer that it could not finish; others are the model's own."""
 LONGEST_WAIT = 60.0
 VIDEOS_KEPT = 64
 LIKELIEST = 20
@@ -150,13 +154,24 @@ class ServerJudge(VideoJudge):
                 reason = f"HTTP {error.code}"
                 with error:
                     wait = _told(error.headers.get("Retry-After"), wait)
-                if error.code < 500 and error.code not in WORTH_ANOTHER_TRY:
+                if not _may_pass(error.code):
                     return Answer(error=f"{url} refused the question ({reason}: {error.reason}).", lost=True)
             except Exception as error:  # a reply may hold anything, and no other answer may be lost with it
                 reason = f"{type(error).__name__}: {error}"
+                if isinstance(error, Refusal) or isinstance(getattr(error, "reason", None), SSLCertVerificationError):
+                    return Answer(error=f"{url} refused the question ({error}).", lost=True)
             if attempt < settings.retries:
                 time.sleep(wait)
         return Answer(error=f"{url} gave no answer in {settings.retries + 1} tries ({reason}).", lost=True)
+
+
+class Refusal(ValueError):
+    """An error in a reply that another try would meet again."""
+
+
+def _may_pass(code: int) -> bool:
+    """Whether a try after the HTTP status ``code`` may be answered."""
+    return code in WORTH_ANOTHER_TRY or (code >= 500 and code not in NOT_DONE_HERE)
 
 
 def _told(header: str | None, wait: float) -> float:
@@ -165,17 +180,33 @@ def _told(header: str | None, wait: float) -> float:
 
 
 def _read(reply: Mapping, labels: tuple[str, str] | None) -> Answer:
-    """The answer in a reply. Raises any error where it holds none."""
+    """The answer in a reply: its text, none where a model was cut off in its thought or would not answer, after its
+    thought or its refusal.
+
+    Raises Refusal where the reply is an error that will not pass, and any other error where it holds no message.
+    """
+    if "choices" not in reply and isinstance(error := reply.get("error"), Mapping):
+        code = error.get("code")
+        passing = not isinstance(code, int) or _may_pass(code)
+        raise (ValueError if passing else Refusal)(f"{code}: {error.get('message')}")
     choice = reply["choices"][0]
     message = choice["message"]
-    text = message["content"]
-    if not isinstance(text, str):
-        raise ValueError("the reply holds no text")
+    text = _words(message.get("content")) or _words(message.get("refusal"))
     # Servers that take the thought out of the answer send it beside it.
-    thought = message.get("reasoning_content") or message.get("reasoning")
+    thought = _words(message.get("reasoning_content")) or _words(message.get("reasoning"))
+    finish, said = choice.get("finish_reason"), text or thought or isinstance(message.get("content"), str)
+    if finish in BROKEN_OFF or (finish is None and not said):
+        raise ValueError(f"the reply holds no answer (finish_reason {finish})")
     text = f"<think>{thought}</think>{text}" if thought else text
     # Half of a character, as where an answer was cut, cannot be written to a file.
     return Answer(text.encode("utf-8", "replace").decode(), _probability(choice, labels))
+
+
+def _words(content: object) -> str:
+    """The text in a message's ``content``: a string, parts with texts, or nothing, as where an answer never began."""
+    if isinstance(content, list | tuple):
+        return "".join(_words(part.get("text")) for part in content if isinstance(part, Mapping))
+    return content if isinstance(content, str) else ""
 
 
 def _probability(choice: Mapping, labels: tuple[str, str] | None) -> float | None:

@@ -9,11 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoProcessor
-
 from reward_model.judging.base import Answer, VideoJudge, label_probability
 from reward_model.judging.config import Decoding
-from reward_model.judging.loading import local_directory, weights_id
+from reward_model.judging.loading import load_processor, local_directory, weights_id
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt
 from reward_model.questions import Question, video_paths
@@ -55,7 +53,7 @@ class VllmJudge(VideoJudge):
             prompts = replace(prompts, compare=prompt)
         judge_id = stable_id("vllm", weights_id(path), prompts.compare_id, dtype, decoding)
         super().__init__(prompts, judge_id=judge_id, decoding=decoding)
-        self.processor = AutoProcessor.from_pretrained(path)
+        self.processor = load_processor(path)
         self.model = LLM(
             model=path, dtype=dtype, enable_prefix_caching=True, limit_mm_per_prompt={"video": 2}, **(engine or {})
         )

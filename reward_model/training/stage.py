@@ -5,11 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from transformers import AutoProcessor
-
 from reward_model.datasets import PreferenceItem, Reading, read_dataset
 from reward_model.judging.build import build_judge
-from reward_model.judging.loading import base_directory, load_model
+from reward_model.judging.loading import base_directory, load_model, load_processor
 from reward_model.prompts import JudgePrompt
 from reward_model.training.config import JudgeTrainingConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
@@ -27,13 +25,14 @@ from videoduet.workspace import Workspace
 @dataclass(frozen=True)
 class Trained:
     """What a stage left: the directory of the adapter, or of the whole model where it is merged, and how rewards
-    rose (means over the first and last tenth of the steps).
+    rose (means over the first and last tenth of the steps); ``notes`` say what kept it from learning.
     """
 
     path: Path
     steps: int
     reward_first: float
     reward_last: float
+    notes: tuple[str, ...] = ()
 
 
 def judge_prompt(config: JudgeTrainingConfig) -> JudgePrompt:
@@ -132,12 +131,14 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
     if config.merge and state.is_main_process and not result.exists():
         _merge(output / "adapter", prompt, result)
     state.wait_for_everyone()
-    return Trained(result, summary["steps"], summary["reward_first"], summary["reward_last"])
+    return Trained(
+        result, summary["steps"], summary["reward_first"], summary["reward_last"], tuple(summary.get("notes", ()))
+    )
 
 
 def _merge(adapter: Path, prompt: JudgePrompt, target: Path) -> None:
     """Write the whole model with the adapter in its weights, its processor and its prompt."""
-    model, processor = load_model(adapter), AutoProcessor.from_pretrained(base_directory(adapter))
+    model, processor = load_model(adapter), load_processor(base_directory(adapter))
     with atomic_path(target) as temporary:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)

@@ -10,10 +10,8 @@ import numpy as np
 import torch
 from accelerate import PartialState
 from datasets import Dataset
-from peft import LoraConfig, set_peft_model_state_dict
-from safetensors.torch import load_file
+from peft import LoraConfig
 from transformers import (
-    AutoProcessor,
     PrinterCallback,
     TrainerCallback,
     TrainerControl,
@@ -23,12 +21,14 @@ from transformers import (
 from trl import GRPOConfig
 
 from reward_model.encoding import ShowingEncoder
-from reward_model.judging.loading import base_directory, load_model
+from reward_model.judging.loading import base_directory, load_model, load_processor
 from reward_model.parsing import parse_choice
 from reward_model.prompts import JudgePrompt
 from reward_model.rewards import comparison_reward, format_reward
 from reward_model.training.config import GRPOTraining
+from reward_model.training.diagnosis import diagnose
 from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
+from videoduet.adapters import put_into
 from videoduet.config import SCHEMA_VERSION, refuse_newer
 from videoduet.errors import InputError
 from videoduet.records import LabelledPair
@@ -171,7 +171,7 @@ def train_judge(
     ``adapter`` (a LoRA on the same base) is where training starts; the KL reference is the base without any adapter.
     Interrupted, the same call goes on at the last whole checkpoint and ends with the same bytes. The summary holds
     ``steps``, ``pairs``, ``reward_first`` and ``reward_last`` (means over the first and last tenth of the steps, at
-    least one).
+    least one), and ``notes`` where something kept the judge from learning.
     """
     prompt = prompt or JudgePrompt.load(base_directory(path))
     return run_grpo(
@@ -211,7 +211,7 @@ def run_grpo(
     if (output_dir / "training.json").exists():
         return {name: value for name, value in read_json(output_dir / "training.json").items() if name != "log"}
     checkpoints = output_dir / "checkpoints"
-    model, processor = load_model(path), AutoProcessor.from_pretrained(base_directory(path))
+    model, processor = load_model(path), load_processor(base_directory(path))
     # A video token in an answer would stand for a video that is not there.
     suppressed = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_VISION_TOKENS))
     # The trainer makes the LoRA before it seeds anything.
@@ -230,17 +230,36 @@ def run_grpo(
     if adapter is not None:
         # A PeftModel handed to the trainer would get a copy of its adapter as reference; the reference here is the
         # base.
-        set_peft_model_state_dict(trainer.model, load_file(Path(adapter) / "adapter_model.safetensors"))
+        put_into(trainer.model, adapter, "judge")
+    _check_batch(trainer, config.pairs_per_step * config.num_generations)
     trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
     trainer.stop_sharing()
-    summary = {"steps": trainer.state.global_step, **counts, **_rise(trainer.state.log_history)}
+    log = trainer.state.log_history
+    summary = {"steps": trainer.state.global_step, **counts, **_rise(log)}
+    if notes := diagnose(log, prompt.max_new_tokens):
+        summary["notes"] = notes
     if trainer.accelerator.is_main_process:
         with atomic_path(output_dir / "adapter") as temporary:
             trainer.accelerator.unwrap_model(trainer.model).save_pretrained(temporary)
-        write_json(output_dir / "training.json", {**summary, "log": trainer.state.log_history})
+        write_json(output_dir / "training.json", {**summary, "log": log})
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return summary
+
+
+def _check_batch(trainer: VideoGRPOTrainer, rollouts: int) -> None:
+    """Raises InputError where a step would hold another number of rollouts, as a launcher's settings may have it."""
+    held, steps = trainer.get_total_train_batch_size(trainer.args), trainer.args.gradient_accumulation_steps
+    # DeepSpeed takes a step when its own config says so.
+    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
+    given = plugin.deepspeed_config.get("gradient_accumulation_steps", "auto") if plugin is not None else "auto"
+    held = held if given == "auto" else held // steps * int(given)
+    if held != rollouts:
+        raise InputError(
+            f"The launcher makes a step of {held} rollouts instead of {rollouts}; take gradient_accumulation_steps out "
+            "of its config, and start one process for each GPU (accelerate launch) or show it one alone "
+            "(CUDA_VISIBLE_DEVICES=0)."
+        )
 
 
 def _lora(config: GRPOTraining, path: str | Path) -> LoraConfig:

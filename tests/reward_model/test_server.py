@@ -179,3 +179,53 @@ def test_a_text_is_an_answer_whatever_is_said_of_its_probability(logprobs):
 def test_half_a_character_can_be_written():
     answer = _read(json.loads('{"choices": [{"message": {"content": "1 \\ud83d", "reasoning": "\\udc00"}}]}'), None)
     assert answer.text.encode() == b"<think>?</think>1 ?"
+
+
+THOUGHT = "Video 1 is sharper, but <answer>1</answer>"
+
+
+@pytest.mark.parametrize(
+    ("choice", "kept"),
+    [
+        ({"finish_reason": "length", "message": {"content": None, "reasoning_content": THOUGHT}}, THOUGHT),
+        ({"finish_reason": "length", "message": {"content": None, "reasoning": THOUGHT}}, THOUGHT),
+        ({"finish_reason": "length", "message": {"reasoning_content": THOUGHT}}, THOUGHT),
+        ({"finish_reason": "length", "message": {"content": ""}}, ""),
+        ({"finish_reason": "stop", "message": {"content": None, "refusal": "I do not judge."}}, "I do not judge."),
+        ({"finish_reason": "content_filter", "message": {"content": None}}, ""),
+        ({"finish_reason": "stop", "message": {"content": [{"type": "text", "text": "so "}, {"text": "so"}]}}, "so so"),
+    ],
+)
+def test_an_answer_that_ends_without_a_verdict_is_asked_for_once(pairs, choice, kept, tmp_path):
+    with serving(reply=lambda _: {"choices": [choice]}) as server:
+        failures = []
+        judge = judge_at(server, cache=tmp_path)
+        (comparison,) = judge.compare(pairs[:1], failures=failures)
+        list(judge.compare(pairs[:1]))
+    assert len(server.bodies) == 2 and failures == []
+    assert comparison.status == "unparsable" and comparison.forward.verdict is None
+    assert kept in comparison.forward.text and kept in comparison.backward.text
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"choices": [{"finish_reason": None, "message": {"content": None}}]},
+        {"choices": [{"finish_reason": "abort", "message": {"content": "<answer>1"}}]},
+        {"error": {"code": 502, "message": "the upstream is gone"}},
+        {"error": {"message": "overloaded"}},
+        {},
+    ],
+)
+def test_what_may_pass_is_asked_for_again(pairs, reply):
+    with serving(reply=lambda _: reply) as server:
+        failures = []
+        assert list(judge_at(server, retries=2).compare(pairs[:1], failures=failures)) == []
+    assert len(server.bodies) == 6 and "3 tries" in failures[0].reason and failures[0].lost
+
+
+def test_what_will_not_pass_is_asked_for_once(pairs):
+    with serving(reply=lambda _: {"error": {"code": 402, "message": "no credits"}}) as server:
+        failures = []
+        assert list(judge_at(server).compare(pairs[:1], failures=failures)) == []
+    assert len(server.bodies) == 2 and "refused the question (402: no credits)" in failures[0].reason
