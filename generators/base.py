@@ -117,8 +117,9 @@ class Generator(ABC):
 
 
 def override(defaults: SamplerSettings, sampler: Mapping[str, Any]) -> SamplerSettings:
-    """``defaults`` with the fields in ``sampler`` in their place. Raises InputError for a name that is no field and a
-    value that nothing can be drawn with.
+    """``defaults`` with the fields in ``sampler`` in their place.
+
+    Raises InputError for a name that is no field, and for a value that nothing can be drawn with.
     """
     check_sampler(sampler)
     return replace(defaults, **sampler)

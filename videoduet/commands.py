@@ -24,6 +24,7 @@ from rich.markup import escape
 
 from videoduet.config import SCHEMA_VERSION, refuse_newer, resolve
 from videoduet.errors import InputError
+from videoduet.loading import reason
 from videoduet.progress import console
 
 Config = TypeVar("Config")
@@ -45,6 +46,15 @@ class CommandParser(ArgumentParser):
 
     def __init__(self, *arguments: Any, **named: Any):
         super().__init__(*arguments, formatter_class=HelpFormatter, **named)
+
+    def parse_args(self, *arguments: Any, **named: Any) -> Any:
+        """What a line says; whatever the parser raises at a file of options that is none is a mistake on the line."""
+        try:
+            return super().parse_args(*arguments, **named)
+        except InputError as error:
+            self.error(str(error))
+        except Exception as error:
+            self.error(f"The options cannot be read ({reason(error)}); give --config a YAML file of them, in UTF-8.")
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print ``message`` and what was probably meant, and end with exit code 2."""

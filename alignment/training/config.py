@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from alignment.preferences.stored import Columns
+from generators.config import check_sampler
 from videoduet.config import Precision, execution, identity, required
 from videoduet.errors import InputError
 
@@ -180,3 +181,4 @@ class PreferenceTrainingConfig:
 
     def __post_init__(self) -> None:
         required(self, "generator", "data", "output")
+        check_sampler(self.sampler)

@@ -49,6 +49,16 @@ def local_directory(path: str | Path, subfolder: str | None = None) -> str:
         ) from error
 
 
+def _check_family(path: str | Path) -> None:
+    """Raises InputError where the model at ``path`` is none, or of a family that is no judge's."""
+    with loading(f"Judge {path} cannot be loaded", "give a transformers or PEFT directory, whole."):
+        family = AutoConfig.from_pretrained(path).model_type
+    if family not in FAMILIES:
+        raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
+    if family.startswith("qwen3") and Version(transformers.__version__) < Version("5.18"):
+        raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
+
+
 def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str = "float32") -> torch.nn.Module:
     """The vision-language model at ``path`` (or, for a PEFT directory, the base it names with the adapter merged in).
 
@@ -60,10 +70,7 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
         if (Path(path) / "adapter_config.json").exists():
             model = put_on(load_model(base_of(path), dtype=dtype), path, "judge").merge_and_unload()
         else:
-            if (family := AutoConfig.from_pretrained(path).model_type) not in FAMILIES:
-                raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
-            if family.startswith("qwen3") and Version(transformers.__version__) < Version("5.18"):
-                raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
+            _check_family(path)
             model = _whole_model(path, dtype)
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
         model.name_or_path = str(path)
@@ -100,6 +107,7 @@ def load_processor(path: str | Path) -> ProcessorMixin:
     Raises InputError that names the part that is missing: a tokenizer and its vocabulary, what prepares videos, a chat
     template.
     """
+    _check_family(path)
     check_files(path)
     fetch = "download it from the repository of the model that this was trained from, into the same directory."
     for what, names in PROCESSOR_FILES.items():

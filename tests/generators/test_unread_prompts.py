@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from alignment.training.config import PreferenceTrainingConfig
 from evaluation.vbench.config import VBenchEvaluationConfig
 from generators import load_generator
 from generators.base import override
@@ -71,6 +72,7 @@ def test_settings_that_draw_nothing_are_wrong_usage_before_any_work(name, value)
         lambda: override(SETTINGS, sampler),
         lambda: SamplingConfig(generator="nowhere", prompts="nowhere", output="nowhere", sampler=sampler),
         lambda: GeneratorConfig(path="nowhere", sampler=sampler),
+        lambda: PreferenceTrainingConfig(generator="nowhere", data="nowhere", output="nowhere", sampler=sampler),
         lambda: VBenchEvaluationConfig(generator="nowhere", output="nowhere", sampler=sampler),
     ):
         with pytest.raises(InputError, match=name) as refused:

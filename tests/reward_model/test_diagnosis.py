@@ -33,10 +33,12 @@ def test_answers_that_are_all_cut(small, tmp_path, monkeypatch):
     prompt = training.JudgePrompt.load(small.path)
     monkeypatch.setattr(training.JudgePrompt, "load", lambda _: training.JudgePrompt(**vars(prompt) | LENGTH))
     config = GRPOTraining(steps=2, pairs_per_step=1, num_generations=2, lora_rank=2)
-    summary = train_judge(small.path, [labelled(small.videos, "red", "green", "first")], tmp_path, config, seed=0)
-    assert "cut at 2 tokens" in summary["notes"][0] and "learned nothing" in summary["notes"][-1]
+    pairs = [labelled(small.videos, "red", "green", "first")]
+    summary = train_judge(small.path, pairs, tmp_path, config, seed=0)
+    first, *_, last = summary["notes"]
+    assert "100% of the answers were cut at 2 tokens" in first and "learned nothing" in last
     assert read_json(tmp_path / "training.json")["notes"] == summary["notes"]
-    assert train_judge(small.path, [], tmp_path, config, seed=0)["notes"] == summary["notes"], "done is done"
+    assert train_judge(small.path, pairs, tmp_path, config, seed=0)["notes"] == summary["notes"], "done is done"
 
 
 LENGTH = {"max_new_tokens": 2}
