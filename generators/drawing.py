@@ -94,7 +94,7 @@ def draw_prompts(config: SamplingConfig) -> tuple[Path, int]:
         )
         if state.is_main_process:
             _write_index(output, prompts)
-            directory.finish(samples=len(items), **({"notes": notes} if notes else {}))
+            directory.finish(None, samples=len(items), **({"notes": notes} if notes else {}))
         state.wait_for_everyone()
     if config.format != "mp4":
         _write_copies(output, config.format)

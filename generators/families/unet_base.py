@@ -119,7 +119,9 @@ class CLIPVideoPipeline(DiffusionPipeline):
             state: dict[str, Tensor] = weights_of(weights)
         else:
             with loading(f"LoRA {source} cannot be read", "give a PEFT directory or a file in diffusers' layout."):
-                found, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(weights, **named)
+                given: Any = weights  # diffusers takes paths, too
+                read: Any = StableDiffusionLoraLoaderMixin.lora_state_dict(given, **named)
+                found, alphas = read
             found = {unwrapped(name): value for name, value in found.items()}
             alphas = {unwrapped(name).removesuffix(".alpha"): value for name, value in (alphas or {}).items()}
             if not any(name.startswith("unet.") for name in found):

@@ -1,6 +1,7 @@
 """Finding and loading a judge's weights: directories, subfolders, hub ids and PEFT adapters."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -73,15 +74,16 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
             _check_family(path)
             model = _whole_model(path, dtype)
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
-        model.name_or_path = str(path)
+        setattr(model, "name_or_path", str(path))  # noqa: B010
         return model if adapter is None else _adapted(model, adapter)
 
 
 def _whole_model(path: str | Path, dtype: str) -> torch.nn.Module:
     # What a checkpoint lacks would be drawn at random, with a warning.
-    model, info = AutoModelForImageTextToText.from_pretrained(
+    loaded: Any = AutoModelForImageTextToText.from_pretrained(
         path, dtype=getattr(torch, dtype), output_loading_info=True
     )
+    model, info = loaded
     if lacking := {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}:
         extra = f"; it has {some(info['unexpected_keys'])} instead" if info["unexpected_keys"] else ""
         raise ValueError(f"its weights lack {some(lacking)}, or have them of another shape{extra}")
@@ -107,8 +109,8 @@ def load_processor(path: str | Path) -> ProcessorMixin:
     Raises InputError that names the part that is missing: a tokenizer and its vocabulary, what prepares videos, a chat
     template.
     """
-    _check_family(path)
     check_files(path)
+    _check_family(path)
     fetch = "download it from the repository of the model that this was trained from, into the same directory."
     for what, names in PROCESSOR_FILES.items():
         if Path(path).is_dir() and not any((Path(path) / name).exists() for name in names):

@@ -235,7 +235,7 @@ BAD = {
         1,
         "text_encoder is a clip_text_model; give one of qwen2_5_vl",
     ),
-    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--adapter", "{v}"): (1, "cannot be loaded"),
+    ("compare", "{v}/a.mp4", "{v}/b.mp4", "--adapter", "{v}"): (1, "cannot be put on this judge"),
     ("rank", "{v}/typo"): (1, "typo does not exist"),
     ("rank", "{v}/nothing"): (1, "nothing holds neither videos nor frames"),
     ("rank", "{v}/a.mp4"): (1, "a ranking takes two or more"),
