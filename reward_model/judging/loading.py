@@ -17,6 +17,7 @@ from videoduet.store import content_hash
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 
+WHOLE = "give a transformers or PEFT directory, whole."
 PROCESSOR_FILES = {
     "tokenizer": ("tokenizer.json", "vocab.json"),
     "settings of what prepares videos": (
@@ -56,18 +57,25 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
     loaded.
     """
     check_files(path)
-    with loading(f"Judge {path} cannot be loaded", "give a transformers or PEFT directory, whole."):
+    with loading(f"Judge {path} cannot be loaded", WHOLE):
         if (Path(path) / "adapter_config.json").exists():
             model = put_on(load_model(base_of(path), dtype=dtype), path, "judge").merge_and_unload()
         else:
-            if (family := AutoConfig.from_pretrained(path).model_type) not in FAMILIES:
-                raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
-            if family.startswith("qwen3") and Version(transformers.__version__) < Version("5.18"):
-                raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
+            check_family(path)
             model = _whole_model(path, dtype)
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
         model.name_or_path = str(path)
         return model if adapter is None else _adapted(model, adapter)
+
+
+def check_family(path: str | Path) -> None:
+    """Raises InputError unless the model at ``path`` is of a family that can judge."""
+    check_files(path)
+    with loading(f"Judge {path} cannot be loaded", WHOLE):
+        if (family := AutoConfig.from_pretrained(path).model_type) not in FAMILIES:
+            raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
+        if family.startswith("qwen3") and Version(transformers.__version__) < Version("5.18"):
+            raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
 
 
 def _whole_model(path: str | Path, dtype: str) -> torch.nn.Module:
