@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from videoduet.errors import InputError
-from videoduet.loading import check_files, loading, some
+from videoduet.loading import check_files, loading, reason, some
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -68,14 +68,14 @@ def put_on(
     ``what`` is what the model is called where the adapter is refused. Raises InputError where there is none, or where
     any of its tensors is missing or has no place.
     """
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel
 
     with _putting(adapter, what):
         check_files(adapter)
         mapping = getattr(model, "_checkpoint_conversion_mapping", {})
         if not isinstance(model, PeftModel):
             # What PeftModel.from_pretrained does, which keeps to itself what had no place.
-            config: Any = PeftConfig.from_pretrained(str(adapter))
+            config = _config(adapter)
             config.inference_mode = not is_trainable
             model = PeftModel(model, config, name)
         try:
@@ -93,12 +93,9 @@ def put_into(model: Any, adapter: str | Path, what: str, *, name: str = "default
 
     Raises InputError where they do not fit: another rank or scale, or a tensor that is missing or has no place.
     """
-    from peft import PeftConfig
-
     with _putting(adapter, what):
         check_files(adapter)
-        given: Any = PeftConfig.from_pretrained(str(adapter))
-        own = model.peft_config[name]
+        given, own = _config(adapter), model.peft_config[name]
         for setting in ("r", "lora_alpha", "use_rslora"):
             theirs, ours = (getattr(config, setting, None) for config in (given, own))
             if theirs != ours:
@@ -120,6 +117,15 @@ def put_state(model: Any, state: "Mapping[str, Tensor]", source: object, what: s
     """
     with _putting(source, what):
         _fit(model, state, name)
+
+
+def _config(adapter: str | Path) -> Any:
+    from peft import PeftConfig
+
+    try:
+        return PeftConfig.from_pretrained(str(adapter))
+    except Exception as error:
+        raise ValueError(f"its config cannot be loaded: {reason(error)}") from error
 
 
 def _fit(model: Any, state: "Mapping[str, Tensor]", name: str) -> None:

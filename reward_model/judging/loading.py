@@ -18,6 +18,7 @@ from videoduet.store import content_hash
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 
+WHOLE = "give a transformers or PEFT directory, whole."
 PROCESSOR_FILES = {
     "tokenizer": ("tokenizer.json", "vocab.json"),
     "settings of what prepares videos": (
@@ -50,16 +51,6 @@ def local_directory(path: str | Path, subfolder: str | None = None) -> str:
         ) from error
 
 
-def _check_family(path: str | Path) -> None:
-    """Raises InputError where the model at ``path`` is none, or of a family that is no judge's."""
-    with loading(f"Judge {path} cannot be loaded", "give a transformers or PEFT directory, whole."):
-        family = AutoConfig.from_pretrained(path).model_type
-    if family not in FAMILIES:
-        raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
-    if family.startswith("qwen3") and Version(transformers.__version__) < Version("5.18"):
-        raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
-
-
 def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str = "float32") -> torch.nn.Module:
     """The vision-language model at ``path`` (or, for a PEFT directory, the base it names with the adapter merged in).
 
@@ -67,15 +58,25 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
     loaded.
     """
     check_files(path)
-    with loading(f"Judge {path} cannot be loaded", "give a transformers or PEFT directory, whole."):
+    with loading(f"Judge {path} cannot be loaded", WHOLE):
         if (Path(path) / "adapter_config.json").exists():
             model = put_on(load_model(base_of(path), dtype=dtype), path, "judge").merge_and_unload()
         else:
-            _check_family(path)
+            check_family(path)
             model = _whole_model(path, dtype)
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
         setattr(model, "name_or_path", str(path))  # noqa: B010
         return model if adapter is None else _adapted(model, adapter)
+
+
+def check_family(path: str | Path) -> None:
+    """Raises InputError unless the model at ``path`` is of a family that can judge."""
+    check_files(path)
+    with loading(f"Judge {path} cannot be loaded", WHOLE):
+        if (family := AutoConfig.from_pretrained(path).model_type) not in FAMILIES:
+            raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
+        if family.startswith("qwen3") and Version(transformers.__version__) < Version("5.18"):
+            raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
 
 
 def _whole_model(path: str | Path, dtype: str) -> torch.nn.Module:
@@ -110,7 +111,6 @@ def load_processor(path: str | Path) -> ProcessorMixin:
     template.
     """
     check_files(path)
-    _check_family(path)
     fetch = "download it from the repository of the model that this was trained from, into the same directory."
     for what, names in PROCESSOR_FILES.items():
         if Path(path).is_dir() and not any((Path(path) / name).exists() for name in names):

@@ -16,7 +16,14 @@ from reward_model.encoding import Showing, ShowingEncoder, video_tensors
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import Decoding
 from reward_model.judging.labels import LabelLogits, label_ids, verdict_at_label
-from reward_model.judging.loading import base_directory, load_model, load_processor, local_directory, weights_id
+from reward_model.judging.loading import (
+    base_directory,
+    check_family,
+    load_model,
+    load_processor,
+    local_directory,
+    weights_id,
+)
 from reward_model.judging.sharing import positions, prefill, shared_prefixes
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt, Prompts
@@ -83,6 +90,7 @@ class Judge(VideoJudge):
         path = local_directory(path, chosen.subfolder)
         base = base_directory(path)
         # First what is quickly told.
+        check_family(base)
         processor = load_processor(base)
         model = load_model(path, adapter, dtype)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
