@@ -4,6 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -93,7 +94,8 @@ def draw_prompts(config: SamplingConfig) -> tuple[Path, int]:
         )
         if state.is_main_process:
             _write_index(output, prompts)
-            directory.finish(samples=len(items), **({"notes": notes} if notes else {}))
+            counts: dict[str, Any] = {"samples": len(items), **({"notes": notes} if notes else {})}
+            directory.finish(output, **counts)
     return output, len(items)
 
 

@@ -53,7 +53,7 @@ def _pipeline_class(path: str | Path) -> str:
         raise InputError(missing)
     with loading(f"Generator {path} cannot be loaded", "give a diffusers directory, whole."):
         try:
-            config = DiffusionPipeline.load_config(str(path))
+            config: Any = DiffusionPipeline.load_config(str(path))
         except OSError as error:
             if Path(path).exists():
                 raise

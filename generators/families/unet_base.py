@@ -119,7 +119,8 @@ class CLIPVideoPipeline(DiffusionPipeline):
             state: dict[str, Tensor] = weights_of(weights)
         else:
             with loading(f"LoRA {source} cannot be read", "give a PEFT directory or a file in diffusers' layout."):
-                found, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(weights, **named)
+                mixin: Any = StableDiffusionLoraLoaderMixin
+                found, alphas = mixin.lora_state_dict(weights, **named)
             found = {unwrapped(name): value for name, value in found.items()}
             alphas = {unwrapped(name).removesuffix(".alpha"): value for name, value in (alphas or {}).items()}
             if not any(name.startswith("unet.") for name in found):
