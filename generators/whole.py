@@ -9,7 +9,7 @@ import transformers
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import nn
 
-from videoduet.loading import some
+from videoduet.loading import lacking, some
 
 
 def whole_encoders(path: str | Path, precision: torch.dtype | Mapping[str, torch.dtype]) -> dict[str, nn.Module]:
@@ -24,11 +24,10 @@ def whole_encoders(path: str | Path, precision: torch.dtype | Mapping[str, torch
         if not (isinstance(model, type) and issubclass(model, transformers.PreTrainedModel)):
             continue
         dtype = precision if isinstance(precision, torch.dtype) else precision.get(name, precision["default"])
-        loaded: Any = model.from_pretrained(path, subfolder=name, dtype=dtype, output_loading_info=True)
-        models[name], info = loaded
-        if lacking := {*info["missing_keys"], *(each for each, *_ in info["mismatched_keys"])}:
-            found = f", and has {some(info['unexpected_keys'])} instead" if info["unexpected_keys"] else ""
-            raise ValueError(f"its {name} lacks {some(lacking)}{found}")
+        loader: Any = model
+        models[name], info = loader.from_pretrained(path, subfolder=name, dtype=dtype, output_loading_info=True)
+        if problem := lacking(info):
+            raise ValueError(f"its {name} lacks {problem}")
     return models
 
 

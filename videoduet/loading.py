@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from videoduet.errors import InputError
 
@@ -93,6 +94,15 @@ def is_pointer(file: Path) -> bool:
         return False
     with file.open("rb") as opened:
         return opened.read(len(_POINTER)) == _POINTER
+
+
+def lacking(info: Mapping[str, Any]) -> str | None:
+    """What a checkpoint lacks, or has of another shape, by what transformers says of its loading; None: it is whole."""
+    missing = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+    if not missing:
+        return None
+    instead = f", and has {some(set(info['unexpected_keys']))} instead" if info["unexpected_keys"] else ""
+    return f"{some(missing)}{instead}"
 
 
 def some(names: "list[str] | set[str]", shown: int = 3) -> str:

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from reward_model.encoding import VIDEO_TOKEN
 from videoduet.adapters import base_of, put_on
 from videoduet.errors import InputError
-from videoduet.loading import check_files, loading, some
+from videoduet.loading import check_files, lacking, loading
 from videoduet.records import stable_id
 from videoduet.store import content_hash
 
@@ -79,15 +79,12 @@ def check_family(path: str | Path) -> None:
             raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
 
 
-def _whole_model(path: str | Path, dtype: str) -> torch.nn.Module:
+def _whole_model(path: str | Path, dtype: str) -> Any:
     # What a checkpoint lacks would be drawn at random, with a warning.
-    loaded: Any = AutoModelForImageTextToText.from_pretrained(
-        path, dtype=getattr(torch, dtype), output_loading_info=True
-    )
-    model, info = loaded
-    if lacking := {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}:
-        extra = f"; it has {some(info['unexpected_keys'])} instead" if info["unexpected_keys"] else ""
-        raise ValueError(f"its weights lack {some(lacking)}, or have them of another shape{extra}")
+    auto: Any = AutoModelForImageTextToText
+    model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
+    if problem := lacking(info):
+        raise ValueError(f"its weights lack {problem}")
     return model
 
 

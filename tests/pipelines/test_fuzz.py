@@ -39,7 +39,7 @@ from miniature import write_miniature  # noqa: E402
 
 EACH = 24
 """Damaged files of each kind."""
-DATA_SETS = ("lsvq", "konvid_1k", "genai_bench", "vision_reward_pairs", "video_feedback", "finevd")
+DATA_SETS = ("lsvq", "konvid_1k", "genai_bench", "vision_reward_pairs", "video_feedback", "finevd", "t2vqa_db")
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n"
 ODD = (None, True, -1, 1e400, "", "\ud800", [], {}, [[]], "null", {"a": {"b": []}})
 
