@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from videoduet.config import SCHEMA_VERSION, refuse_newer
+from videoduet.errors import InputError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -200,13 +201,29 @@ def write_records(
 def read_records(record_type: type[Record], *paths: str | Path, root: Path | None = None) -> list[Record]:
     """Read records back, equal to those written, in the order of ``paths``; their paths are below ``root``.
 
-    Raises InputError where a newer program wrote them.
+    Raises InputError where a newer program wrote them, or where a file is damaged, and OSError.
     """
     records: list[Record] = []
     for path in paths:
-        table = pq.read_table(path)
-        refuse_newer(int((table.schema.metadata or {}).get(SCHEMA_KEY, b"0")), f"Records {path}")
-        for row in table.to_pylist():
-            known = row if root is None else _with_paths(record_type, row, lambda given: str(root / given))
-            records.append(_revive(record_type, known))
+        with whole_file(path):
+            table = pq.read_table(path)
+            refuse_newer(int((table.schema.metadata or {}).get(SCHEMA_KEY, b"0")), f"Records {path}")
+            for row in table.to_pylist():
+                known = row if root is None else _with_paths(record_type, row, lambda given: str(root / given))
+                records.append(_revive(record_type, known))
     return records
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Generator[None]:
+    """Whatever reading a file of a run raises inside, but OSError, becomes an InputError that names it and the mend."""
+    try:
+        yield
+    except (InputError, OSError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path} is damaged ({reason}); restore it from a copy, or remove its phase's folder and go on: the phase "
+            "is then done again."
+        ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from videoduet.config import to_dict
-from videoduet.store import read_json, write_json
+from videoduet.store import read_json, whole_file, write_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -127,12 +127,13 @@ def write_summary(folder: Path, summary: Any) -> None:
 
 
 def read_summary(kind: type[Summary], folder: Path) -> Summary:
-    """The summary of a phase that is done."""
-    rows, names = read_json(folder / "summary.json"), {item.name for item in fields(kind)}
-    known = {name: value for name, value in rows.items() if name in names}
-    rest = {name: value for name, value in rows.items() if name not in names}
-    if kind is RefreshSummary:
-        known["figures"] = RefreshFigures(**rest) if rest else None
-    elif kind is AlignSummary:
-        known["figures"] = rest
-    return kind(**known)
+    """The summary of a phase that is done. Raises InputError where it is damaged."""
+    with whole_file(path := folder / "summary.json"):
+        rows, names = read_json(path), {item.name for item in fields(kind)}
+        known = {name: value for name, value in rows.items() if name in names}
+        rest = {name: value for name, value in rows.items() if name not in names}
+        if kind is RefreshSummary:
+            known["figures"] = RefreshFigures(**rest) if rest else None
+        elif kind is AlignSummary:
+            known["figures"] = rest
+        return kind(**known)

@@ -11,6 +11,7 @@ from pipelines import united_finetune
 from pipelines.loop.directory import RunDirectory
 from pipelines.loop.run import Run
 from pipelines.loop.summaries import AlignSummary, RankSummary, RefreshSummary, ScoreSummary, read_summary
+from pipelines.phase import main as phase
 from pipelines.report.__main__ import main as report
 from videoduet.records import Comparison, PreferencePair, Prompt, Sample
 from videoduet.store import read_json, read_records
@@ -119,3 +120,14 @@ def test_it_ends_as_any_run(resumed):
         judge: rates.keys() for judge, rates in then.win_rate.items()
     }
     assert "report.html" in ended
+
+
+@pytest.mark.parametrize("name", ["round_01/rank/pairs.parquet", "round_01/rank/summary.json", "prompts.parquet"])
+@pytest.mark.parametrize("content", [b"PAR1 cut", b"null", b""], ids=["cut", "null", "empty"])
+def test_a_damaged_file_of_a_run_is_named(copy, capsys, name, content):
+    (copy / name).write_bytes(content)
+    shutil.rmtree(copy / "round_01" / "align")
+    with pytest.raises(SystemExit) as ended:
+        phase(["align", "--run_dir", str(copy), "--round", "1"])
+    said = capsys.readouterr().err
+    assert ended.value.code == 1 and str(copy / name) in said.replace("\n", "") and "Traceback" not in said
