@@ -5,6 +5,8 @@ Rows are (N, S, C), contiguous: N samples of S positions each.
 """
 
 import math
+from importlib import import_module
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,8 +36,7 @@ def group_norm(rows: Tensor, norm: nn.GroupNorm, *, act: bool, add: Tensor | Non
 
 
 def _group_norm(rows: Tensor, norm: nn.GroupNorm, act: bool, add: Tensor | None) -> Tensor:
-    from generators.fast import kernels
-
+    kernels = _kernels()
     rows = rows.contiguous()
     samples, positions, channels = rows.shape
     width, chunks = channels // norm.num_groups, -(-positions // WORK)
@@ -64,8 +65,7 @@ def add_all(x: Tensor, bias: Tensor | None, residual: Tensor) -> Tensor:
         return x + residual
     if not by_kernel(x):
         return x + bias.to(x.dtype) + residual
-    from generators.fast import kernels
-
+    kernels = _kernels()
     x, residual = x.contiguous(), residual.contiguous()
     channels = x.shape[-1]
     rows, block = x.numel() // channels, min(64, _power(channels))
@@ -80,8 +80,7 @@ def gate(h: Tensor) -> Tensor:
     if not by_kernel(h):
         x, g = h.chunk(2, dim=-1)
         return x * F.gelu(g)
-    from generators.fast import kernels
-
+    kernels = _kernels()
     h, width = h.contiguous(), h.shape[-1] // 2
     out = h.new_empty(*h.shape[:-1], width)
     rows, block = out.numel() // width, min(256, _power(width))
@@ -94,8 +93,7 @@ def add_layer_norm(x: Tensor, add: Tensor | None, norm: nn.LayerNorm) -> tuple[T
     if not by_kernel(x):
         total = x if add is None else x + add
         return total, norm(total)
-    from generators.fast import kernels
-
+    kernels = _kernels()
     x = x.contiguous()
     total, out, width = x if add is None else torch.empty_like(x), torch.empty_like(x), x.shape[-1]
     rows, block = x.numel() // width, _power(width)
@@ -120,8 +118,7 @@ def attend_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int, fram
         return attended.unflatten(0, (videos, pixels)).permute(0, 3, 1, 2, 4).reshape(videos, length, channels)
     if frames > 64:
         raise InputError(f"{frames} frames are too many for `speed: compiled`; give `speed: eager`.")
-    from generators.fast import kernels
-
+    kernels = _kernels()
     out = torch.empty(videos, length, channels, dtype=query.dtype, device=query.device)
     block = max(64, _power(frames))
     together = block // frames
@@ -130,6 +127,13 @@ def attend_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int, fram
         T=frames, D=dim, PIXELS=together, BLOCK_M=block, BLOCK_D=max(16, _power(dim)),
     )  # fmt: skip
     return out
+
+
+def _kernels() -> Any:
+    """:mod:`generators.fast.kernels`: only where it is used, since Triton is not installed everywhere, and without its
+    types, since its launches are no calls of Python's.
+    """
+    return import_module("generators.fast.kernels")
 
 
 def _power(n: int) -> int:

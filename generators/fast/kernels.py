@@ -4,6 +4,8 @@ passes over memory as its definition needs. :mod:`generators.fast.fused` calls t
 Rows are (N, S, C) contiguous: N samples of S positions, channels last. Sums are in float32 whatever the rows are in.
 """
 
+# What is written here is Triton's own language, which only looks like Python's.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportPossiblyUnbound=false
 import triton
 import triton.language as tl
 
