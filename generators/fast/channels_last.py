@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
+from diffusers.models.modeling_outputs import Transformer2DModelOutput
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
-from diffusers.models.transformers.transformer_2d import Transformer2DModel, Transformer2DModelOutput
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel, TransformerTemporalModelOutput
 from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
@@ -119,7 +120,7 @@ def _is_plain_temporal(layer: TemporalConvLayer) -> bool:
     return all(isinstance(part[0], nn.GroupNorm) and isinstance(part[1], nn.SiLU) for part in parts)
 
 
-def _temporal(layer: TemporalConvLayer, hidden_states: Tensor, num_frames: int = 1) -> Tensor:
+def _temporal(layer: Any, hidden_states: Tensor, num_frames: int = 1) -> Tensor:
     rows = _rows(hidden_states)
     h = rows = rows.reshape(-1, num_frames * rows.shape[1], rows.shape[2])
     bias = None
@@ -148,7 +149,7 @@ def _is_plain_block(block: nn.Module) -> bool:
     return plain and affine and type(block.ff.net[0]) is GEGLU and all(map(_is_plain_attention, attentions))
 
 
-def _attended(attn: Attention, h: Tensor, text: Tensor | None, frames: int | None) -> Tensor:
+def _attended(attn: Any, h: Tensor, text: Tensor | None, frames: int | None) -> Tensor:
     """Attention of rows ``h`` to themselves, over time for ``frames``, or to a ``text`` (N, L, D)."""
     source = h if text is None else text
     q, k, v = attn.to_q(h), attn.to_k(source), attn.to_v(source)
@@ -160,7 +161,7 @@ def _attended(attn: Attention, h: Tensor, text: Tensor | None, frames: int | Non
     return attn.to_out[1](attn.to_out[0](attended))
 
 
-def _block(block: BasicTransformerBlock, x: Tensor, text: Tensor | None, frames: int | None) -> Tensor:
+def _block(block: Any, x: Tensor, text: Tensor | None, frames: int | None) -> Tensor:
     x, h = add_layer_norm(x, None, block.norm1)
     y = _attended(block.attn1, h, None, frames)
     if block.attn2 is not None:
@@ -197,12 +198,12 @@ def _is_plain_in_time(model: TransformerTemporalModel) -> bool:
     return all(_is_plain_block(block) and not _reads_text(block) for block in model.transformer_blocks)
 
 
-def _reads_text(block: BasicTransformerBlock) -> bool:
+def _reads_text(block: Any) -> bool:
     return block.attn2 is not None and block.attn2.is_cross_attention
 
 
 def _transformer_in_time(
-    model: TransformerTemporalModel, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
+    model: TransformerTemporalModel, hidden_states: Tensor, encoder_hidden_states: Any = None,
     num_frames: int = 1, return_dict: bool = True, **named: Any,
 ) -> Any:  # fmt: skip
     if encoder_hidden_states is not None or any(value is not None for value in named.values()):
@@ -226,7 +227,7 @@ def _upsampled(layer: Upsample2D, hidden_states: Tensor, output_size: Any = None
     samples, channels, height, width = hidden_states.shape
     if output_size is not None and tuple(output_size) != (2 * height, 2 * width):
         return type(layer).forward(layer, hidden_states, output_size)
-    conv = layer.conv if layer.name == "conv" else layer.Conv2d_0
+    conv: Any = layer.conv if layer.name == "conv" else layer.Conv2d_0
     if can_sum(conv):
         return doubled_and_convolved(hidden_states, conv)
     rows = hidden_states.permute(0, 2, 3, 1)[:, :, None, :, None]
