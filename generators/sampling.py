@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from generators.base import Generator
-from videoduet.records import Prompt, Sample
+from videoduet.records import Prompt, Sample, SamplerSettings
 from videoduet.store import read_records, write_records, write_tensors
 from videoduet.video.ahead import Means, VideoWriters
 
@@ -105,35 +105,43 @@ class _Shard:
     """One shard on its way to the disk."""
 
     def __init__(self, name: str, output_dir: Path, root: Path, version: str, round_number: int):
-        self.name, self.output_dir, self.root = name, output_dir, root
-        self.version, self.round_number = version, round_number
-        self.samples: list[Callable[[], Sample]] = []
+        self.output_dir, self.root, self.version, self.round_number = output_dir, root, version, round_number
+        self.samples_path = output_dir / f"samples_{name}.parquet"
+        self.latents_path = output_dir / f"latents_{name}.safetensors"
         self.latents: list[Callable[[], Tensor]] = []
+        self.videos: list[tuple[SamplingItem, SamplerSettings, Path, Future[str]]] = []
 
     def hand_over(
         self, writers: VideoWriters, batch: Sequence[SamplingItem], drawn: Tensor, generator: Generator
     ) -> list[Future]:
         """Decode the batch's latents ``drawn``, and have its videos written: what is to wait for."""
-        frames, settings, work = _on_its_way(generator.decode(drawn)), generator.settings, []
+        frames, settings = _on_its_way(generator.decode(drawn)), generator.settings
         self.latents.append(_on_its_way(drawn))
-        latents_path = str(self.output_dir / f"latents_{self.name}.safetensors")
         for place, item in enumerate(batch):
             path = self.output_dir / "videos" / f"{self.version}_{item.prompt.id}_{item.index:03d}.mp4"
-            work.append(writers.write(path, lambda place=place: frames()[place].numpy(), settings.fps))
-            sample = dict(
-                prompt_id=item.prompt.id, index=item.index, seed=item.seed, generator=self.version,
-                round=self.round_number, settings=settings, video_path=str(path), latents_path=latents_path,
-                index_in_shard=len(self.samples),
-            )  # fmt: skip
-            self.samples.append(lambda written=work[-1], sample=sample: Sample(id=written.result(), **sample))
-        return work
+            written = writers.write(path, lambda place=place: frames()[place].numpy(), settings.fps)
+            self.videos.append((item, settings, path, written))
+        return [written for *_, written in self.videos[-len(batch) :]]
 
     def finish(self) -> None:
         """Write latents, then records, without which a shard is not there: once its videos are written."""
-        samples = [sample() for sample in self.samples]
-        latents = torch.cat([latents() for latents in self.latents])
-        write_tensors(self.output_dir / f"latents_{self.name}.safetensors", {"latents": latents})
-        write_records(self.output_dir / f"samples_{self.name}.parquet", samples, Sample, root=self.root)
+        write_tensors(self.latents_path, {"latents": torch.cat([latents() for latents in self.latents])})
+        samples = [
+            Sample(
+                id=written.result(),
+                prompt_id=item.prompt.id,
+                index=item.index,
+                seed=item.seed,
+                generator=self.version,
+                round=self.round_number,
+                settings=settings,
+                video_path=str(path),
+                latents_path=str(self.latents_path),
+                index_in_shard=number,
+            )
+            for number, (item, settings, path, written) in enumerate(self.videos)
+        ]
+        write_records(self.samples_path, samples, Sample, root=self.root)
 
 
 def _on_its_way(tensor: Tensor) -> Callable[[], Tensor]:

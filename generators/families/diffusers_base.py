@@ -98,7 +98,8 @@ class DiffusersGenerator(Generator):
 
     def noise_batch(self, seeds: Sequence[int]) -> Tensor:
         """The initial noises (B, C, T, h, w) of ``seeds``, on the denoiser's device."""
-        noises, device = torch.stack([self.initial_noise(seed) for seed in seeds]), self.denoiser.device
+        noises = torch.stack([self.initial_noise(seed) for seed in seeds])
+        device: Any = self.denoiser.device
         if device.type == "cuda":
             # Pinned, so that nobody waits until the device is done with the batch before.
             return noises.pin_memory().to(device, non_blocking=True)

@@ -21,7 +21,7 @@ from videoduet.video.apart import WriterProcess, possible
 ROOT = Path(__file__).parents[2]
 CLIP = np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), np.uint8)
 needs_linux = pytest.mark.skipif(not possible(), reason="memory without a name is Linux's")
-MEANS = ["threads", pytest.param("processes", marks=needs_linux)]
+MEANS = ["in turn", "threads", pytest.param("processes", marks=needs_linux)]
 
 
 def resident(pid: int, key: str = "VmRSS") -> int:
@@ -49,7 +49,7 @@ def test_files_and_hashes_are_those_of_write_video(tmp_path, means):
     assert all(gone(process.pid) for process in writers._processes)
 
 
-@pytest.mark.parametrize("means", MEANS)
+@pytest.mark.parametrize("means", MEANS[1:])
 def test_what_goes_wrong_is_raised_as_where_it_happens(tmp_path, means):
     (tmp_path / "file").write_text("no folder")
     with VideoWriters(2, pixels=1, means=means) as writers:

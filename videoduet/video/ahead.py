@@ -18,7 +18,7 @@ from videoduet.video.apart import WriterProcess, possible
 from videoduet.video.writing import write_video
 
 Result = TypeVar("Result")
-Means = Literal["threads", "processes"]
+Means = Literal["in turn", "threads", "processes"]
 MOST_WRITERS = 8
 """A core encodes about one video of 16x320x512 a second; no GPU of today draws more than eight."""
 PIXELS_APART = 1_000_000
@@ -36,7 +36,7 @@ class VideoWriters:
         hands over more waits himself.
 
         ``means`` says what encodes: threads alone, or processes that they command (None: processes where there are
-        cores for several, and encoding costs more than to start them).
+        cores for several, and encoding costs more than to start them); or, for comparisons, the caller 'in turn'.
         """
         self.writers = max(1, min(MOST_WRITERS, cores() - 1))
         if means is None:
@@ -51,6 +51,10 @@ class VideoWriters:
 
         ``frames()``, called by the writer, waits until they are in memory, uint8 (T, H, W, 3).
         """
+        if self.means == "in turn":
+            done = Future[str]()
+            done.set_result(self._written(path, frames, fps))
+            return done
         self._places.acquire()
         written = self._pool.submit(self._written, path, frames, fps)
         written.add_done_callback(lambda _: self._places.release())
@@ -61,7 +65,7 @@ class VideoWriters:
         return self._pool.submit(work)
 
     def _written(self, path: Path, frames: Callable[[], np.ndarray], fps: float) -> str:
-        if self.means == "threads":
+        if self.means != "processes":
             write_video(path, frames(), fps)
             return content_hash(path)
         process: WriterProcess | None = getattr(self._own, "process", None)

@@ -56,7 +56,7 @@ class WriterProcess:
 
         Raises what went wrong there, and InputError where the process is gone.
         """
-        data, done = memoryview(np.ascontiguousarray(frames)).cast("B"), 0
+        data, done = np.ascontiguousarray(frames).data.cast("B"), 0
         while done < len(data):
             done += os.pwrite(self._memory, data[done:], done)
         try:
