@@ -144,7 +144,7 @@ def main(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config, _ = parse([])
     if size == "small":
-        generator = load_generator(resolve(config.generator.path), sampler=config.generator.sampler, device=device)
+        generator: Any = load_generator(resolve(config.generator.path), sampler=config.generator.sampler, device=device)
     else:
         pipeline = real_size_turbo(device, torch.bfloat16)
         generator = T2VTurbo(pipeline, override(T2VTurbo.default_settings(pipeline), {}))
