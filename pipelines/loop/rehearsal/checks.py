@@ -9,7 +9,7 @@ import yaml
 
 from evaluation.vbench.environment import tier_for
 from pipelines.loop.config import RunConfig
-from pipelines.loop.plan import counted
+from pipelines.loop.plan import PROBED, counted
 from pipelines.loop.rates import generator_size
 from videoduet.config import resolve
 from videoduet.errors import InputError
@@ -38,7 +38,9 @@ def gpus(config: RunConfig) -> Iterator[str]:
     if not found:
         half = {"generator.dtype": config.generator.dtype, "judge.dtype": config.judge.dtype}
         # A toy may be run in any precision; a model of real size may not be drawn with on a CPU.
-        if known := generator_size(config.generator.path):
+        folder = Path(resolve(config.generator.path))
+        large = not folder.is_dir() or sum(file.stat().st_size for file in folder.rglob("*.safetensors")) > PROBED
+        if large and (known := generator_size(config.generator.path)):
             yield (
                 f"generator.path {config.generator.path} has {known.weights[0]} billion weights, which need a GPU; "
                 "there is none here: run it where one is."
