@@ -55,6 +55,9 @@ class _Factors:
         """
         active = [(layer, layer.active_adapters[0]) for layer in self.layers if not layer.disable_adapters]
         factors = [factor for layer, name in active for factor in _factors(layer, name)]
+        # Before new ones are made: their memory, and what they know of the pass before.
+        for place in active:
+            self.rounded.pop(place, None)
         # What is rounded knows where it is from, whether or not this pass wants gradients.
         with torch.enable_grad():
             rounded = iter(_Rounded.apply(self.dtype, *factors))
