@@ -20,7 +20,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.turbo_models import real_size_turbo
 from generators.base import override
+from generators.config import Speed
 from generators.families.t2v_turbo import T2VTurbo
+from generators.fast.drawing import draw_fast
 from generators.loading import load_generator
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from pipelines.loop.config import parse
@@ -81,7 +83,7 @@ def main(
     videos: int | None = None,
     batch_size: int | None = None,
     repeats: int = 3,
-    compile: bool = False,
+    speed: Speed = "auto",
 ) -> None:
     """Time both ways and compare what they made.
 
@@ -90,7 +92,7 @@ def main(
         videos: Videos a run (small: 64, real: 16), two of each prompt.
         batch_size: Videos that ours draws at once (small: 16, real: 4).
         repeats: Runs of each way, alternating.
-        compile: Compile the denoiser for both.
+        speed: How ours is drawn: auto, eager or compiled.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config, _ = parse([])
@@ -99,8 +101,6 @@ def main(
     else:
         pipeline = real_size_turbo(device, torch.bfloat16)
         generator = T2VTurbo(pipeline, override(T2VTurbo.default_settings(pipeline), {}))
-    if compile:
-        generator.denoiser.compile()
     videos, batch_size = videos or (64 if size == "small" else 16), batch_size or (16 if size == "small" else 4)
     texts = read_lines(resolve(config.prompts.train))[: -(-videos // 2)]
     items = [SamplingItem(Prompt.of(text), i, seed_for("bench", text, i)) for text in texts for i in (0, 1)][:videos]
@@ -118,7 +118,8 @@ def main(
                 if way == "plain":
                     plain_way(generator, drawn, folder)
                 else:
-                    our_way(generator, drawn, folder, batch_size)
+                    with draw_fast(generator, speed):
+                        our_way(generator, drawn, folder, batch_size)
                 if repeat >= 0:
                     seconds[way].append(time.perf_counter() - started)
         apart = difference(root / "plain_0", root / "ours_0")
