@@ -2,8 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 
 import av
+import av.error
 from av.filter import Graph
 
 
@@ -39,8 +41,9 @@ class _Filtering:
         self.shown_so_far = 0
         self.graph = Graph()
         self.graph.threads = 1
-        base = {} if frame.time_base is None else {"time_base": frame.time_base}
-        source = self.graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, **base)
+        source = self.graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
+        )
         field = self.graph.add("bwdif", "mode=send_frame:deint=interlaced")
         self.graph.link_nodes(source, field, self.graph.add("buffersink")).configure()
 
@@ -63,7 +66,7 @@ class _Filtering:
         while self.waiting:
             try:
                 frame = self.graph.vpull()
-            except (av.BlockingIOError, av.EOFError):
+            except (av.error.BlockingIOError, av.error.EOFError):
                 return
             # The filter counts in halves; and where a file gives no time, none is to be made up here.
             before = self.waiting.popleft()
