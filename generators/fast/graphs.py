@@ -68,7 +68,8 @@ class Recording:
                 graphs.forward(*arguments, **named)
         torch.cuda.current_stream(graphs.device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=graphs.pool):
+        # What other threads do meanwhile, such as writing the last videos, is no part of it.
+        with torch.cuda.graph(self.graph, pool=graphs.pool, capture_error_mode="thread_local"):
             self.outputs = graphs.forward(*arguments, **named)
 
     def __call__(self, leaves: list[Any]) -> Any:

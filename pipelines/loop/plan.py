@@ -54,7 +54,7 @@ def planned(config: RunConfig) -> dict[str, str]:
             # What compiles in the first batch is no part of hours.
             generator.decode(generator.sample(embeds, range(batch)))
         started = time.perf_counter()
-        frames = generator.decode(generator.sample(embeds, range(batch)))
+        frames = generator.decode(generator.sample(embeds, range(batch))).cpu()
         rate = batch / (time.perf_counter() - started)
     return {
         "prompts": f"{len(prompts.train):,}",

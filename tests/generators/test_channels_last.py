@@ -111,7 +111,7 @@ def test_no_layer_sees_channels_first(kind, monkeypatch):
     monkeypatch.setattr(channels_last, "group_norm", normed)
     part = model if kind == "unet" else model.decoder
     with torch.no_grad(), keep_channels_last(model):
-        predicted(model) if kind == "unet" else model.decode(torch.randn(3, 4, 5, 6))
+        predicted(model, 16) if kind == "unet" else model.decode(torch.randn(3, 4, 5, 6))
     assert not wrong
     assert set(norms) == {layer for layer in part.modules() if isinstance(layer, nn.GroupNorm)}
 
