@@ -25,6 +25,7 @@ from reward_model.judging.loading import (
     weights_id,
 )
 from reward_model.judging.sharing import positions, prefill, shared_prefixes
+from reward_model.judging.windows import windows_together
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.questions import Question, View
@@ -228,9 +229,11 @@ class Judge(VideoJudge):
                     missing[encoder, path] = video
         if missing:
             tensors = video_tensors(list(missing.values()))
-            output = self.model.get_video_features(
-                tensors["pixel_values_videos"].to(self.model.device), tensors["video_grid_thw"].to(self.model.device)
-            )
+            with windows_together(self.model):
+                output = self.model.get_video_features(
+                    tensors["pixel_values_videos"].to(self.model.device),
+                    tensors["video_grid_thw"].to(self.model.device),
+                )
             deep = getattr(output, "deepstack_features", None) or []
             self._features.update(zip(missing, zip(output.pooler_output, *deep, strict=True), strict=True))
         features = [[self._features[encoder, path] for path in showing.paths] for showing in showings]
