@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -124,9 +124,13 @@ def make_trainer(name: str, size: Size, folder: Path, share: bool) -> tuple[Stag
             weight.data *= 0.1  # an adapter as random as its start would make much of the last bits
     trainer.current_gradient_accumulation_steps = 1
     if cuda:
-        # Training itself would turn it on; nothing here trains.
-        trainer.model.gradient_checkpointing_enable()
+        _checkpoint(trainer.model)
     return trainer, [row for row in rows for _ in range(size.group)]
+
+
+def _checkpoint(model: Any) -> None:
+    """Keep few activations, as training does: it turns that on where it begins, and nothing here begins it."""
+    model.gradient_checkpointing_enable()
 
 
 def timed_step(trainer: StageTrainer, rows: list[dict], batch: int) -> tuple[dict[str, float], int]:

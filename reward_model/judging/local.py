@@ -199,7 +199,8 @@ class Judge(VideoJudge):
         inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
         # Said beforehand, as the model cannot count them from a prefix it has read and what follows alone.
         inputs["position_ids"] = positions(self.model, inputs)
-        features = self._video_features(showings, encoder)
+        with windows_together(self.model):
+            features = self._video_features(showings, encoder)
         # A family without vision tokens of deeper layers takes its tokens as embeddings in their place; the other wants
         # to be handed them.
         in_place = len(features[0][0]) == 1
@@ -229,11 +230,9 @@ class Judge(VideoJudge):
                     missing[encoder, path] = video
         if missing:
             tensors = video_tensors(list(missing.values()))
-            with windows_together(self.model):
-                output = self.model.get_video_features(
-                    tensors["pixel_values_videos"].to(self.model.device),
-                    tensors["video_grid_thw"].to(self.model.device),
-                )
+            output = self.model.get_video_features(
+                tensors["pixel_values_videos"].to(self.model.device), tensors["video_grid_thw"].to(self.model.device)
+            )
             deep = getattr(output, "deepstack_features", None) or []
             self._features.update(zip(missing, zip(output.pooler_output, *deep, strict=True), strict=True))
         features = [[self._features[encoder, path] for path in showing.paths] for showing in showings]

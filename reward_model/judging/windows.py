@@ -23,8 +23,10 @@ def attend_windows(query: Tensor, key: Tensor, value: Tensor, ends: list[int], s
     for length, alike in itertools.groupby(lengths):
         count = sum(1 for _ in alike)
         tokens = slice(start, start + count * length)
-        windows = [each[tokens].reshape(count, length, *each.shape[1:]).transpose(1, 2) for each in (query, key, value)]
-        attended = functional.scaled_dot_product_attention(*windows, scale=scale)
+        asked, seen, taken = (
+            each[tokens].reshape(count, length, *each.shape[1:]).transpose(1, 2) for each in (query, key, value)
+        )
+        attended = functional.scaled_dot_product_attention(asked, seen, taken, scale=scale)
         found.append(attended.transpose(1, 2).flatten(0, 1))
         start = tokens.stop
     return torch.cat(found)
@@ -65,9 +67,9 @@ def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return (exact * cos + torch.cat([-right, left], -1) * sin).to(states.dtype)
 
 
-def windows_together(model: torch.nn.Module) -> Rewrites:
+def windows_together(model: Any) -> Rewrites:
     """:class:`WindowsTogether` of a judge's vision tower on a GPU, for a ``with`` block. A CPU gains nothing by it."""
     if model.device.type != "cuda":
         return Rewrites()
-    whole = model.get_base_model() if isinstance(model, PeftModel) else model
+    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     return WindowsTogether(whole.model.visual)
