@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import ProcessorMixin
 
 from reward_model.questions import View, video_paths
+from reward_model.reading_ahead import ReadAhead
 from videoduet.errors import InputError
 from videoduet.video import Clip, Sampling, read_video, sample_clip, written
 
@@ -58,6 +59,7 @@ class ShowingEncoder:
             least = min(max_pixels, processor.video_processor.size["shortest_edge"])
             self.size = {"size": {"shortest_edge": least, "longest_edge": max_pixels}}
         self._videos: OrderedDict[tuple, VideoInputs] = OrderedDict()
+        self._ahead = ReadAhead(self._read)
 
     @classmethod
     def for_view(cls, processor: ProcessorMixin, view: View) -> "ShowingEncoder":
@@ -77,8 +79,20 @@ class ShowingEncoder:
             self._videos.popitem(last=False)
         return self._videos[key]
 
+    def expect(self, path: str) -> None:
+        """Have a video file decoded by a thread, since it will be shown soon, after those that are expected already."""
+        if (path, written(path)) not in self._videos:
+            self._ahead.expect(path)
+
+    def forget(self) -> None:
+        """Expect no video any more."""
+        self._ahead.forget()
+
+    def _read(self, path: str) -> Clip:
+        return read_video(path, self.num_frames)
+
     def _patchified(self, path: str, clip: Clip | None) -> VideoInputs:
-        clip = read_video(path, self.num_frames) if clip is None else sample_clip(clip, self.num_frames)
+        clip = self._ahead.take(path) if clip is None else sample_clip(clip, self.num_frames)
         processor = self.processor.video_processor
         frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
         try:
@@ -175,6 +189,13 @@ class Qwen3ShowingEncoder(ShowingEncoder):
     def timed(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
         """The grids alone."""
         return {"video_grid_thw": super().timed(videos)["video_grid_thw"]}
+
+
+def vision_inputs(videos: Sequence[VideoInputs], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What the vision tower takes of n videos, in order: patches (sum of patches, d) and grids (n, 3) on ``device``."""
+    # Put together there: 200 MB are not copied twice by one core.
+    patches = torch.cat([video.patches.to(device, non_blocking=True) for video in videos])
+    return patches, torch.stack([video.grid for video in videos]).to(device)
 
 
 def video_tensors(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:

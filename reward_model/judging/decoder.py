@@ -52,6 +52,11 @@ def rotated(states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     return states * cos + torch.cat([-right, left], -1) * sin
 
 
+def rms_norm(norm: Any, states: Tensor) -> Tensor:
+    """``states`` (…, d) after a Qwen model's ``norm``, in one pass (Zhang & Sennrich, 2019)."""
+    return functional.rms_norm(states, states.shape[-1:], norm.weight.to(states.dtype), norm.variance_epsilon)
+
+
 def through_layers(
     text: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend, places: Tensor | None = None,
     deep: Sequence[Tensor] = (),
@@ -62,17 +67,17 @@ def through_layers(
     ``deep`` (n, d) is added to the ``places`` (B, length) of vision tokens after the first layers, one each.
     """
     for number, layer in enumerate(text.layers):
-        attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+        attention, normed = layer.self_attn, rms_norm(layer.input_layernorm, hidden)
         shape = (*normed.shape[:-1], -1, attention.head_dim)
         query, key, value = (
             project(normed).view(shape) for project in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
         # Qwen3 norms each head.
         if hasattr(attention, "q_norm"):
-            query, key = attention.q_norm(query), attention.k_norm(key)
+            query, key = rms_norm(attention.q_norm, query), rms_norm(attention.k_norm, key)
         found = attend(number, rotated(query, rotary), rotated(key, rotary), value)
         hidden = hidden + attention.o_proj(found.flatten(-2))
-        hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        hidden = hidden + layer.mlp(rms_norm(layer.post_attention_layernorm, hidden))
         if number < len(deep):
             hidden[places] += deep[number].to(hidden.dtype)
     return hidden
@@ -129,7 +134,7 @@ class Decoder:
         for start in range(0, len(self.firsts), most):
             self._read_shared(slice(start, start + most))
         hidden = torch.cat([self._read_own(rows) for rows in self._chunks()])
-        self.logits.copy_(self.head(self.text.norm(hidden)))
+        self.logits.copy_(self.head(rms_norm(self.text.norm, hidden)))
         return self.logits
 
     def _chunks(self) -> list[list[int]]:
@@ -202,7 +207,7 @@ class Decoder:
         hidden = self.text.embed_tokens(self.tokens)[:, None]
         rotary = self.text.rotary_emb(hidden, self.position[None, :, None].expand(3, -1, -1))
         hidden = through_layers(self.text, hidden, rotary, attend)
-        self.logits.copy_(self.head(self.text.norm(hidden))[:, 0])
+        self.logits.copy_(self.head(rms_norm(self.text.norm, hidden))[:, 0])
         self.tokens.copy_(self.pick(self.logits))
         self.position += 1
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, ProcessorMixin
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from reward_model.encoding import Showing, ShowingEncoder, video_tensors
+from reward_model.encoding import Showing, ShowingEncoder, vision_inputs
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import BatchSize, Decoding
 from reward_model.judging.engine import MOST_AT_ONCE, Drawn, drawn, in_two_parts, rows_that_fit
@@ -31,6 +31,7 @@ from reward_model.judging.windows import windows_together
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.questions import Question, View
+from reward_model.reading_ahead import looked_ahead
 from videoduet.errors import in_words
 from videoduet.progress import console
 from videoduet.records import stable_id
@@ -140,7 +141,10 @@ class Judge(VideoJudge):
         """The answers, in the order of the questions, which are asked in batches of like length."""
         # Features depend in their last bits on the batch they were computed in; no answer may depend on earlier calls.
         self._features.clear()
-        step, questions = max(1, self._most // 2) * 2, iter(questions)
+        for encoder in self._encoders.values():
+            encoder.forget()
+        step = max(1, self._most // 2) * 2
+        questions = looked_ahead(questions, step * BATCHES_AHEAD, self._encoder)
         while window := list(itertools.islice(questions, step * BATCHES_AHEAD)):
             # What is shown, drawn and measured alike can share a batch.
             alike: dict[tuple, list[int]] = {}
@@ -277,10 +281,7 @@ class Judge(VideoJudge):
                 if (encoder, path) not in self._features:
                     missing[encoder, path] = video
         if missing:
-            tensors = video_tensors(list(missing.values()))
-            output = self.model.get_video_features(
-                tensors["pixel_values_videos"].to(self.model.device), tensors["video_grid_thw"].to(self.model.device)
-            )
+            output = self.model.get_video_features(*vision_inputs(list(missing.values()), self.model.device))
             deep = getattr(output, "deepstack_features", None) or []
             self._features.update(zip(missing, zip(output.pooler_output, *deep, strict=True), strict=True))
         features = [[self._features[encoder, path] for path in showing.paths] for showing in showings]

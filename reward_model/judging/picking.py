@@ -62,7 +62,7 @@ class Drawing:
         """As ``settings`` say, where nothing else is ``given``. Raises UnknownSettings."""
         set_to: dict[str, Any] = {**settings.to_diff_dict(), **given}
         # Whatever changes what is picked has a value; what a model hands out besides its tokens is off.
-        strange = sorted(set(name for name, value in set_to.items() if value not in (None, False)) - cls.KNOWN)
+        strange = sorted({name for name, value in set_to.items() if value not in (None, False)} - cls.KNOWN)
         if strange:
             raise UnknownSettings(", ".join(strange))
 

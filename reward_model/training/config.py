@@ -44,6 +44,15 @@ class GRPOTraining:
                 raise InputError(message, exit_code=2)
 
 
+Temporal = Literal["none", "modeling", "consistency", "fidelity", "contrast", "margin", "severity"]
+VERSIONS: dict[Temporal, tuple[float, ...]] = {
+    "contrast": (1.0,),
+    "margin": (1.0,),
+    "severity": (1.0, 0.5, 0.25),
+}
+"""How much the versions of a clip are shuffled that a temporal reward trains on, the one that matters most first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
     """Which rewards a stage gives, each of which can be switched off to see what it is worth.
@@ -54,7 +63,9 @@ class RewardConfig:
         score: A score's reward: 'l1' (VQ-Insight) or 'bell' (VQAThinker, on the 1-5 scale).
         ranking: VQAThinker's pairwise ranking of a step's videos of one data set.
         temporal: 'modeling' shows half of a group shuffled frames too (VQ-Insight), 'consistency' all of it perturbed
-            ones (VQAThinker), 'none' neither.
+            ones (VQAThinker), 'none' neither. 'fidelity' wants scores above those of shuffled frames; 'contrast',
+            'margin' and 'severity' train on shuffled versions of a scored clip too, for lower scores: by rank, by
+            distance, and on several versions by rank. The versions are rows of their own in a step.
         length: VQ-Insight's bonus on a length of answer.
         l_min: Tokens that an answer must exceed for it.
         l_max: Tokens that it must stay below.
@@ -64,7 +75,7 @@ class RewardConfig:
     variant: Variant = identity("paper")
     score: Literal["l1", "bell"] = identity("l1")
     ranking: bool = identity(False)
-    temporal: Literal["none", "modeling", "consistency"] = identity("none")
+    temporal: Temporal = identity("none")
     length: bool = identity(False)
     l_min: int = identity(320)
     l_max: int = identity(512)

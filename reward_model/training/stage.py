@@ -9,7 +9,7 @@ from reward_model.datasets import PreferenceItem, Reading, read_dataset
 from reward_model.judging.build import build_judge
 from reward_model.judging.loading import base_directory, load_model, load_processor
 from reward_model.prompts import JudgePrompt
-from reward_model.training.config import JudgeTrainingConfig
+from reward_model.training.config import VERSIONS, JudgeTrainingConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
 from reward_model.training.stage_trainer import StageTrainer
 from reward_model.training.trainer import run_grpo
@@ -87,7 +87,7 @@ def cost(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> dict
     items = training.steps * training.pairs_per_step
     scored = sum(len(i.reading.items) for i in ingredients if i.reading.scale is not None)
     share = scored / sum(len(i.reading.items) for i in ingredients)
-    more = {"none": 0, "modeling": group // 2, "consistency": group}[config.rewards.temporal]
+    more = {"modeling": group // 2, "fidelity": group // 2, "consistency": group}.get(config.rewards.temporal, 0)
     rollouts = items * group + round(items * share) * more
     return {
         "steps": training.steps,
@@ -116,6 +116,7 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
     rows = stage_rows(
         ingredients, steps=training.steps, per_step=training.pairs_per_step, scale=config.scale,
         prompts=config.prompts, judge_prompt=prompt, seed=config.seed, one_source_a_step=config.rewards.ranking,
+        versions=VERSIONS.get(config.rewards.temporal, ()),
     )  # fmt: skip
     seed = seed_for(config.seed, "perturbation")
     with track_steps("training the judge") as on_step:
