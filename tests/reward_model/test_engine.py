@@ -65,7 +65,7 @@ def test_a_models_own_settings_hold(small, qwen3, capsys):
     judge.engine = True
     the_same(answers(judge, small.videos), plain)
     settings.no_repeat_ngram_size = 2
-    plain, said = answers(judge, small.videos), capsys.readouterr().out
+    plain, said = answers(judge, small.videos), capsys.readouterr().err
     assert not judge.engine and "no_repeat_ngram_size" in said
     the_same(answers(judge, small.videos), plain)
 
