@@ -1,9 +1,9 @@
 """How far rounding moves the logit of Diffusion-DPO: ``python -m benchmarks.logit_noise [--size small|real]``.
 
 A logit is β/2 times a difference of differences of mean squared errors, of policy and reference, chosen and rejected:
-what half precision rounds away of an error comes back times thousands. The policy is moved by one step along the sign of
-its gradient (Adam's first) and by ten; its logits against the reference by the weights' own precision are compared with
-the same policy's in float32. *Noise* is the root mean square of what is off, *change* that of the true logits.
+what half precision rounds away of an error comes back times thousands. The policy is moved by one step along the sign
+of its gradient (Adam's first) and by ten; its logits in bfloat16 are compared with the same policy's in float32.
+*Noise* is the root mean square of what is off, *change* that of the true logits.
 """
 
 import copy
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
-from jsonargparse import CLI
+from jsonargparse import CLI  # pyright: ignore[reportPrivateImportUsage]: exported, in a way that it does not follow
 from rich.table import Table
 from torch import Tensor, nn
 

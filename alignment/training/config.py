@@ -106,7 +106,7 @@ class AlignConfig:
     held_out: float = identity(0.0)
     held_out_steps: int = execution(50)
     micro_batch: int = execution(1)
-    gradient_checkpointing: bool | Literal["feed_forward", "twice", "auto"] = execution(False)
+    gradient_checkpointing: bool | Literal["feed_forward", "twice", "auto"] = execution("auto")
     speed: Literal["eager", "compiled"] = execution("eager")
     checkpoint_steps: int = execution(50)
     tracker: Literal["tensorboard", "wandb", "trackio", "none"] = execution("tensorboard")

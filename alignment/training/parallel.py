@@ -7,6 +7,7 @@ of them a process works on its part of a step's draws, and what comes out is the
 import math
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -88,7 +89,8 @@ class Replicated:
             return sums, self.update(all(map(math.isfinite, means(sums).values())))
         # The kernel itself leaves everything as it is, so that nobody waits for the gradient before the step.
         norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.max_grad_norm)
-        self.optimizer.found_inf = (~(sums.sum(0).isfinite().all() & norm.isfinite())).float()
+        optimizer: Any = self.optimizer
+        optimizer.found_inf = (~(sums.sum(0).isfinite().all() & norm.isfinite())).float()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         *numbers, found = torch.cat([sums.double().flatten(), norm.double().reshape(1)]).tolist()

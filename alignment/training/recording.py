@@ -1,5 +1,7 @@
 """Whether a training's passes are recorded as CUDA graphs."""
 
+from typing import Any
+
 from accelerate import PartialState
 
 from alignment.training.config import AlignConfig
@@ -13,7 +15,7 @@ def record_passes(loss: StepLoss, parallel: Replicated, config: AlignConfig) -> 
     """Let ``loss`` record its passes, where ``config`` asks for it and they can be: on one GPU, without an anchor, for
     which the reference would be switched on within them. Elsewhere they stay as they are; on a GPU one line says why.
     """
-    state = PartialState()
+    state: Any = PartialState()
     if config.speed != "compiled" or state.device.type != "cuda":
         return
     if state.num_processes > 1:

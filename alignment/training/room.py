@@ -20,8 +20,10 @@ Way = TypeVar("Way")
 WAYS: tuple[Recomputed, ...] = (False, "feed_forward", True, "twice")
 """The fastest first, which need most."""
 
-SPARE = 0.95
-"""Share of the memory that may be used: what is given back is never all in one piece."""
+SPARE = 0.9
+"""Share of the memory that may be used: what is given back is never all in one piece, and a recorded pass keeps what it
+has, so that others must do with the rest.
+"""
 
 
 def recomputation(
@@ -50,9 +52,9 @@ def recomputation(
 
     def peak(way: Recomputed) -> int:
         with applied(way), autocast:
-            return _peak(lambda: _pass(generator, loader, draws), parameters)
+            return _peak(lambda: _pass(generator, loader, draws), parameters, _later(parameters, config))
 
-    return first_that_fits(WAYS, peak, _room(device) - _later(parameters, config))
+    return first_that_fits(WAYS, peak, _room())
 
 
 def first_that_fits(ways: Sequence[Way], peak: Callable[[Way], int], room: float) -> Way:
@@ -68,12 +70,15 @@ def first_that_fits(ways: Sequence[Way], peak: Callable[[Way], int], room: float
     return ways[-1]
 
 
-def _peak(work: Callable[[], None], parameters: Sequence[nn.Parameter]) -> int:
-    """The most bytes that are held while ``work`` is done."""
+def _peak(work: Callable[[], None], parameters: Sequence[nn.Parameter], beside: int) -> int:
+    """The most bytes that are held while ``work`` is done, with ``beside`` bytes more."""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     try:
+        # Held, so that a limit that was set for this process counts them, too.
+        held = torch.empty(beside, dtype=torch.uint8, device="cuda")
         work()
+        del held
         return torch.cuda.max_memory_allocated()
     finally:
         for parameter in parameters:
@@ -87,11 +92,9 @@ def _pass(generator: Generator, loader: PairLoader, draws: Sequence[Draw]) -> No
     generator.predict(noisy, batch.timesteps, batch.prompt_embeds, batch.settings).square().mean().backward()
 
 
-def _room(device: torch.device) -> float:
-    """Bytes that this process may hold on ``device``."""
-    free, total = torch.cuda.mem_get_info(device)
-    allowed = torch.cuda.get_per_process_memory_fraction(device) * total
-    return SPARE * min(free + torch.cuda.memory_reserved(device), allowed)
+def _room() -> float:
+    """Bytes that this process may hold on its GPU."""
+    return SPARE * (torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved())
 
 
 def _later(parameters: Sequence[nn.Parameter], config: AlignConfig) -> int:

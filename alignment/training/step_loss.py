@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from accelerate.utils import reduce
@@ -69,7 +70,9 @@ class StepLoss:
 
     def __init__(self, policy_forward: PolicyForward, live_reference: LiveReference | None):
         self.policy_forward, self.live_reference = policy_forward, live_reference
-        self.generator, self.config, self.state = policy_forward.generator, policy_forward.config, policy_forward.state
+        self.generator, self.config = policy_forward.generator, policy_forward.config
+        device: Any = policy_forward.state.device
+        self.device: torch.device = device
         self.recorder: Recorder | None = None
         self._ahead: tuple[Data, int, MicroBatch] | None = None
 
@@ -101,7 +104,7 @@ class StepLoss:
     def prefetch(self, data: Data, index: int) -> None:
         """On a GPU, load what the first pass of step ``index`` reads, if there is one."""
         passes = self.policy_forward.passes(len(data.steps[index])) if index < len(data.steps) else []
-        if self.state.device.type == "cuda" and passes:
+        if self.device.type == "cuda" and passes:
             self._ahead = data, index, self._micro_batch(data, index, passes[0][0])
 
     def _prefetched(self, data: Data, index: int) -> MicroBatch | None:
@@ -126,7 +129,8 @@ class StepLoss:
         output, beta = self._loss(micro, prediction, target, self.config, anchor)
         self.policy_forward.parallel.backward(output.loss * fraction, last=last)
         # The norm over both sides of a pair.
-        gradients = prediction.grad.float().flatten(1).norm(dim=1).reshape(2, -1).norm(dim=0) * scale
+        reached: Any = prediction.grad
+        gradients = reached.float().flatten(1).norm(dim=1).reshape(2, -1).norm(dim=0) * scale
         return self._sums(output, micro, beta, gradients)
 
     @torch.no_grad()
@@ -143,7 +147,7 @@ class StepLoss:
         return reduce(sums, "sum")
 
     def _micro_batch(self, data: Data, index: int, part: slice) -> MicroBatch:
-        draws, device = data.steps[index][part], self.state.device
+        draws, device = data.steps[index][part], self.device
         weights = pair_weights([data.loader.pairs[draw.pair] for draw in draws], self.config)
         return MicroBatch(
             data.loader.load(draws),
@@ -166,4 +170,4 @@ class StepLoss:
         return draw_sums(output, micro.pair_timesteps, beta, self.generator.num_train_timesteps, gradients)
 
     def _empty(self) -> Tensor:
-        return torch.zeros(BUCKETS, 1 + len(METRICS), device=self.state.device)
+        return torch.zeros(BUCKETS, 1 + len(METRICS), device=self.device)

@@ -82,15 +82,7 @@ def align(
         PairLoader(generator, part, samples, embeds, rows, seed=seed, device=state.device, guidance=config.guidance)
         for part in (trained_on, held_out)
     ]
-    autocast = autocasts(generator.denoiser, config)
-
-    def sped_up(recomputed: Recomputed) -> Rewrites:
-        speed = SpeedConfig(
-            gradient_checkpointing=recomputed, autocast=autocast, lora_in_half=config.mixed_precision == "bf16"
-        )
-        return speed_up(generator.denoiser, speed, state.device)
-
-    with sped_up(recomputation(generator, loaders[0], config, state.device, sped_up)):
+    with _sped_up(generator, loaders[0], config, state):
         run = AlignRun(generator, *loaders, config, seed=seed, key=key, output_dir=output_dir, adapter=adapter)
         tracker = Tracker(config.tracker, events or output_dir / "events", here=state.is_main_process)
         last_step = run.train(tracker, on_step)
@@ -130,6 +122,18 @@ def _encode_and_forget(
     state.wait_for_everyone()
     generator.free_encoders()
     return embeds
+
+
+def _sped_up(generator: Generator, loader: PairLoader, config: AlignConfig, state: Any) -> Rewrites:
+    """The policy that is ``generator``'s denoiser, faster and in the memory that there is, until it is undone."""
+    policy = generator.denoiser
+    autocast, half = autocasts(policy, config), config.mixed_precision == "bf16"
+
+    def applied(recomputed: Recomputed) -> Rewrites:
+        speed = SpeedConfig(gradient_checkpointing=recomputed, autocast=autocast, lora_in_half=half)
+        return speed_up(policy, speed, state.device)
+
+    return applied(recomputation(generator, loader, config, state.device, applied))
 
 
 def _summary(run: AlignRun) -> dict[str, Any]:

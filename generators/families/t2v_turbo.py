@@ -7,7 +7,7 @@ consistency sampling, which ``LCMScheduler`` computes bit-equally when it is giv
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, LCMScheduler, UNet3DConditionModel
@@ -196,9 +196,10 @@ class T2VTurbo(UNetGenerator):
 
     def told(self, settings: Sequence[SamplerSettings]) -> dict[str, Tensor]:
         """The embedding of each sample's w, and its fps where the UNet takes one."""
+        unet: Any = self.denoiser
         w = torch.tensor([setting.guidance_scale for setting in settings])
-        fps = {"fps": torch.tensor([setting.fps for setting in settings])} if takes_fps(self.denoiser) else {}
-        return {"timestep_cond": guidance_embedding(w, self.denoiser.config.time_cond_proj_dim), **fps}
+        fps = {"fps": torch.tensor([setting.fps for setting in settings])} if takes_fps(unet) else {}
+        return {"timestep_cond": guidance_embedding(w, unet.config.time_cond_proj_dim), **fps}
 
     def predict_told(
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, told: Mapping[str, Tensor]

@@ -38,7 +38,7 @@ class _Rounded(torch.autograd.Function):
 def _as(tensors: Any, dtypes: list[torch.dtype]) -> tuple[Tensor, ...]:
     copies = [torch.empty_like(tensor, dtype=dtype) for tensor, dtype in zip(tensors, dtypes, strict=True)]
     if copies:
-        torch._foreach_copy_(copies, list(tensors))
+        torch._foreach_copy_(copies, list(tensors))  # pyright: ignore[reportPrivateImportUsage]
     return tuple(copies)
 
 

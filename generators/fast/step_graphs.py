@@ -53,10 +53,10 @@ class StepGraphs:
         replay()
         if recording.output is None:
             raise RuntimeError("a recording that was replayed has no output")
-        both = [place for place, own in enumerate(recording.gradients) if own is not None and place in kept]
-        added = [(recording.gradients[place], kept.pop(place)) for place in both]
-        if added:
-            torch._foreach_add_([own for own, _ in added], [before for _, before in added])
+        owned = [(place, own) for place, own in enumerate(recording.gradients) if own is not None and place in kept]
+        if owned:
+            added = [kept.pop(place) for place, _ in owned]
+            torch._foreach_add_([own for _, own in owned], added)  # pyright: ignore[reportPrivateImportUsage]
         self._give([kept.get(place, own) for place, own in enumerate(recording.gradients)])
         return recording.output.clone()
 

@@ -142,7 +142,6 @@ def test_a_pass_touches_nothing_on_the_cpu_and_waits_for_nothing(shipped_generat
     }  # fmt: skip
     tensors = {name: value.to("meta") for name, value in tensors.items()}
     loss = StepLoss(PolicyForward(generator, config, parallel), None)
-    loss.state = None
     speed = SpeedConfig(gradient_checkpointing=recomputed, lora_in_half=True)
     with speed_up(generator.denoiser, speed, "cuda"):
         # The scheduler moves its table once.
