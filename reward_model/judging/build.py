@@ -7,7 +7,7 @@ from typing import Any, overload
 
 from reward_model.judging.base import PairwiseJudge, VideoJudge
 from reward_model.judging.config import TINY, Backend, Decoding, JudgingConfig, ServerSettings, check_backend
-from reward_model.presets import kept_prompts, preset_named
+from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt
 from videoduet.config import Precision, resolve
 from videoduet.errors import InputError
@@ -85,11 +85,11 @@ def judge_source(path: str, preset: str | None) -> tuple[str, JudgePrompt]:
     it compares: what training goes on from, and what is kept beside its weights. Raises InputError where it is not made
     to compare.
     """
-    from reward_model.judging.loading import base_directory, local_directory
+    from reward_model.judging.loading import local_directory, own_prompts
 
     chosen = preset_named(preset)
     directory = local_directory(resolve(path), chosen.subfolder)
-    return directory, kept_prompts(base_directory(directory), chosen.prompts).of("compare")
+    return directory, own_prompts(directory, chosen.prompts).of("compare")
 
 
 def _made(factory: str, arguments: Mapping[str, Any]) -> PairwiseJudge:

@@ -22,10 +22,11 @@ from reward_model.judging.loading import (
     load_model,
     load_processor,
     local_directory,
+    own_prompts,
     weights_id,
 )
 from reward_model.judging.sharing import positions, prefill, shared_prefixes
-from reward_model.presets import kept_prompts, preset_named
+from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.questions import Question, View
 from videoduet.errors import in_words
@@ -94,7 +95,7 @@ class Judge(VideoJudge):
         processor = load_processor(base)
         model = load_model(path, adapter, dtype)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        prompts, decoding = kept_prompts(base, chosen.prompts), decoding or Decoding()
+        prompts, decoding = own_prompts(path, chosen.prompts, adapter), decoding or Decoding()
         if prompt is not None:
             prompts = replace(prompts, compare=prompt)
         weights = [weights_id(path), weights_id(base), weights_id(adapter) if adapter else ""]

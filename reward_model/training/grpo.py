@@ -5,13 +5,15 @@ silently. Here videos travel as paths in the prompt, are decoded once each, and 
 per-sample list, a form that TRL shuffles and splits with the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLModel
 from trl import GRPOTrainer
+from trl.trainer.utils import add_fused_lm_head
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
 from reward_model.judging.sharing import SharedPrefill, SharedVision
@@ -23,15 +25,30 @@ SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "
 class VideoGRPOTrainer(GRPOTrainer):
     """GRPOTrainer whose conversational prompts may hold ``{"type": "video", "video": path}`` parts, any number each.
 
-    ``share_videos`` encodes each video once for all its rollouts and forwards, and each prompt is read once for all its
-    completions, to draw them and for their log-probabilities; the vision tower must be frozen.
+    ``share_videos`` reads each prompt once for all its completions, to draw them and for their log-probabilities, and
+    encodes each video once for all its rollouts and forwards where the vision tower is frozen. ``reference`` is the
+    frozen judge that the KL is to where all weights are trained; with a LoRA it is the judge without it.
     """
 
-    def __init__(self, *args, encoder: ShowingEncoder, share_videos: bool = False, **kwargs):
+    def __init__(
+        self,
+        *args,
+        encoder: ShowingEncoder,
+        share_videos: bool = False,
+        reference: torch.nn.Module | None = None,
+        **kwargs,
+    ):
         self.encoder = encoder
         self._videos: list[list[VideoInputs]] = []
-        super().__init__(*args, **kwargs)
-        self.shared = SharedVision(_part(self.model, "visual")) if share_videos else None
+        with _no_reference_by_name(kwargs["args"], reference):
+            super().__init__(*args, **kwargs)
+        if reference is not None:
+            self.beta = self.args.beta
+            add_fused_lm_head(reference, temperature=self.temperature)
+            self.ref_model = reference.to(self.accelerator.device)
+        visual = _part(self.model, "visual")
+        frozen = not any(parameter.requires_grad for parameter in visual.parameters())
+        self.shared = SharedVision(visual) if share_videos and frozen else None
         self.prefill = SharedPrefill(_part(self.model, "language_model")) if share_videos else None
 
     def stop_sharing(self) -> None:
@@ -80,7 +97,7 @@ class VideoGRPOTrainer(GRPOTrainer):
     ) -> tuple[Tensor, Tensor | None, None]:
         """Log-probabilities (B, logits_to_keep) of the completions, with the videos in the forward."""
         batch_size = batch_size or len(input_ids)
-        forward = self._plain_forward if self.shared is None else self._packed_forward
+        forward = self._plain_forward if self.prefill is None else self._packed_forward
         logps, entropies = [], []
         for start in range(0, len(input_ids), batch_size):
             rows = slice(start, start + batch_size)
@@ -135,6 +152,16 @@ class VideoGRPOTrainer(GRPOTrainer):
             second_per_grid_ts=tensors["second_per_grid_ts"],
         )
         return positions[:, 0]
+
+
+@contextmanager
+def _no_reference_by_name(args: Any, reference: torch.nn.Module | None) -> Generator[None]:
+    """Within it a trainer that has a reference loads none by the model's name, which may be a PEFT directory's."""
+    beta = args.beta
+    if reference is not None:
+        args.beta = 0.0
+    yield
+    args.beta = beta
 
 
 def _part(model: torch.nn.Module, name: str) -> torch.nn.Module:
