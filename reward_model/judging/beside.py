@@ -51,6 +51,8 @@ def beside(model: PeftModel) -> nn.Module:
             raise ValueError(f"it changes {path} otherwise than a LoRA of a linear layer does")
         parent, _, child = path.rpartition(".")
         setattr(base.get_submodule(parent), child, _with(layer, below, name))
+    # PEFT would take the model for one that has its LoRAs still.
+    del base.peft_config
     return base
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, ProcessorMixin
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from reward_model.encoding import Showing, ShowingEncoder, video_tensors
+from reward_model.encoding import Showing, ShowingEncoder, tokens_per_second, video_tensors
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import Decoding
 from reward_model.judging.labels import LabelLogits, label_ids, verdict_at_label
@@ -29,6 +29,7 @@ from reward_model.judging.sharing import positions, prefill, shared_prefixes
 from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.questions import Question, View
+from reward_model.wordings import Shown
 from videoduet.errors import in_words
 from videoduet.records import stable_id
 from videoduet.seeding import seed_for
@@ -76,6 +77,7 @@ class Judge(VideoJudge):
         preset: str | None = None,
         adapter: str | Path | None = None,
         prompt: JudgePrompt | None = None,
+        shown: Shown | None = None,
         dtype: str = "float32",
         batch_size: int = 64,
         decoding: Decoding | None = None,
@@ -85,7 +87,7 @@ class Judge(VideoJudge):
 
         ``preset`` (a name in :data:`reward_model.presets.PRESETS`) says what the judge is asked and shown, and in which
         subfolder of ``path`` it lies. Prompts kept beside the weights go before the preset's, and ``prompt`` before
-        both. Raises InputError where the judge cannot be loaded.
+        both; ``shown`` says what is shown in place of what they say. Raises InputError where nothing can be loaded.
         """
         chosen = preset_named(preset)
         path = local_directory(path, chosen.subfolder)
@@ -98,6 +100,7 @@ class Judge(VideoJudge):
         prompts, decoding = own_prompts(path, chosen.prompts, adapter), decoding or Decoding()
         if prompt is not None:
             prompts = replace(prompts, compare=prompt)
+        prompts = (shown or Shown()).in_all(prompts)
         weights = [weights_id(path), weights_id(base), weights_id(adapter) if adapter else ""]
         judge_id = stable_id(*weights, prompts.compare_id, dtype, decoding)
         return cls(model, processor, prompts, judge_id=judge_id, decoding=decoding, batch_size=batch_size)
@@ -120,7 +123,7 @@ class Judge(VideoJudge):
     def _encoder(self, view: View) -> ShowingEncoder:
         key = (view.sampling, view.max_pixels)
         if key not in self._encoders:
-            self._encoders[key] = ShowingEncoder.for_view(self.processor, view)
+            self._encoders[key] = ShowingEncoder.for_view(self.processor, view, tokens_per_second(self.model.config))
         return self._encoders[key]
 
     def _label_ids(self, labels: tuple[str, str]) -> list[int]:

@@ -15,6 +15,7 @@ from reward_model.judging.loading import load_processor, local_directory, weight
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt
 from reward_model.questions import Question, video_paths
+from reward_model.wordings import Shown
 from videoduet.errors import InputError, in_words
 from videoduet.records import stable_id
 from videoduet.video import Clip, read_video, sample_clip
@@ -37,6 +38,7 @@ class VllmJudge(VideoJudge):
         preset: str | None = None,
         decoding: Decoding | None = None,
         prompt: JudgePrompt | None = None,
+        shown: Shown | None = None,
         dtype: str = "bfloat16",
         engine: Mapping[str, Any] | None = None,
     ):
@@ -51,6 +53,7 @@ class VllmJudge(VideoJudge):
         prompts = kept_prompts(path, chosen.prompts)
         if prompt is not None:
             prompts = replace(prompts, compare=prompt)
+        prompts = (shown or Shown()).in_all(prompts)
         judge_id = stable_id("vllm", weights_id(path), prompts.compare_id, dtype, decoding)
         super().__init__(prompts, judge_id=judge_id, decoding=decoding)
         self.processor = load_processor(path)

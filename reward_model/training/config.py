@@ -209,5 +209,11 @@ class JudgeTrainingConfig:
         at_least(1, num_frames=self.num_frames, max_new_tokens=self.max_new_tokens, max_pixels=self.max_pixels)
         if self.scale[0] >= self.scale[1]:
             raise InputError(f"scale is {list(self.scale)}; give a low and a higher bound.", exit_code=2)
+        if self.rewards.score == "bell" and self.scale != (1.0, 5.0):
+            raise InputError(
+                f"rewards.score is 'bell', VQAThinker's on 1 to 5, and scale is {list(self.scale)}; give scale: [1, 5] "
+                "or score: l1.",
+                exit_code=2,
+            )
         if self.rewards.ranking and self.training.pairs_per_step < 2:
             raise InputError("rewards.ranking compares videos; set training.pairs_per_step to 2 or more.", exit_code=2)

@@ -2,6 +2,7 @@
 they are made of groups.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,13 +49,15 @@ def _number(text: str, scale: tuple[float, float], config: RewardConfig) -> floa
 
 
 def task_reward(right: dict[str, Any], text: str, config: RewardConfig) -> float:
-    """The reward for the answer itself, whatever the task: right or wrong, or how near."""
+    """The reward for the answer itself, whatever the task: right or wrong, or how near; NaN: it earns nothing."""
     if right["kind"] == "preference":
         return comparison_reward(parse_choice(text), right["preferred"])
     if right["kind"] == "question":
         return comparison_reward(parse_option(text, right["options"]), right["preferred"])
     scale = tuple(right["scale"])
     if right["kind"] == "score":
+        if config.score == "none":
+            return math.nan
         value, target = _number(text, scale, config), right["target"]
         if config.score == "bell":
             return bell_shaped_reward(value, target, variant=config.variant)

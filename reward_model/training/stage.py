@@ -52,7 +52,7 @@ def judge_prompt(config: JudgeTrainingConfig) -> JudgePrompt:
 
 
 def task_prompts(config: JudgeTrainingConfig) -> TaskPrompts:
-    """The wording of the other questions: the recipe's own, or a direct one where it has none and wants no reasoning."""
+    """The wording of other questions: the recipe's own, or a direct one where it has none and wants no reasoning."""
     return DIRECT if not config.reasoning and config.prompts == TaskPrompts() else config.prompts
 
 
@@ -73,7 +73,23 @@ def gather(config: JudgeTrainingConfig) -> list[Ingredient]:
         reading = usable(read_dataset(data.name, data.folder, data.split)).limited(data.limit, config.seed)
         console.print(reading.summary(), markup=False, highlight=False, soft_wrap=True)
         ingredients.append(Ingredient(reading, data.share))
+    _check_scales(config, ingredients)
     return ingredients
+
+
+def _check_scales(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> None:
+    """Raises InputError where rewards of scores are asked for, and no data set has a scale."""
+    given = {
+        "ranking": config.rewards.ranking,
+        f"temporal: {config.rewards.temporal}": config.rewards.temporal != "none",
+    }
+    asked = [name for name, on in given.items() if on]
+    if asked and not any(i.reading.scale for i in ingredients):
+        names = ", ".join(i.reading.name for i in ingredients)
+        raise InputError(
+            f"rewards.{asked[0]} is for scores, and {names} have no scale of scores; take it out, or add scored data.",
+            exit_code=2,
+        )
 
 
 def hard_pairs(config: JudgeTrainingConfig, reading: Reading, output: Path) -> Reading:

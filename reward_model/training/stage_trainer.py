@@ -1,6 +1,7 @@
 """GRPO with the rewards of a stage: rewards that see whole groups and batches, and rollouts on perturbed videos."""
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +54,8 @@ class StageTrainer(VideoGRPOTrainer):
         for column in self.reward_funcs:
             column.values = table[column.__name__][first : first + len(inputs)].tolist()
         for name, value in metrics.items():
-            self._log_metric(name, value)
+            if not math.isnan(value):
+                self._log_metric(name, value)
         return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
 
     def _perturbed_answers(self, prompts: list, right: list[dict], first: int) -> dict[int, str]:

@@ -14,11 +14,12 @@ from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig
 
-from reward_model.encoding import ShowingEncoder
+from reward_model.encoding import ShowingEncoder, tokens_per_second
 from reward_model.judging.loading import base_directory, load_processor, own_prompts, wording_directory
 from reward_model.parsing import parse_choice
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.rewards import comparison_reward, format_reward
+from reward_model.training.checkpoints import COMPLETE as COMPLETE
 from reward_model.training.checkpoints import Marks
 from reward_model.training.checkpoints import last_checkpoint as _last_checkpoint
 from reward_model.training.config import GRPOTraining
@@ -226,7 +227,7 @@ def build_trainer(
         train_dataset=Dataset.from_list(rows),
         peft_config=policy.lora,
         callbacks=[Marks(on_step)],
-        encoder=ShowingEncoder.for_view(processor, prompt.view),
+        encoder=ShowingEncoder.for_view(processor, prompt.view, tokens_per_second(policy.model.config)),
     )
 
 
