@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ def make_trainer(name: str, size: Size, folder: Path, share: bool) -> tuple[Stag
         steps=1, pairs_per_step=size.prompts, num_generations=size.group, kl_weight=0.04,
         micro_batch=size.prompts * size.group,
     )  # fmt: skip
-    trainer = build_trainer(
+    trainer: Any = build_trainer(
         policy_of(model, resolve(SHIPPED), config, _device()), processor, rows, folder / "out", config, seed=0,
         prompt=asked, reward_weights=[1.0, 1.0],
         trainer_class=partial(StageTrainer, rewards=RewardConfig(), perturbation_seed=0, share_videos=share),

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from reward_model.prompts import DEFAULT_PROMPT, DEFAULT_VIDEO_PROMPTS, JudgePrompt, Prompts, TaskPrompts, VideoPrompt
 from videoduet.video import FrameSampling
+
+Wording = TypeVar("Wording", JudgePrompt, VideoPrompt)
 
 DIRECT = TaskPrompts(
     system="You judge videos. Answer inside <answer></answer>.",
@@ -50,9 +52,9 @@ class Shown:
     max_pixels: int | None = None
     max_new_tokens: int | None = None
 
-    def of(self, prompt: Any) -> Any:
-        """``prompt``, a JudgePrompt or VideoPrompt, with this shown."""
-        changed = {name: value for name, value in vars(self).items() if value is not None}
+    def of(self, prompt: Wording) -> Wording:
+        """``prompt`` with this shown."""
+        changed: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
         # A number of frames would have no effect where a rate goes before it.
         if self.num_frames is not None and self.frames is None:
             changed["frames"] = None
@@ -60,9 +62,8 @@ class Shown:
 
     def in_all(self, prompts: Prompts) -> Prompts:
         """``prompts`` with this shown in every kind of question."""
-        return replace(
-            prompts, **{kind: self.of(prompt) for kind, prompt in vars(prompts).items() if prompt is not None}
-        )
+        compare, score, describe = prompts.compare, prompts.score, prompts.describe
+        return Prompts(compare and self.of(compare), score and self.of(score), describe and self.of(describe))
 
 
 def as_asked(

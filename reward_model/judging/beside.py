@@ -41,7 +41,8 @@ def beside(model: PeftModel) -> nn.Module:
 
     Raises ValueError where it changes more than linear layers.
     """
-    if whole := model.peft_config[model.active_adapter].modules_to_save:
+    config: Any = model.active_peft_config
+    if whole := config.modules_to_save:
         raise ValueError(f"it holds {', '.join(whole)} whole")
     base: Any = model.get_base_model()
     for path, layer in [item for item in base.named_modules() if isinstance(item[1], BaseTunerLayer)]:
@@ -57,6 +58,10 @@ def beside(model: PeftModel) -> nn.Module:
 
 
 def _with(layer: LoraLayer, below: nn.Linear, name: str) -> BesideLinear:
-    down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
-    result = BesideLinear(below, down.detach().float(), up.detach().float() * layer.scaling[name])
+    down, up = (_weight(matrices[name]) for matrices in (layer.lora_A, layer.lora_B))
+    result = BesideLinear(below, down, up * layer.scaling[name])
     return result.requires_grad_(False).train(below.training)
+
+
+def _weight(matrix: Any) -> Tensor:
+    return matrix.weight.detach().float()

@@ -21,7 +21,6 @@ class GRPOTraining:
     batch of 64 videos, its script 16 videos a pass and two passes an update. The recipes say the same.
 
     Attributes:
-        method: 'grpo' from rewards, or 'sft': cross-entropy on the right answer to the same items, to compare with.
         parameters: What is trained of the language model: a 'lora', or 'all' weights (float32, whatever computes).
         vision: What is trained of the vision tower: 'frozen', a 'lora' beside the language model's, or 'all' of it with
             all of the language model.
@@ -42,7 +41,6 @@ class GRPOTraining:
         checkpoint_steps: Steps between checkpoints.
     """
 
-    method: Literal["grpo", "sft"] = identity("grpo")
     parameters: Literal["lora", "all"] = identity("lora")
     vision: Literal["frozen", "lora", "all"] = identity("frozen")
     steps: int = identity(60)

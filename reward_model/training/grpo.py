@@ -6,28 +6,31 @@ per-sample list, a form that TRL shuffles and splits with the batch.
 """
 
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Qwen2_5_VLModel
+from transformers import PreTrainedModel, Qwen2_5_VLModel
 from trl import GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
 from reward_model.judging.sharing import SharedPrefill, SharedVision
+from reward_model.training.shards import ShardingTrainer, shard, whole
 from reward_model.training.shared_prompt import pack
 
 SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
 
 
-class VideoGRPOTrainer(GRPOTrainer):
+class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
     """GRPOTrainer whose conversational prompts may hold ``{"type": "video", "video": path}`` parts, any number each.
 
     ``share_videos`` reads each prompt once for all its completions, to draw them and for their log-probabilities, and
     encodes each video once for all its rollouts and forwards where the vision tower is frozen. ``reference`` is the
-    frozen judge that the KL is to where all weights are trained; with a LoRA it is the judge without it.
+    frozen judge that the KL is to where all weights are trained; with a LoRA it is the judge without it. ``shards``:
+    processes share the weights out among them.
     """
 
     def __init__(
@@ -35,27 +38,46 @@ class VideoGRPOTrainer(GRPOTrainer):
         *args,
         encoder: ShowingEncoder,
         share_videos: bool = False,
-        reference: torch.nn.Module | None = None,
+        reference: PreTrainedModel | None = None,
+        shards: bool = False,
         **kwargs,
     ):
-        self.encoder = encoder
+        self.encoder, self.shards = encoder, shards
         self._videos: list[list[VideoInputs]] = []
-        with _no_reference_by_name(kwargs["args"], reference):
+        settings: GRPOConfig = kwargs["args"]
+        with _no_reference_by_name(settings, reference):
             super().__init__(*args, **kwargs)
         if reference is not None:
-            self.beta = self.args.beta
+            self.beta = settings.beta
             add_fused_lm_head(reference, temperature=self.temperature)
             self.ref_model = reference.to(self.accelerator.device)
-        visual = _part(self.model, "visual")
+        model: Any = self.model
+        visual = _part(model, "visual")
         frozen = not any(parameter.requires_grad for parameter in visual.parameters())
         self.shared = SharedVision(visual) if share_videos and frozen else None
-        self.prefill = SharedPrefill(_part(self.model, "language_model")) if share_videos else None
+        self.prefill = SharedPrefill(_part(model, "language_model")) if share_videos else None
 
     def stop_sharing(self) -> None:
         """Give the model its own forwards back, once it is trained."""
         for rewriting in (self.shared, self.prefill):
             if rewriting is not None:
                 rewriting.undo()
+
+    def share_out(self) -> None:
+        """Shard the model, and the reference."""
+        super().share_out()
+        if self.ref_model is not None:
+            shard(self.ref_model)
+
+    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
+        model = self.accelerator.unwrap_model(self.model)
+        with ExitStack() as around:
+            if self.shards:
+                around.enter_context(whole(model))
+            if model.dtype is torch.float32:
+                # In the precision in which their log-probabilities are worked out, where that is a lower one.
+                around.enter_context(self.accelerator.autocast())
+            return super()._generate_single_turn(*args, **kwargs)
 
     def _tensors(self, rows: Sequence[list[VideoInputs]]) -> dict[str, Tensor]:
         """The video inputs of a forward on some rows."""
@@ -155,7 +177,7 @@ class VideoGRPOTrainer(GRPOTrainer):
 
 
 @contextmanager
-def _no_reference_by_name(args: Any, reference: torch.nn.Module | None) -> Generator[None]:
+def _no_reference_by_name(args: GRPOConfig, reference: PreTrainedModel | None) -> Generator[None]:
     """Within it a trainer that has a reference loads none by the model's name, which may be a PEFT directory's."""
     beta = args.beta
     if reference is not None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
-from accelerate.utils import parse_flag_from_env
 from peft import LoraConfig
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
@@ -72,14 +71,15 @@ def lora_config(config: GRPOTraining, path: str | Path) -> LoraConfig:
     )
 
 
-def load_policy(path: str | Path, config: GRPOTraining, device: str) -> Policy:
-    """The judge at ``path``, to be trained on ``device`` as ``config`` says.
+def load_policy(path: str | Path, config: GRPOTraining, device: str, *, shards: bool = False) -> Policy:
+    """The judge at ``path``, to be trained on ``device`` as ``config`` says; ``shards`` says that each process will
+    hold a part of it.
 
     Raises InputError where it cannot be loaded, or all of its weights and their optimizer do not fit.
     """
     check_family(base_directory(path))
     if config.parameters == "all":
-        check_memory(path, config, device)
+        check_memory(path, config, device, shards=shards)
     model = load_model(path, dtype=precision(path, config, device))
     return policy_of(model, path, config, device)
 
@@ -94,13 +94,15 @@ def policy_of(model: nn.Module, path: str | Path, config: GRPOTraining, device: 
             if name.split(".")[-1] == "visual":
                 module.requires_grad_(False)
     reference = None
-    if config.kl_weight and config.method == "grpo":
+    if config.kl_weight:
         reference = load_model(path, dtype="bfloat16" if device.startswith("cuda") else "float32")
         reference.requires_grad_(False).eval()
     return Policy(model, None, reference)
 
 
-def check_memory(path: str | Path, config: GRPOTraining, device: str, available: int | None = None) -> None:
+def check_memory(
+    path: str | Path, config: GRPOTraining, device: str, *, shards: bool = False, available: int | None = None
+) -> None:
     """Raises InputError that says how much is missing, where a process has not the memory to train all weights of the
     judge at ``path``; activations come on top. ``available`` bytes (None: what ``device`` has).
     """
@@ -110,22 +112,17 @@ def check_memory(path: str | Path, config: GRPOTraining, device: str, available:
     vision = sum(weight.numel() for name, weight in model.named_parameters() if ".visual." in f".{name}")
     every = sum(weight.numel() for weight in model.parameters())
     trained = every - (vision if config.vision == "frozen" else 0)
-    shards = processes().num_processes if sharded() else 1
-    reference = (2 if device.startswith("cuda") else 4) * every if config.kl_weight and config.method == "grpo" else 0
-    needed = (trained * MASTER + (every - trained) * 4) // shards + reference // shards
+    parts = processes().num_processes if shards else 1
+    reference = (2 if device.startswith("cuda") else 4) * every if config.kl_weight else 0
+    needed = (trained * MASTER + (every - trained) * 4 + reference) // parts
     available = _memory(device) if available is None else available
     if needed > available:
-        way = "more processes" if sharded() else "shards (configs/accelerate/judge_fsdp2.yaml)"
+        way = "more processes" if shards else "shards (configs/accelerate/judge_fsdp2.yaml)"
         raise InputError(
             f"Training all weights of {path} takes {needed / GIB:.1f} GiB in each process, before activations, and "
             f"{device} has {available / GIB:.1f} GiB, so {(needed - available) / GIB:.1f} GiB are missing; train in "
             f"{way}, or give training.parameters: lora."
         )
-
-
-def sharded() -> bool:
-    """Whether the launcher asks for weights in shards (FSDP2)."""
-    return processes().num_processes > 1 and parse_flag_from_env("ACCELERATE_USE_FSDP")
 
 
 def _memory(device: str) -> int:

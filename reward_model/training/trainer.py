@@ -26,6 +26,7 @@ from reward_model.training.config import GRPOTraining
 from reward_model.training.diagnosis import diagnose
 from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
 from reward_model.training.policy import Policy, load_policy
+from reward_model.training.shards import launched_sharded, plainly_named, whole_weights
 from reward_model.wordings import save
 from videoduet.adapters import put_into
 from videoduet.errors import InputError
@@ -173,12 +174,28 @@ def run_grpo(
     """
     if (output_dir / "training.json").exists():
         return {name: value for name, value in read_json(output_dir / "training.json").items() if name != "log"}
+    kept = kept or replace(own_prompts(path, Prompts()), compare=prompt)
+    with launched_sharded() as shards:
+        policy, processor = load_policy(path, config, device(), shards=shards), load_processor(base_directory(path))
+        trainer = build_trainer(
+            policy, processor, rows, output_dir / "checkpoints", config, seed=seed, prompt=prompt,
+            trainer_class=partial(trainer_class, shards=shards), reward_weights=reward_weights, on_step=on_step,
+        )  # fmt: skip
+        return finish(trainer, processor, output_dir, config, prompt, kept, counts, adapter)
+
+
+def finish(
+    trainer: VideoGRPOTrainer,
+    processor: Any,
+    output_dir: Path,
+    config: GRPOTraining,
+    prompt: JudgePrompt,
+    kept: Prompts,
+    counts: dict[str, int],
+    adapter: Path | None,
+) -> dict:
+    """The summary of a training to its end, from ``adapter`` or the last checkpoint on; what is trained is written."""
     checkpoints = output_dir / "checkpoints"
-    policy, processor = load_policy(path, config, device()), load_processor(base_directory(path))
-    trainer = build_trainer(
-        policy, processor, rows, checkpoints, config, seed=seed, prompt=prompt, trainer_class=trainer_class,
-        reward_weights=reward_weights, on_step=on_step,
-    )  # fmt: skip
     # Metrics are kept in the log; the terminal belongs to the progress bar.
     trainer.remove_callback(PrinterCallback)
     if adapter is not None:
@@ -192,9 +209,10 @@ def run_grpo(
     summary = {"steps": trainer.state.global_step, **counts, **_rise(log)}
     if notes := diagnose(log, prompt.max_new_tokens):
         summary["notes"] = notes
+    weights = whole_weights(trainer.model) if trainer.shards and config.parameters == "all" else None
+    plainly_named(trainer.model)
     if trainer.accelerator.is_main_process:
-        kept = kept or replace(own_prompts(path, Prompts()), compare=prompt)
-        leave(trainer.accelerator.unwrap_model(trainer.model), processor, kept, output_dir, config)
+        leave(trainer.accelerator.unwrap_model(trainer.model), weights, processor, kept, output_dir, config)
         write_json(output_dir / "training.json", {**summary, "log": log})
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
@@ -231,10 +249,15 @@ def build_trainer(
     )
 
 
-def leave(model: Any, processor: Any, prompts: Prompts, output_dir: Path, config: GRPOTraining) -> None:
-    """Write what was trained, and what it is asked: ``adapter``, or ``model`` with its processor, float32."""
+def leave(
+    model: Any, weights: dict | None, processor: Any, prompts: Prompts, output_dir: Path, config: GRPOTraining
+) -> None:
+    """Write what was trained, and what it is asked: ``adapter``, or ``model`` with its processor, in float32.
+
+    ``weights`` are the model's, put together, where they lie in shards.
+    """
     with atomic_path(output_dir / ("adapter" if config.parameters == "lora" else "model")) as temporary:
-        model.save_pretrained(temporary)
+        model.save_pretrained(temporary, state_dict=weights)
         save(prompts, temporary)
         if config.parameters == "all":
             processor.save_pretrained(temporary)
