@@ -112,7 +112,8 @@ def align_config(size: Size, epochs: int, noise_epochs: int | None) -> AlignConf
     return AlignConfig(
         beta=500.0, learning_rate=1e-4, warmup_steps=0, draws_per_pair=1, epochs=epochs, noise_epochs=noise_epochs,
         batch_size=scale.batch, micro_batch=scale.micro_batch, lora_rank=scale.rank, lora_alpha=scale.rank,
-        gradient_checkpointing=scale.checkpointing, checkpoint_steps=10**6, tracker="none",
+        gradient_checkpointing=scale.checkpointing, mixed_precision="bf16" if size == "real" else "no",
+        checkpoint_steps=10**6, tracker="none",
     )  # fmt: skip
 
 

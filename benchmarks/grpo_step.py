@@ -66,7 +66,7 @@ def write_pairs(folder: Path, size: Size) -> Reading:
     return Reading("noise", "all", items)
 
 
-def load(name: str) -> tuple[torch.nn.Module, object, JudgePrompt]:
+def load(name: str) -> tuple[torch.nn.Module, Any, JudgePrompt]:
     """Model, processor and prompt: the shipped judge, or random weights in the shape of Qwen2.5-VL-7B in bfloat16."""
     path = resolve(SHIPPED)
     processor, prompt = AutoProcessor.from_pretrained(path), JudgePrompt.load(path)
@@ -93,9 +93,13 @@ def load(name: str) -> tuple[torch.nn.Module, object, JudgePrompt]:
     return model, processor, prompt
 
 
-def make_trainer(name: str, size: Size, folder: Path, share: bool) -> tuple[StageTrainer, list[dict]]:
-    """A trainer, and the rows of one step, each prompt once for each of its rollouts."""
-    model, processor, prompt = load(name)
+def make_trainer(
+    name: str, size: Size, folder: Path, share: bool, loaded: tuple[torch.nn.Module, Any, JudgePrompt] | None = None
+) -> tuple[StageTrainer, list[dict]]:
+    """A trainer, and the rows of one step, each prompt once for each of its rollouts. ``loaded`` is what :func:`load`
+    returns (None: it is loaded here).
+    """
+    model, processor, prompt = loaded or load(name)
     reading = write_pairs(folder, size)
     asked = replace(prompt, num_frames=size.frames, max_new_tokens=size.tokens)
     rows = stage_rows(

@@ -91,7 +91,9 @@ class PublicRecipe:
         """The prediction (2n, C, T, h, w) of the denoiser in force, in one pass or in one for each side."""
         size = len(noisy) if self.joint else len(noisy) // 2
         parts = zip(noisy.split(size), timesteps.split(size), embeds.split(size), strict=True)
-        return torch.cat([self.generator.predict(*part, [self.generator.settings] * size) for part in parts])
+        enabled = self.config.mixed_precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
+            return torch.cat([self.generator.predict(*part, [self.generator.settings] * size) for part in parts])
 
     def step(self, draws: Sequence[Draw]) -> float:
         """One optimizer step on ``draws``; returns its loss."""

@@ -79,13 +79,20 @@ def _pair(pair: ClipPair, paths: tuple[Path, Path]) -> Labelled:
     return Labelled(item, *_said(" ; ".join(thoughts), 1 if preferred == "first" else 2))
 
 
-def _damaged(kind: str, seed: int, vae: AutoencoderKL) -> Iterator[DamagedClip]:
-    """Clips without end; those for pictures have no temporal damage, as a picture cannot show it."""
+def shipped_vae() -> AutoencoderKL:
+    """The autoencoder of the generator that ships."""
+    return AutoencoderKL.from_pretrained(resolve(VAE)).eval()
+
+
+def damaged_clips(kind: str, seed: int, vae: AutoencoderKL) -> Iterator[DamagedClip]:
+    """Clips without end, which follow from ``kind`` and ``seed``; those for pictures have no temporal damage, as a
+    picture cannot show it.
+    """
     scenes, index = all_scenes(), 0
     while True:
         made = seed_for("reward learning", kind, seed, index)
         clip = damaged_clip(scenes[made % len(scenes)], made, vae)
-        if kind == "clips" or clip.temporal == 1:
+        if kind != "pictures" or clip.temporal == 1:
             yield clip
         index += 1
 
@@ -93,12 +100,12 @@ def _damaged(kind: str, seed: int, vae: AutoencoderKL) -> Iterator[DamagedClip]:
 def labelled(kind: str, count: int, seed: int, folder: Path) -> list[Labelled]:
     """``count`` 'pictures', 'clips' or 'pairs', written to ``folder``; all of them follow from ``seed``."""
     folder.mkdir(parents=True, exist_ok=True)
-    vae = AutoencoderKL.from_pretrained(resolve(VAE)).eval()
+    vae = shipped_vae()
     if kind == "pairs":
         pairs = clip_pairs(count, seed_for("reward learning", seed), vae)
         return [_pair(pair, (folder / f"{n}_{seed}a.mp4", folder / f"{n}_{seed}b.mp4")) for n, pair in enumerate(pairs)]
     write, suffix = (_picture, "png") if kind == "pictures" else (_clip, "mp4")
-    made = _damaged(kind, seed, vae)
+    made = damaged_clips(kind, seed, vae)
     return [write(next(made), folder / f"{n}_{seed}.{suffix}") for n in range(count)]
 
 
@@ -118,7 +125,8 @@ def write_datasets(folder: Path, train: int, held_out: int, each: Callable[..., 
             write(root, *parts[2 * index : 2 * index + 2])
 
 
-def _write_csv(path: Path, *rows: Sequence) -> None:
+def write_csv(path: Path, *rows: Sequence) -> None:
+    """Write ``rows`` to ``path``, the header first."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
 
@@ -129,17 +137,17 @@ def _write_koniq(root: Path, train: list[ScoredClip], test: list[ScoredClip]) ->
         for name, items in (("training", train), ("test", test))
         for item in items
     ]
-    _write_csv(root / "pictures" / "koniq10k_distributions_sets.csv", ("image_name", "MOS", "set"), *rows)
+    write_csv(root / "pictures" / "koniq10k_distributions_sets.csv", ("image_name", "MOS", "set"), *rows)
 
 
 def _write_lsvq(root: Path, train: list[ScoredClip], test: list[ScoredClip]) -> None:
     rows = [(Path(i.path).stem, i.scores["overall"], held) for held, part in enumerate((train, test)) for i in part]
-    _write_csv(root / "clips" / "labels_train_test.csv", ("name", "mos", "is_test"), *rows)
+    write_csv(root / "clips" / "labels_train_test.csv", ("name", "mos", "is_test"), *rows)
     (root / "shuffled").mkdir()
     for index, item in enumerate(test):
         frames = global_shuffle(read_video(item.path).frames, np.random.default_rng(index))
         write_video(root / "shuffled" / Path(item.path).name, frames, FPS)
-    _write_csv(root / "shuffled" / "labels_train_test.csv", ("name", "mos", "is_test"), *rows[len(train) :])
+    write_csv(root / "shuffled" / "labels_train_test.csv", ("name", "mos", "is_test"), *rows[len(train) :])
 
 
 def _write_pairs(root: Path, train: list[PreferenceItem], test: list[PreferenceItem]) -> None:

@@ -1,16 +1,19 @@
 """Sampling many videos against the plain way: ``python -m benchmarks.sampling [--size small|real]``.
 
 The plain way is a loop over prompts, one video a call, with the whole clip decoded at once; ours is
-``generators.sampling``, as ``pipelines.sample`` runs it. Both have the same weights, noise and files, and the videos
-are compared. *small* is the tiny generator that ships; *real* is T2V-Turbo's size (1.4B UNet, 16x320x512), random, in
-bfloat16, for a GPU. What is timed is text to mp4; runs alternate and the median ratio is told.
+``generators.sampling``, as ``pipelines.sample`` runs it, where a batch is drawn while the last is written; *in turn*
+is the same without that. All have the same weights, noise and files, and the videos are compared. *small* is the tiny
+generator that ships; *real* is T2V-Turbo's size (1.4B UNet, 16x320x512), random, in bfloat16, for a GPU. What is timed
+is text to mp4; runs alternate and the median ratio is told, and how long denoiser and autoencoder had nothing to do.
 """
 
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +33,7 @@ from videoduet.records import Prompt
 from videoduet.seeding import seed_for
 from videoduet.tables import read_lines
 from videoduet.video import read_video, write_video
+from videoduet.video.ahead import Means
 
 PEAK = {"NVIDIA H200": 989e12, "NVIDIA H100": 989e12, "NVIDIA A100": 312e12}
 """Floating point operations a second in dense bfloat16, from the maker's data sheets."""
@@ -52,10 +56,51 @@ def plain_way(generator: T2VTurbo, items: list[SamplingItem], folder: Path) -> N
         write_video(folder / f"{number:05d}.mp4", array, settings.fps)
 
 
-def our_way(generator: T2VTurbo, items: list[SamplingItem], folder: Path, batch_size: int) -> None:
-    """As ``pipelines.sample`` draws."""
-    for _ in sample_videos(generator, items, folder, root=folder, version="G_0", round_number=0, batch_size=batch_size):
-        pass
+def our_way(
+    generator: T2VTurbo, items: list[SamplingItem], folder: Path, batch_size: int, means: Means | None
+) -> float:
+    """As ``pipelines.sample`` draws; returns the seconds in which denoiser and autoencoder waited."""
+    options = {"version": "G_0", "round_number": 0, "batch_size": batch_size, "means": means}
+    started = time.perf_counter()
+    with at_work(generator) as spans:
+        for _ in sample_videos(generator, items, folder, root=folder, **options):
+            pass
+        seconds = time.perf_counter() - started
+    return seconds - sum(end - begin for begin, end in spans)
+
+
+@contextmanager
+def at_work(generator: T2VTurbo) -> Iterator[list[tuple[float, float]]]:
+    """When the device began to sample and to decode, and when it ended, in seconds; filled in at the end."""
+    marks: list[tuple[Any, Any]] = []
+    on_gpu = torch.cuda.is_available()
+
+    def mark() -> Any:
+        if not on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def marked(work: Callable) -> Callable:
+        def run(*arguments: Any) -> Any:
+            begun = mark()
+            done = work(*arguments)
+            marks.append((begun, mark()))
+            return done
+
+        return run
+
+    spans: list[tuple[float, float]] = []
+    generator.sample, generator.decode = marked(generator.sample), marked(generator.decode)
+    try:
+        yield spans
+    finally:
+        del generator.sample, generator.decode
+    if on_gpu:
+        torch.cuda.synchronize()
+    first = marks[0][0]
+    spans += [tuple((m if not on_gpu else first.elapsed_time(m) / 1000) for m in pair) for pair in marks]
 
 
 def difference(plain: Path, ours: Path) -> float:
@@ -82,20 +127,24 @@ def main(
     batch_size: int | None = None,
     repeats: int = 3,
     compile: bool = False,
+    plain: bool = True,
+    means: Means | None = None,
 ) -> None:
-    """Time both ways and compare what they made.
+    """Time all ways and compare what they made.
 
     Args:
         size: The tiny generator that ships, or T2V-Turbo's size with random weights (for a GPU).
         videos: Videos a run (small: 64, real: 16), two of each prompt.
         batch_size: Videos that ours draws at once (small: 16, real: 4).
         repeats: Runs of each way, alternating.
-        compile: Compile the denoiser for both.
+        compile: Compile the denoiser for all.
+        plain: Time the plain way too, which takes the longest.
+        means: What encodes videos while ours draws (None: what suits this machine).
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config, _ = parse([])
     if size == "small":
-        generator = load_generator(resolve(config.generator.path), sampler=config.generator.sampler, device=device)
+        generator: Any = load_generator(resolve(config.generator.path), sampler=config.generator.sampler, device=device)
     else:
         pipeline = real_size_turbo(device, torch.bfloat16)
         generator = T2VTurbo(pipeline, override(T2VTurbo.default_settings(pipeline), {}))
@@ -105,44 +154,56 @@ def main(
     texts = read_lines(resolve(config.prompts.train))[: -(-videos // 2)]
     items = [SamplingItem(Prompt.of(text), i, seed_for("bench", text, i)) for text in texts for i in (0, 1)][:videos]
     items.sort(key=lambda item: (item.prompt.id, item.index))  # as ours lists them
-    seconds: dict[str, list[float]] = {"plain": [], "ours": []}
+    ways: dict[str, Any] = {"plain": lambda drawn, folder: plain_way(generator, drawn, folder)} if plain else {}
+    ways["in turn"] = lambda drawn, folder: our_way(generator, drawn, folder, batch_size, "in turn")
+    ways["ours"] = lambda drawn, folder: our_way(generator, drawn, folder, batch_size, means)
+    seconds, waits = {way: list[float]() for way in ways}, {way: list[float]() for way in ways}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         for repeat in range(-1, repeats):
             # The first, uncounted, warms up kernels and caches.
             drawn = items if repeat >= 0 else items[:batch_size]
-            for way in ("plain", "ours"):
+            for way, draw in ways.items():
                 folder = root / f"{way}_{repeat}"
                 folder.mkdir()
                 started = time.perf_counter()
-                if way == "plain":
-                    plain_way(generator, drawn, folder)
-                else:
-                    our_way(generator, drawn, folder, batch_size)
+                waited = draw(drawn, folder)
                 if repeat >= 0:
                     seconds[way].append(time.perf_counter() - started)
-        apart = difference(root / "plain_0", root / "ours_0")
-    report(generator, seconds, videos, apart, size)
+                    waits[way].append(waited)
+        apart = difference(root / "plain_0", root / "ours_0") if plain else None
+        same = all(
+            (root / "in turn_0" / path.relative_to(root / "ours_0")).read_bytes() == path.read_bytes()
+            for path in (root / "ours_0").rglob("*.*")
+        )
+    report(generator, seconds, waits, videos, size)
+    if apart is not None:
+        console.print(f"mean difference of plain and our videos: {apart:.3f} grey levels of 255")
+    console.print(f"files of ours and in turn are the same, byte for byte: {same}")
 
 
-def report(generator: T2VTurbo, seconds: dict[str, list[float]], videos: int, apart: float, size: str) -> None:
-    """Print the speeds, their ratio, and how far the videos are apart."""
-    ratios = [plain / ours for plain, ours in zip(seconds["plain"], seconds["ours"], strict=True)]
+def report(
+    generator: T2VTurbo, seconds: dict[str, list[float]], waits: dict[str, list[float]], videos: int, size: str
+) -> None:
+    """Print the speeds, how long the models waited, and the ratios of ours to the other ways."""
     flops = flops_per_video(generator)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     peak = next((value for name, value in PEAK.items() if device.startswith(name)), None)
     table = Table(title=f"Sampling, {size}: {videos} videos, {device}, torch {torch.__version__}")
-    for column in ("way", "videos/s (median)", "TFLOP/s", "model FLOP utilisation"):
+    for column in ("way", "videos/s (median)", "TFLOP/s", "model FLOP utilisation", "models wait, s (median)", "share"):
         table.add_column(column, justify="left" if column == "way" else "right")
     for way, times in seconds.items():
         rate = videos / statistics.median(times)
         used = f"{rate * flops / peak:.1%}" if peak and size == "real" else "–"
-        table.add_row(way, f"{rate:.2f}", f"{rate * flops / 1e12:.2f}", used)
+        waited = None if way == "plain" else statistics.median(waits[way])
+        told = ("–", "–") if waited is None else (f"{waited:.2f}", f"{waited / statistics.median(times):.1%}")
+        table.add_row(way, f"{rate:.2f}", f"{rate * flops / 1e12:.2f}", used, *told)
     console.print(table)
-    console.print(
-        f"ours against plain: {statistics.median(ratios):.2f} x (runs: {', '.join(f'{r:.2f}' for r in ratios)})"
-    )
-    console.print(f"mean difference of the videos: {apart:.3f} grey levels of 255")
+    for way in (way for way in seconds if way != "ours"):
+        ratios = [other / ours for other, ours in zip(seconds[way], seconds["ours"], strict=True)]
+        console.print(
+            f"ours against {way}: {statistics.median(ratios):.2f} x (runs: {', '.join(f'{r:.2f}' for r in ratios)})"
+        )
 
 
 if __name__ == "__main__":

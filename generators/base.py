@@ -79,7 +79,7 @@ class Generator(ABC):
 
     @abstractmethod
     def decode(self, latents: Tensor) -> Tensor:
-        """Frames uint8 (B, T, H, W, 3), on the CPU, of ``latents`` (B, C, T, h, w)."""
+        """Frames uint8 (B, T, H, W, 3), where the autoencoder is, of ``latents`` (B, C, T, h, w)."""
 
     @abstractmethod
     def encode(self, frames: Tensor) -> Tensor:

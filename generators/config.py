@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, cast
 
 from videoduet.config import Precision, at_least, execution, identity, required
 from videoduet.errors import InputError
@@ -18,6 +18,8 @@ def check_sampler(sampler: Mapping[str, Any]) -> None:
     """Raises InputError for a name that is no field of :class:`videoduet.records.SamplerSettings`, and for a value with
     which no video can be drawn and written. What a family can draw of the rest, it says itself.
     """
+    if cast(object, sampler) is None:
+        raise InputError("sampler is empty; give its settings, or leave it out.", exit_code=2)
     kinds = {item.name: item.type for item in fields(SamplerSettings)}
     for name, value in sampler.items():
         if name not in kinds:

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import ProcessorMixin
 
 from reward_model.questions import View, video_paths
+from reward_model.reading_ahead import ReadAhead
 from videoduet.errors import InputError
 from videoduet.progress import console
 from videoduet.video import Clip, Sampling, read_video, sample_clip, written
@@ -69,6 +70,7 @@ class ShowingEncoder:
             least = min(max_pixels, processor.video_processor.size["shortest_edge"])
             self.size = {"size": {"shortest_edge": least, "longest_edge": max_pixels}}
         self._videos: OrderedDict[tuple, VideoInputs] = OrderedDict()
+        self._ahead = ReadAhead(self._read)
 
     @classmethod
     def for_view(
@@ -90,8 +92,20 @@ class ShowingEncoder:
             self._videos.popitem(last=False)
         return self._videos[key]
 
+    def expect(self, path: str) -> None:
+        """Have a video file decoded by a thread, since it will be shown soon, after those that are expected already."""
+        if (path, written(path)) not in self._videos:
+            self._ahead.expect(path)
+
+    def forget(self) -> None:
+        """Expect no video any more."""
+        self._ahead.forget()
+
+    def _read(self, path: str) -> Clip:
+        return read_video(path, self.num_frames)
+
     def _patchified(self, path: str, clip: Clip | None) -> VideoInputs:
-        clip = read_video(path, self.num_frames) if clip is None else sample_clip(clip, self.num_frames)
+        clip = self._ahead.take(path) if clip is None else sample_clip(clip, self.num_frames)
         processor = self.processor.video_processor
         frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
         try:

@@ -1,8 +1,10 @@
 """Rewards for GRPO, as pure functions of parsed answers. Names and formulas follow the papers.
 
 ``variant="paper"`` (the default) is the printed formula; ``variant="released"`` is what the authors' public code does
-where it differs. An answer that could not be read is None: it earns nothing, in either variant. Rewards of one answer
-are floats; rewards that depend on the whole group of responses are arrays (K,) of float64.
+where it differs; ``variant="literal"`` reads a temporal reward's means as one decision about the whole group, which
+teaches nothing (:func:`temporal_consistency_reward`), and is "paper" for all else. An answer that could not be read is
+None: it earns what the worst answer that can be read does (:func:`unreadable_reward`), in any variant. Rewards of one
+answer are floats; rewards that depend on the whole group of responses are arrays (K,) of float64.
 """
 
 import math
@@ -17,7 +19,7 @@ from reward_model.parsing import keeps_format
 from videoduet.intervals import Array
 
 Value = TypeVar("Value")
-Variant = Literal["paper", "released"]
+Variant = Literal["paper", "released", "literal"]
 Scores = Sequence[float | None] | np.ndarray
 PERCENT = (0.0, 100.0)
 """The scale that the natural-video and multi-dimension prompts of VQ-Insight ask for."""
@@ -42,6 +44,20 @@ def comparison_reward(choice: str | None, preferred: str) -> float:
     ``choice`` is a video ('first', 'second'), 'yes' or 'no', or a multiple-choice option; None earns nothing.
     """
     return float(choice == preferred)
+
+
+def unreadable_reward(
+    weights: Mapping[str, float] | Sequence[float] | None = None, *, variant: Variant = "paper"
+) -> float:
+    """What an answer earns that cannot be read: the least that one on the scale can, and never more than 0.
+
+    That is 0 for one number, a choice, or dimensions that weigh 1/M each (``weights`` None), and 1 - Σ_j λ_j for
+    dimensions that weigh more (VQ-Insight, eq. 6; -2 for the paper's three of λ_j = 1): at 0, gibberish would beat an
+    honest answer that is far off. Released: 0, the least of its mean of relative errors.
+    """
+    if weights is None or variant == "released":
+        return 0.0
+    return min(0.0, 1.0 - sum(weights.values() if isinstance(weights, Mapping) else weights))
 
 
 def score_reward(
@@ -71,13 +87,13 @@ def multi_dimension_reward(
     """1 - Σ_j λ_j |predicted_j - target_j|, normalised as in :func:`score_reward` (VQ-Insight, eq. 6).
 
     ``weights`` are the λ_j (None: 1/M each, so that the reward of M dimensions lies where that of one does; the paper
-    trains with λ_j = 1). Mappings are matched by key. A dimension that is missing costs the whole reward. Released: the
-    mean of the dimensions' relative errors, whatever the weights.
+    trains with λ_j = 1). Mappings are matched by key. Where a dimension is missing, the answer is unreadable
+    (:func:`unreadable_reward`). Released: the mean of the dimensions' relative errors, whatever the weights.
     """
     names: Sequence[Any] = list(target) if isinstance(target, Mapping) else range(len(target))
     values = _aligned(predicted, names)
     if values is None:
-        return 0.0
+        return unreadable_reward(weights, variant=variant)
     share = (
         [1 / len(names)] * len(names)
         if weights is None or variant == "released"
@@ -114,16 +130,21 @@ def temporal_modeling_reward(
     mu: float = 0.8,
     variant: Variant = "paper",
 ) -> np.ndarray:
-    """α to every response where w_seq > μ w_rand, else 0 (VQ-Insight, eq. 4).
+    """α to response i where w_i > μ w_rand, else 0 (VQ-Insight, eq. 4, whose w carry the response's index).
 
-    ``accuracies`` (K,) are the task rewards of the responses to the ordered frames, ``shuffled_accuracies`` (any
-    number of) those to shuffled frames; the w are their means, as the paper does not say how to have one of each
-    response. Released: w_seq ≥ μ w_rand, and only to responses whose own accuracy is above 0.1.
+    ``accuracies`` (K,) are the task rewards of the responses to the ordered frames: w_i is response i's own.
+    ``shuffled_accuracies`` (any number of) are those to shuffled frames, and w_rand is their mean, as no shuffled
+    response belongs to response i. Both stand in for probabilities, so they are cut to [0, 1]: a negative bar would be
+    *lower* times μ than alone. Literal: the means of both, one bonus for the whole group, which GRPO's own mean takes
+    away. Released: the means, w_seq ≥ μ w_rand, and only to responses whose own accuracy is above 0.1.
     """
-    ordered, shuffled = np.asarray(accuracies, float), np.asarray(shuffled_accuracies, float)
+    ordered, shuffled = (np.clip(np.asarray(found, float), 0, 1) for found in (accuracies, shuffled_accuracies))
+    bar = mu * shuffled.mean()
     if variant == "released":
-        return alpha * (ordered.mean() >= mu * shuffled.mean()) * (ordered > _CORRECT)
-    return np.full(len(ordered), alpha * (ordered.mean() > mu * shuffled.mean()))
+        return alpha * (ordered.mean() >= bar) * (ordered > _CORRECT)
+    if variant == "literal":
+        return np.full(len(ordered), alpha * (ordered.mean() > bar))
+    return alpha * (ordered > bar)
 
 
 def length_control_reward(
@@ -210,13 +231,17 @@ def temporal_consistency_reward(
     tau: float = 0.5,
     variant: Variant = "paper",
 ) -> np.ndarray:
-    """δ to every response where the video's mean reward is at least its perturbed version's and above τ, else 0.
+    """δ to response k where its reward is at least the mean of its video's perturbed version, and above τ, else 0.
 
-    VQAThinker, eq. 8, for one type of reward (regression or ranking); eq. 9 is the sum over both types. Released: each
-    response's own reward must be above the threshold, which is ``RELEASED_TAU`` there.
+    VQAThinker, eq. 8, for one type of reward (regression or ranking); eq. 9 is the sum over both types. Literal: eq. 8
+    prints means on both sides, so that all responses of a group get the same; an advantage is a response's reward less
+    its group's mean, so that teaches nothing. Released: the means decide, and each response's own reward must be above
+    the threshold, which is ``RELEASED_TAU`` there.
     """
     kept, perturbed = np.asarray(rewards, float), np.asarray(perturbed_rewards, float)
-    no_worse = kept.mean() >= perturbed.mean()
+    bar = perturbed.mean()
     if variant == "released":
-        return delta * (no_worse & (kept > tau))
-    return np.full(len(kept), delta * float(no_worse and kept.mean() > tau))
+        return delta * ((kept.mean() >= bar) & (kept > tau))
+    if variant == "literal":
+        return np.full(len(kept), delta * float(kept.mean() >= bar and kept.mean() > tau))
+    return delta * ((kept >= bar) & (kept > tau))

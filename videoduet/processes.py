@@ -1,6 +1,7 @@
 """Which of several processes this is, and on which device it works: asked here, once, by everybody."""
 
 import os
+import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,3 +23,9 @@ def processes() -> "PartialState":
 def device() -> str:
     """The device that this process works on: 'cuda:0', 'cpu'."""
     return f"{processes().device}"  # pyright: ignore[reportUnknownMemberType]
+
+
+def cores() -> int:
+    """The processor's cores that are this process's share: what it may use, among its launcher's processes here."""
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

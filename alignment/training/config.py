@@ -57,7 +57,8 @@ class AlignConfig:
             last.
         lora_rank: Rank of a new LoRA; one that is continued must have this rank.
         lora_alpha: Its alpha; equal to the rank the LoRA acts at scale 1.
-        mixed_precision: 'no' or 'bf16' (autocast); errors and adapter weights are float32 in both.
+        mixed_precision: 'no' or 'bf16': products in half (over weights in another precision by autocast); errors and
+            adapter weights are float32 in both.
         micro_batch: Pairs in one forward pass of a process (2 latents each), >= 1.
         held_out: Share of the prompts in [0, 1) whose pairs are kept from training and measured on (on at most 256
             draws of them at a time).

@@ -12,7 +12,7 @@ from alignment.training.config import AlignConfig
 from alignment.training.loader import Batch, PairLoader
 from alignment.training.loss import squared_error
 from alignment.training.parallel import Replicated
-from alignment.training.policy import without_adapter
+from alignment.training.policy import autocasts, without_adapter
 from alignment.training.schedule import Draw
 from generators.base import Generator
 
@@ -22,7 +22,7 @@ class PolicyForward:
 
     def __init__(self, generator: Generator, config: AlignConfig, parallel: Replicated):
         self.generator, self.config, self.parallel = generator, config, parallel
-        self.state = PartialState()
+        self.state, self.autocast = PartialState(), autocasts(generator.denoiser, config)
 
     def on(self, loader: PairLoader, draws: Sequence[Draw]) -> tuple[Batch, Tensor, Tensor]:
         """The tensors of n draws, the policy's predictions on them, from one forward pass, and what these should be
@@ -34,9 +34,9 @@ class PolicyForward:
     def predict(self, batch: Batch) -> Tensor:
         """The prediction (2n, C, T, h, w) float32 of whatever denoiser is in force."""
         noisy = self.generator.add_noise(batch.latents, batch.noise, batch.timesteps)
-        enabled, cached = self.config.mixed_precision == "bf16", not self.parallel.in_step
         # Halves that autocast kept of weights in shards would be whole weights.
-        with torch.autocast(self.state.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cached):
+        kept = not self.parallel.in_step
+        with torch.autocast(self.state.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=kept):
             return self.generator.predict(noisy, batch.timesteps, batch.prompt_embeds, batch.settings)
 
     def passes(self, size: int) -> list[tuple[slice, bool]]:

@@ -14,9 +14,12 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: AlignConfig) -> t
 
     Raises InputError where 'adamw_8bit' is asked for and bitsandbytes is not installed.
     """
+    parameters = list(parameters)
     settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, **settings)
+        # One kernel on a GPU; on a CPU the bits of earlier versions.
+        fused = True if all(parameter.is_cuda for parameter in parameters) else None
+        return torch.optim.AdamW(parameters, fused=fused, **settings)
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:

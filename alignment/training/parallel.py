@@ -105,8 +105,10 @@ class Replicated:
         for name, value in optimizer_state.items():
             parameter, _, key = name.rpartition(".")
             owner = self.parameters[parameter]
-            if isinstance(value, Tensor) and key != "step":  # AdamW counts its steps on the CPU
-                value = sharded_like(value, owner)
+            if isinstance(value, Tensor):
+                # AdamW counts its steps on the CPU, the fused one where it takes them.
+                fused = self.optimizer.defaults.get("fused")
+                value = sharded_like(value, owner) if key != "step" else value.to(owner.device if fused else "cpu")
             self.optimizer.state[owner][key] = value
 
     def whole_policy(self) -> nn.Module:

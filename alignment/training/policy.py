@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from diffusers import ModelMixin
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from alignment.training.config import AlignConfig
@@ -93,6 +94,17 @@ class LiveReference:
                 self.generator.denoiser = policy
                 if self.kind == "adapter":
                     policy.set_adapter(POLICY)
+
+
+def autocasts(policy: nn.Module, config: AlignConfig) -> bool:
+    """Whether a pass of ``policy`` runs under autocast: where ``config`` asks for 'bf16' and the weights are not in it.
+
+    Under a LoRA, weights in bfloat16 compute in it by themselves, as when the model samples; autocast would widen every
+    norm's output, and a LoRA's input twice. The LoRA then computes by :mod:`generators.fast.half_lora`.
+    """
+    bases = {layer.get_base_layer().weight.dtype for layer in policy.modules() if isinstance(layer, LoraLayer)}
+    in_half = torch.bfloat16 in bases and torch.float16 not in bases
+    return config.mixed_precision == "bf16" and not in_half
 
 
 def without_adapter(policy: nn.Module, config: AlignConfig) -> AbstractContextManager:

@@ -19,7 +19,7 @@ from alignment.training.config import AlignConfig
 from alignment.training.diagnosis import diagnose
 from alignment.training.loader import PairLoader
 from alignment.training.metrics import bucket_means
-from alignment.training.policy import make_policy, save_policy
+from alignment.training.policy import autocasts, make_policy, save_policy
 from alignment.training.prompt_embeds import store_prompt_embeds
 from alignment.training.run import AlignRun
 from alignment.training.schedule import pair_id, split_held_out
@@ -80,7 +80,10 @@ def align(
         PairLoader(generator, part, samples, embeds, rows, seed=seed, device=state.device, guidance=config.guidance)
         for part in (trained_on, held_out)
     ]
-    speed = SpeedConfig(gradient_checkpointing=config.gradient_checkpointing, autocast=config.mixed_precision != "no")
+    speed = SpeedConfig(
+        gradient_checkpointing=config.gradient_checkpointing, autocast=autocasts(generator.denoiser, config),
+        lora_in_half=config.mixed_precision == "bf16",
+    )  # fmt: skip
     with speed_up(generator.denoiser, speed, state.device):
         run = AlignRun(generator, *loaders, config, seed=seed, key=key, output_dir=output_dir, adapter=adapter)
         tracker = Tracker(config.tracker, events or output_dir / "events", here=state.is_main_process)

@@ -98,7 +98,12 @@ class DiffusersGenerator(Generator):
 
     def noise_batch(self, seeds: Sequence[int]) -> Tensor:
         """The initial noises (B, C, T, h, w) of ``seeds``, on the denoiser's device."""
-        return torch.stack([self.initial_noise(seed) for seed in seeds]).to(self.denoiser.device)
+        noises = torch.stack([self.initial_noise(seed) for seed in seeds])
+        device: Any = self.denoiser.device
+        if device.type == "cuda":
+            # Pinned, so that nobody waits until the device is done with the batch before.
+            return noises.pin_memory().to(device, non_blocking=True)
+        return noises.to(device)
 
     @staticmethod
     def step_generators(seeds: Sequence[int]) -> list[torch.Generator]:
@@ -145,5 +150,5 @@ def from_uint8(frames: Tensor, device: torch.device, dtype: torch.dtype) -> Tens
 
 
 def to_uint8(pixels: Tensor) -> Tensor:
-    """Frames uint8 (…, H, W, 3), on the CPU, of ``pixels`` (…, 3, H, W) in [-1, 1]."""
-    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(-3, -1).cpu()
+    """Frames uint8 (…, H, W, 3), where ``pixels`` (…, 3, H, W) in [-1, 1] are."""
+    return ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).movedim(-3, -1)

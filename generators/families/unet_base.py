@@ -92,7 +92,7 @@ class CLIPVideoPipeline(DiffusionPipeline):
 
     def decode_latents(self, latents: Tensor) -> np.ndarray:
         """Frames uint8 (B, T, H, W, 3) of ``latents`` (B, C, T, h, w)."""
-        return decode_frames(self.vae, latents, self._execution_device).numpy()
+        return decode_frames(self.vae, latents, self._execution_device).cpu().numpy()
 
     def finish(self, latents: Tensor, output_type: str) -> VideoPipelineOutput:
         """The call's output: 'latent', 'np' (uint8 frames) or 'pil' (a list of images for each video)."""
@@ -148,7 +148,7 @@ def check_output_type(output_type: str) -> None:
 
 @torch.no_grad()
 def decode_frames(vae: AutoencoderKL, latents: Tensor, device: torch.device) -> Tensor:
-    """Frames uint8 (B, T, H, W, 3), on the CPU, of ``latents`` (B, C, T, h, w), ``FRAMES_AT_ONCE`` of one video at a
+    """Frames uint8 (B, T, H, W, 3), on ``device``, of ``latents`` (B, C, T, h, w), ``FRAMES_AT_ONCE`` of one video at a
     time.
     """
     videos = []

@@ -13,7 +13,9 @@ class SpeedConfig:
             layers alone.
         autocast: Whether the forward runs in half precision, where a LoRA's product cannot be folded: the sum would
             round it away.
+        lora_in_half: Whether a LoRA over weights in half precision computes in half precision too, outside of autocast.
     """
 
     gradient_checkpointing: bool | Literal["feed_forward"] = False
     autocast: bool = False
+    lora_in_half: bool = False

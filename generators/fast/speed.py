@@ -6,6 +6,7 @@ from torch import nn
 from generators.fast.config import SpeedConfig
 from generators.fast.folded_lora import fold_lora
 from generators.fast.gated_activation import keep_gates_once
+from generators.fast.half_lora import lora_in_half
 from generators.fast.recomputation import recompute_all, recompute_feed_forwards
 from generators.fast.short_attention import attend_together
 from videoduet.rewriting import Rewrites
@@ -24,6 +25,8 @@ def speed_up(denoiser: nn.Module, config: SpeedConfig, device: torch.device | st
         parts.append(recompute_all(denoiser))
     if not config.autocast:
         parts.append(fold_lora(denoiser))
+        if config.lora_in_half:
+            parts.append(lora_in_half(denoiser))
     if torch.device(device).type == "cpu":
         parts.append(attend_together(denoiser))
     together = Rewrites()

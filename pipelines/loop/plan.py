@@ -49,7 +49,7 @@ def planned(config: RunConfig) -> dict[str, str]:
     batch = min(config.generator.batch_size, len(prompts.train))
     embeds = generator.encode_prompts([prompt.text for prompt in prompts.train[:batch]])
     started = time.perf_counter()
-    frames = generator.decode(generator.sample(embeds, range(batch)))
+    frames = generator.decode(generator.sample(embeds, range(batch))).cpu()
     rate = batch / (time.perf_counter() - started)
     return {
         "prompts": f"{len(prompts.train):,}",

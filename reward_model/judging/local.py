@@ -29,6 +29,7 @@ from reward_model.judging.sharing import positions, prefill, shared_prefixes
 from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.questions import Question, View
+from reward_model.reading_ahead import looked_ahead
 from reward_model.wordings import Shown
 from videoduet.errors import in_words
 from videoduet.records import stable_id
@@ -135,7 +136,10 @@ class Judge(VideoJudge):
         """The answers, in the order of the questions, which are asked in batches of like length."""
         # Features depend in their last bits on the batch they were computed in; no answer may depend on earlier calls.
         self._features.clear()
-        step, questions = max(1, self.batch_size // 2) * 2, iter(questions)
+        for encoder in self._encoders.values():
+            encoder.forget()
+        step = max(1, self.batch_size // 2) * 2
+        questions = looked_ahead(questions, step * BATCHES_AHEAD, self._encoder)
         while window := list(itertools.islice(questions, step * BATCHES_AHEAD)):
             # What is shown, drawn and measured alike can share a batch.
             alike: dict[tuple, list[int]] = {}

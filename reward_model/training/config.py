@@ -21,6 +21,7 @@ class GRPOTraining:
     batch of 64 videos, its script 16 videos a pass and two passes an update. The recipes say the same.
 
     Attributes:
+        method: 'grpo' from rewards, or 'sft': cross-entropy on the right answer to the same items, to compare with.
         parameters: What is trained of the language model: a 'lora', or 'all' weights (float32, whatever computes).
         vision: What is trained of the vision tower: 'frozen', a 'lora' beside the language model's, or 'all' of it with
             all of the language model.
@@ -41,6 +42,7 @@ class GRPOTraining:
         checkpoint_steps: Steps between checkpoints.
     """
 
+    method: Literal["grpo", "sft"] = identity("grpo")
     parameters: Literal["lora", "all"] = identity("lora")
     vision: Literal["frozen", "lora", "all"] = identity("frozen")
     steps: int = identity(60)
@@ -88,6 +90,15 @@ class GRPOTraining:
         return replace(self, steps=max(1, math.ceil(self.epochs * count / self.items_per_step)), epochs=None)
 
 
+Temporal = Literal["none", "modeling", "consistency", "fidelity", "contrast", "margin", "severity"]
+VERSIONS: dict[Temporal, tuple[float, ...]] = {
+    "contrast": (1.0,),
+    "margin": (1.0,),
+    "severity": (1.0, 0.5, 0.25),
+}
+"""How much the versions of a clip are shuffled that a temporal reward trains on, the one that matters most first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
     """Which rewards a stage gives, each of which can be switched off to see what it is worth.
@@ -96,10 +107,12 @@ class RewardConfig:
         variant: 'paper' for the printed formulas (a score's error counts at most the whole scale), 'released' for what
             the authors' code does.
         score: A score's reward: 'l1' (VQ-Insight), 'bell' (VQAThinker, on the 1-5 scale), or 'none' where it is ranked
-            alone.
+            alone (a temporal reward still measures it by l1).
         ranking: VQAThinker's pairwise ranking of a step's videos of one data set.
         temporal: 'modeling' shows half of a group shuffled frames too (VQ-Insight), 'consistency' all of it perturbed
-            ones (VQAThinker), 'none' neither.
+            ones (VQAThinker), 'none' neither. 'fidelity' wants scores above those of shuffled frames; 'contrast',
+            'margin' and 'severity' train on shuffled versions of a scored clip too, for lower scores: by rank, by
+            distance, and on several versions by rank. The versions are rows of their own in a step.
         length: VQ-Insight's bonus on a length of answer.
         l_min: Tokens that an answer must exceed for it.
         l_max: Tokens that it must stay below.
@@ -109,7 +122,7 @@ class RewardConfig:
     variant: Variant = identity("paper")
     score: Literal["l1", "bell", "none"] = identity("l1")
     ranking: bool = identity(False)
-    temporal: Literal["none", "modeling", "consistency"] = identity("none")
+    temporal: Temporal = identity("none")
     length: bool = identity(False)
     l_min: int = identity(320)
     l_max: int = identity(512)
@@ -118,9 +131,8 @@ class RewardConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.l_min < self.l_max:
             raise InputError(f"rewards.l_min {self.l_min} must be below l_max {self.l_max}.", exit_code=2)
-        if self.score == "none" and (not self.ranking or self.temporal == "modeling"):
-            message = "rewards.score 'none' leaves the ranking alone; set ranking: true, and no temporal: modeling."
-            raise InputError(message, exit_code=2)
+        if self.score == "none" and not self.ranking:
+            raise InputError("rewards.score 'none' leaves the ranking alone; set ranking: true.", exit_code=2)
         if self.temporal == "consistency" and not (self.ranking or self.score == "bell"):
             message = "rewards.temporal 'consistency' compares VQAThinker's rewards; set score: bell or ranking: true."
             raise InputError(message, exit_code=2)
@@ -207,6 +219,11 @@ class JudgeTrainingConfig:
         at_least(1, num_frames=self.num_frames, max_new_tokens=self.max_new_tokens, max_pixels=self.max_pixels)
         if self.scale[0] >= self.scale[1]:
             raise InputError(f"scale is {list(self.scale)}; give a low and a higher bound.", exit_code=2)
+        if self.training.method == "sft" and self.reasoning:
+            raise InputError(
+                "training.method 'sft' learns the answers of the data, which hold no thoughts; give reasoning: false.",
+                exit_code=2,
+            )
         if self.rewards.score == "bell" and self.scale != (1.0, 5.0):
             raise InputError(
                 f"rewards.score is 'bell', VQAThinker's on 1 to 5, and scale is {list(self.scale)}; give scale: [1, 5] "

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from reward_model.order_rewards import order_fidelity_reward, severity_margin_reward, severity_ranking_reward
 from reward_model.parsing import first_number, parse_choice, parse_option, parse_score, parse_scores, strict_scores
 from reward_model.rewards import (
     RELEASED_TAU,
@@ -22,7 +23,7 @@ from reward_model.rewards import (
     temporal_consistency_reward,
     temporal_modeling_reward,
 )
-from reward_model.training.config import RewardConfig
+from reward_model.training.config import VERSIONS, RewardConfig
 
 SCORING = ("score", "dimensions")
 """Tasks whose answer is a score; shuffled frames are shown for these alone, as two shuffled videos have no label."""
@@ -41,6 +42,11 @@ class Rollout:
     perturbed: str | None = None
 
 
+def shuffled(rollout: Rollout) -> bool:
+    """Whether it answers about a shuffled version of a clip, which is a row of its own."""
+    return rollout.right.get("severity", 0.0) > 0
+
+
 def _number(text: str, scale: tuple[float, float], config: RewardConfig) -> float | None:
     """The score in an answer, by the rule that goes with the reward; released code knows no denominators."""
     if config.variant == "released":
@@ -49,15 +55,13 @@ def _number(text: str, scale: tuple[float, float], config: RewardConfig) -> floa
 
 
 def task_reward(right: dict[str, Any], text: str, config: RewardConfig) -> float:
-    """The reward for the answer itself, whatever the task: right or wrong, or how near; NaN: it earns nothing."""
+    """The reward for the answer itself, whatever the task: right or wrong, or how near."""
     if right["kind"] == "preference":
         return comparison_reward(parse_choice(text), right["preferred"])
     if right["kind"] == "question":
         return comparison_reward(parse_option(text, right["options"]), right["preferred"])
     scale = tuple(right["scale"])
     if right["kind"] == "score":
-        if config.score == "none":
-            return math.nan
         value, target = _number(text, scale, config), right["target"]
         if config.score == "bell":
             return bell_shaped_reward(value, target, variant=config.variant)
@@ -91,13 +95,21 @@ def reward_table(
     apply to a task.
     """
     groups = [rollouts[start : start + num_generations] for start in range(0, len(rollouts), num_generations)]
-    accuracy = np.array([[task_reward(r.right, r.text, config) for r in group] for group in groups])
+    # A shuffled version of a clip has no label.
+    accuracy = np.array(
+        [[math.nan if shuffled(r) else task_reward(r.right, r.text, config) for r in group] for group in groups]
+    )
     table = {"accuracy": accuracy, "format": np.array([[format_reward(r.text) for r in group] for group in groups])}
+    if config.score == "none":
+        scored = np.array([group[0].right["kind"] == "score" for group in groups])
+        table["accuracy"] = np.where(scored[:, None], math.nan, accuracy)
     metrics: dict[str, float] = {}
     ranks = _rankings(groups, config, perturb=None) if config.ranking else None
     if ranks is not None:
         table["ranking"] = ranks
-    if config.temporal != "none":
+    if config.temporal in VERSIONS:
+        table["temporal"], metrics = _versions(groups, config)
+    elif config.temporal != "none":
         table["temporal"], metrics = _temporal(groups, accuracy, ranks, config)
     if config.length:
         table["length"] = np.stack(
@@ -127,6 +139,10 @@ def _temporal(
         if config.temporal == "modeling":
             bonus[index] = temporal_modeling_reward(accuracy[index], other, variant=config.variant)
             continue
+        if config.temporal == "fidelity":
+            shown = [_level(r.right, r.perturbed, config) for r in group if r.perturbed is not None]
+            bonus[index] = order_fidelity_reward([_level(r.right, r.text, config) for r in group], shown)
+            continue
         bonus[index] = 0.0
         if config.score == "bell":
             bonus[index] += _consistency(accuracy[index], other, "reg", config)
@@ -135,6 +151,45 @@ def _temporal(
     if not ordered:
         return bonus, {}
     return bonus, {"temporal/ordered": float(np.mean(ordered)), "temporal/perturbed": float(np.mean(shuffled))}
+
+
+def _versions(groups: Sequence[Sequence[Rollout]], config: RewardConfig) -> tuple[np.ndarray, dict[str, float]]:
+    """The reward of every response for where it puts its version of a clip among the others, and the mean levels of
+    clips as they are and shuffled. NaN where a clip has no versions.
+    """
+    bonus = np.full((len(groups), len(groups[0])), np.nan)
+    clips: dict[int, list[int]] = {}
+    for index, group in enumerate(groups):
+        if "clip" in group[0].right:
+            clips.setdefault(group[0].right["clip"], []).append(index)
+    levels = np.array([[_level(r.right, r.text, config) for r in group] for group in groups], dtype=float)
+    reward = severity_margin_reward if config.temporal == "margin" else severity_ranking_reward
+    ordered: list[np.ndarray] = []
+    other: list[np.ndarray] = []
+    for members in clips.values():
+        if len(members) == 1:
+            continue
+        bonus[members] = reward(levels[members], [groups[index][0].right["severity"] for index in members])
+        ordered.append(levels[members[:1]])
+        other.append(levels[members[1:]])
+    if not ordered:
+        return bonus, {}
+    means = [np.nan_to_num(np.concatenate(found)).mean() for found in (ordered, other)]
+    return bonus, {"temporal/ordered": float(means[0]), "temporal/perturbed": float(means[1])}
+
+
+def _level(right: dict[str, Any], text: str | None, config: RewardConfig) -> float | None:
+    """What an answer says of a clip, in [0, 1]: its score, or that of its temporal quality, or the mean of several."""
+    scale = tuple(right["scale"])
+    if right["kind"] == "score":
+        values = {"": _number(text or "", scale, config)}
+    else:
+        values = parse_scores(text or "", list(right["targets"])) or {}
+    counted = [value for name, value in values.items() if name == "temporal" or "temporal" not in values]
+    told = [value for value in counted if value is not None]
+    if not told:
+        return None
+    return min(max((sum(told) / len(told) - scale[0]) / (scale[1] - scale[0]), 0.0), 1.0)
 
 
 def _consistency(kept: np.ndarray, perturbed: Sequence[float], kind: str, config: RewardConfig) -> np.ndarray:
@@ -153,7 +208,7 @@ def _rankings(groups: Sequence[Sequence[Rollout]], config: RewardConfig, perturb
         [r.perturbed if released or index == perturb else r.text for r in group] for index, group in enumerate(groups)
     ]
     ranks = np.full((len(groups), len(groups[0])), np.nan)
-    scored = [index for index, group in enumerate(groups) if group[0].right["kind"] == "score"]
+    scored = [i for i, group in enumerate(groups) if group[0].right["kind"] == "score" and not shuffled(group[0])]
     for dataset in {groups[index][0].right["dataset"] for index in scored}:
         chosen = [index for index in scored if groups[index][0].right["dataset"] == dataset]
         rights = [groups[index][0].right for index in chosen]

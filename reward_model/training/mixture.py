@@ -80,17 +80,22 @@ def stage_rows(
     judge_prompt: JudgePrompt,
     seed: int,
     one_source_a_step: bool = False,
+    versions: Sequence[float] = (),
 ) -> list[dict[str, Any]]:
     """``steps * per_step`` rows in the order of training, each with ``prompt`` and ``right`` (JSON).
 
     Every data set's scores are moved from its own declared scale to ``scale``, so that they mix. ``one_source_a_step``
-    fills a step from one data set, as a ranking compares within one.
+    fills a step from one data set, as a ranking compares within one. A scored clip that moves is followed by
+    ``versions`` of it, shuffled that much (:func:`shuffled_row`), as far as its step has room.
     """
     share, rng = shares(ingredients), np.random.default_rng(seed_for(seed, "mixture"))
     draws = rng.choice(len(ingredients), size=steps if one_source_a_step else steps * per_step, p=share)
     sources = [_endless(ingredient.reading, seed) for ingredient in ingredients]
     rows: list[dict[str, Any]] = []
-    for draw in np.repeat(draws, per_step if one_source_a_step else 1).tolist():
+    for place, draw in enumerate(np.repeat(draws, per_step if one_source_a_step else 1).tolist()):
+        room = (place // per_step + 1) * per_step - len(rows)
+        if not room:
+            continue  # versions have filled the step
         item, reading = next(sources[draw]), ingredients[draw].reading
         right = {
             **right_answer(item, reading.scale, scale),
@@ -99,5 +104,23 @@ def stage_rows(
             "moves": not (isinstance(item, ScoredClip) and item.image),
         }
         question = question_about(item, scale, prompts, Prompts(judge_prompt))
-        rows.append({"prompt": question.messages, "right": json.dumps(right)})
+        if versions and isinstance(item, ScoredClip) and not item.image:
+            # Where a clip stands says which versions are its own.
+            right |= {"clip": len(rows), "severity": 0.0}
+        row = {"prompt": question.messages, "right": json.dumps(right)}
+        shown = versions if "clip" in right else ()
+        rows += [row, *(shuffled_row(row, severity) for severity in shown)][:room]
     return rows
+
+
+def shuffled_row(row: dict[str, Any], severity: float) -> dict[str, Any]:
+    """``row`` about the same clip with that share of its frames shuffled, as its video's part of the prompt says."""
+    right = {**json.loads(row["right"]), "severity": severity}
+    shuffled = {"severity": severity, "clip": right["clip"]}
+    prompt = [
+        {**message, "content": [part | shuffled if part["type"] == "video" else part for part in message["content"]]}
+        if not isinstance(message["content"], str)
+        else message
+        for message in row["prompt"]
+    ]
+    return {"prompt": prompt, "right": json.dumps(right)}

@@ -9,8 +9,11 @@ from reward_model.encoding import VideoInputs
 from reward_model.perturbations import PERTURBATIONS
 
 
-def perturbed(video: VideoInputs, name: str, rng: np.random.Generator, temporal_patch_size: int = 2) -> VideoInputs:
-    """``video`` with its frames in the order that the perturbation ``name`` gives them; grid and timing stay.
+def perturbed(
+    video: VideoInputs, name: str, rng: np.random.Generator, temporal_patch_size: int = 2, strength: float = 1.0
+) -> VideoInputs:
+    """``video`` with its frames in the order that the perturbation ``name`` of ``strength`` gives them; grid and timing
+    stay.
 
     A patch of a Qwen2.5-VL vision tower holds ``temporal_patch_size`` frames, innermost but height and width:
     (t h w, channels x frames x height x width). A frame that was repeated to fill the last patch counts as a frame.
@@ -19,6 +22,6 @@ def perturbed(video: VideoInputs, name: str, rng: np.random.Generator, temporal_
     channels = 3
     patches = video.patches.view(t, spatial, channels, temporal_patch_size, -1)
     frames = patches.permute(0, 3, 1, 2, 4).flatten(0, 1)  # (T, h w, channels, height x width)
-    order = torch.from_numpy(PERTURBATIONS[name](np.arange(len(frames)), rng))
+    order = torch.from_numpy(PERTURBATIONS[name](np.arange(len(frames)), rng, strength))
     shown = frames[order].view(t, temporal_patch_size, spatial, channels, -1).permute(0, 2, 3, 1, 4)
     return replace(video, patches=shown.reshape(video.patches.shape))

@@ -16,10 +16,13 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from reward_model.judging.loading import base_directory, check_family, load_model
+from reward_model.prompts import Prompts
 from reward_model.training.config import GRPOTraining
+from reward_model.wordings import save
 from videoduet.config import Precision
 from videoduet.errors import InputError
 from videoduet.processes import processes
+from videoduet.store import atomic_path
 
 LANGUAGE = r".*language_model.*(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 VISION = r".*visual\.(blocks|merger|deepstack_merger_list)\..*(qkv|proj|mlp\.0|mlp\.2|linear_fc1|linear_fc2)"
@@ -94,10 +97,28 @@ def policy_of(model: nn.Module, path: str | Path, config: GRPOTraining, device: 
             if name.split(".")[-1] == "visual":
                 module.requires_grad_(False)
     reference = None
-    if config.kl_weight:
+    if _has_reference(config):
         reference = load_model(path, dtype="bfloat16" if device.startswith("cuda") else "float32")
         reference.requires_grad_(False).eval()
     return Policy(model, None, reference)
+
+
+def _has_reference(config: GRPOTraining) -> bool:
+    return config.parameters == "all" and config.method == "grpo" and config.kl_weight > 0
+
+
+def leave(
+    model: Any, weights: dict | None, processor: Any, prompts: Prompts, output_dir: Path, config: GRPOTraining
+) -> None:
+    """Write what was trained, and what it is asked: ``adapter``, or ``model`` with its processor, in float32.
+
+    ``weights`` are the model's, put together, where they lie in shards.
+    """
+    with atomic_path(output_dir / ("adapter" if config.parameters == "lora" else "model")) as temporary:
+        model.save_pretrained(temporary, state_dict=weights)
+        save(prompts, temporary)
+        if config.parameters == "all":
+            processor.save_pretrained(temporary)
 
 
 def check_memory(
@@ -113,7 +134,7 @@ def check_memory(
     every = sum(weight.numel() for weight in model.parameters())
     trained = every - (vision if config.vision == "frozen" else 0)
     parts = processes().num_processes if shards else 1
-    reference = (2 if device.startswith("cuda") else 4) * every if config.kl_weight else 0
+    reference = (2 if device.startswith("cuda") else 4) * every if _has_reference(config) else 0
     needed = (trained * MASTER + (every - trained) * 4 + reference) // parts
     available = _memory(device) if available is None else available
     if needed > available:

@@ -112,6 +112,9 @@ class ShardingTrainer(Trainer):
 
     shards = False
 
+    def stop_sharing(self) -> None:
+        """Give the model its own forwards back, once it is trained, where it was given others."""
+
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """The optimizer, over shards."""
         if self.shards and not any(isinstance(p, DTensor) for p in _base(self.model).parameters()):

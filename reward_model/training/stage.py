@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from reward_model.datasets import PreferenceItem, Reading, ScoredClip, read_dataset
 from reward_model.judging.build import build_judge
@@ -15,8 +16,9 @@ from reward_model.judging.loading import (
     wording_directory,
 )
 from reward_model.prompts import JudgePrompt, Prompts, TaskPrompts
-from reward_model.training.config import JudgeTrainingConfig
+from reward_model.training.config import VERSIONS, JudgeTrainingConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
+from reward_model.training.sft import run_sft
 from reward_model.training.stage_trainer import StageTrainer
 from reward_model.training.trainer import run_grpo
 from reward_model.wordings import DIRECT, DIRECT_COMPARISON, Shown, as_asked, save, trained
@@ -31,15 +33,17 @@ from videoduet.workspace import Workspace
 
 @dataclass(frozen=True)
 class Trained:
-    """What a stage left: the directory of the adapter, or of the whole model where it is merged, and how rewards
-    rose (means over the first and last tenth of the steps); ``notes`` say what kept it from learning.
+    """What a stage left: the directory of the adapter, or of the whole model where it is merged or all trained, and
+    what became of its ``measure``, the reward or the loss (means over the first and last tenth of the steps); ``notes``
+    say what kept it from learning.
     """
 
     path: Path
     steps: int
-    reward_first: float
-    reward_last: float
+    first: float
+    last: float
     notes: tuple[str, ...] = ()
+    measure: str = "reward"
 
 
 def judge_prompt(config: JudgeTrainingConfig) -> JudgePrompt:
@@ -128,7 +132,7 @@ def cost(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> dict
     items = training.steps * training.items_per_step
     scored = sum(len(i.reading.items) for i in ingredients if i.reading.scale is not None)
     share = scored / count
-    more = {"none": 0, "modeling": group // 2, "consistency": group}[config.rewards.temporal]
+    more = {"modeling": group // 2, "fidelity": group // 2, "consistency": group}.get(config.rewards.temporal, 0)
     rollouts = items * group + round(items * share) * more
     return {
         "steps": training.steps,
@@ -155,21 +159,17 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
         write_json(output / "data.json", told)
     count = sum(len(i.reading.items) for i in ingredients)
     prompt, training = judge_prompt(config), config.training.for_items(count)
-    weights = {"format": training.format_weight if config.reasoning else 0.0}
     rows = stage_rows(
         ingredients, steps=training.steps * training.passes, per_step=training.pairs_per_step, scale=config.scale,
         prompts=task_prompts(config), judge_prompt=prompt, seed=config.seed, one_source_a_step=config.rewards.ranking,
+        versions=VERSIONS.get(config.rewards.temporal, ()) if training.method == "grpo" else (),
     )  # fmt: skip
-    seed = seed_for(config.seed, "perturbation")
     kept = asked_from_now_on(config, ingredients)
     with track_steps("training the judge") as on_step:
-        summary = run_grpo(
-            resolve(config.model), rows, output, training, seed=config.seed, prompt=prompt,
-            trainer_class=partial(StageTrainer, rewards=config.rewards, perturbation_seed=seed),
-            reward_weights=[weights.get(name, 1.0) for name in config.rewards.columns],
-            counts={"items": count},
-            kept=kept,
-            adapter=Path(config.adapter) if config.adapter else None,
+        run = run_sft if training.method == "sft" else partial(run_grpo, **_by_rewards(config))
+        summary = run(
+            resolve(config.model), rows, output, training, seed=config.seed, prompt=prompt, counts={"items": count},
+            kept=kept, adapter=Path(config.adapter) if config.adapter else None,
             on_step=lambda step: on_step({"step": step, "steps": training.steps}),
         )  # fmt: skip
     whole = config.merge or training.parameters == "all"
@@ -177,9 +177,19 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
     if config.merge and state.is_main_process and not result.exists():
         _merge(output / "adapter", kept, result)
     state.wait_for_everyone()
-    return Trained(
-        result, summary["steps"], summary["reward_first"], summary["reward_last"], tuple(summary.get("notes", ()))
-    )
+    measure = "loss" if training.method == "sft" else "reward"
+    first, last = (summary[f"{measure}_{when}"] for when in ("first", "last"))
+    return Trained(result, summary["steps"], first, last, tuple(summary.get("notes", ())), measure)
+
+
+def _by_rewards(config: JudgeTrainingConfig) -> dict[str, Any]:
+    """What GRPO is given besides: who rewards, and what the rewards weigh."""
+    seed = seed_for(config.seed, "perturbation")
+    weights = {"format": config.training.format_weight if config.reasoning else 0.0}
+    return {
+        "trainer_class": partial(StageTrainer, rewards=config.rewards, perturbation_seed=seed),
+        "reward_weights": [weights.get(name, 1.0) for name in config.rewards.columns],
+    }
 
 
 def _merge(adapter: Path, prompts: Prompts, target: Path) -> None:

@@ -1,7 +1,7 @@
 """GRPO with the rewards of a stage: rewards that see whole groups and batches, and rollouts on perturbed videos."""
 
 import json
-import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,9 +54,25 @@ class StageTrainer(VideoGRPOTrainer):
         for column in self.reward_funcs:
             column.values = table[column.__name__][first : first + len(inputs)].tolist()
         for name, value in metrics.items():
-            if not math.isnan(value):
-                self._log_metric(name, value)
+            self._log_metric(name, value)
         return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+
+    def _showings(self, prompts: Sequence[list[dict]]) -> list[Showing]:
+        """The prompts tokenised; where a row is about a shuffled version of its clip, that is what is shown."""
+        showings = super()._showings(prompts)
+        alike = {id(showing): (showing, prompt) for showing, prompt in zip(showings, prompts, strict=True)}
+        shown = {key: self._version(*known) for key, known in alike.items()}
+        return [shown[id(showing)] for showing in showings]
+
+    def _version(self, showing: Showing, prompt: list[dict]) -> Showing:
+        parts = [part for message in prompt if not isinstance(message["content"], str) for part in message["content"]]
+        severities = [part["severity"] for part in parts if part.get("severity")]
+        if not severities:
+            return showing
+        (severity,), (clip,) = severities, {part["clip"] for part in parts if part.get("severity")}
+        rng = np.random.default_rng(seed_for(self.perturbation_seed, "version", clip, severity))
+        step = self.encoder.processor.video_processor.temporal_patch_size
+        return replace(showing, videos=[perturbed(v, "global_shuffle", rng, step, severity) for v in showing.videos])
 
     def _perturbed_answers(self, prompts: list, right: list[dict], first: int) -> dict[int, str]:
         """Answers to the same questions about perturbed videos, by row; ``first`` is the place of the first row.
@@ -64,9 +80,9 @@ class StageTrainer(VideoGRPOTrainer):
         VQ-Insight shuffles the frames of half a group, each response's in its own order; VQAThinker degrades a video in
         one of six ways for the whole group. Which, depends on step and place alone, not on the process.
         """
-        if self.rewards.temporal == "none":
+        if self.rewards.temporal not in ("modeling", "fidelity", "consistency"):
             return {}
-        modeling = self.rewards.temporal == "modeling"
+        modeling = self.rewards.temporal != "consistency"
         count = self.num_generations // 2 if modeling else self.num_generations
         rows = [
             row

@@ -1,6 +1,5 @@
 """Train a judge by GRPO: a LoRA on a frozen base, or all of its weights."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,9 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from datasets import Dataset
-from transformers import PrinterCallback
 from trl import GRPOConfig
 
 from reward_model.encoding import ShowingEncoder, tokens_per_second
@@ -21,19 +18,19 @@ from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.rewards import comparison_reward, format_reward
 from reward_model.training.checkpoints import COMPLETE as COMPLETE
 from reward_model.training.checkpoints import Marks
-from reward_model.training.checkpoints import last_checkpoint as _last_checkpoint
+from reward_model.training.checkpoints import last_checkpoint as _last_checkpoint  # noqa: F401
 from reward_model.training.config import GRPOTraining
 from reward_model.training.diagnosis import diagnose
+from reward_model.training.finishing import finish, kept_summary, micro_batch, rise
 from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
 from reward_model.training.policy import Policy, load_policy
-from reward_model.training.shards import launched_sharded, plainly_named, whole_weights
-from reward_model.wordings import save
-from videoduet.adapters import put_into
-from videoduet.errors import InputError
+from reward_model.training.shards import launched_sharded
 from videoduet.processes import device
 from videoduet.records import LabelledPair
 from videoduet.seeding import seed_for
-from videoduet.store import atomic_path, read_json, write_json
+
+MEASURE = "reward"
+"""What a training by rewards tells of itself."""
 
 
 def accuracy_reward(completions: list, preferred: list[str], **_) -> list[float]:
@@ -72,19 +69,13 @@ def showings(pairs: Sequence[LabelledPair], prompt: JudgePrompt, seed: int, coun
 def _arguments(
     config: GRPOTraining, output_dir: Path, max_new_tokens: int, suppressed: list[int], seed: int, weights: list[float]
 ) -> GRPOConfig:
-    rollouts, processes = config.pairs_per_step * config.num_generations, PartialState().num_processes
-    if rollouts % processes:
-        raise InputError(
-            f"{config.pairs_per_step} pairs x {config.num_generations} rollouts cannot be shared by {processes} "
-            "processes; give numbers that divide."
-        )
-    mine = rollouts // processes
-    micro_batch = max(size for size in range(1, min(config.micro_batch, mine) + 1) if mine % size == 0)
+    what = f"{config.pairs_per_step} pairs x {config.num_generations} rollouts"
+    mine, size = micro_batch(config.pairs_per_step * config.num_generations, config.micro_batch, what)
     return GRPOConfig(
         output_dir=str(output_dir),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=mine // micro_batch * config.passes,
-        steps_per_generation=mine // micro_batch,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=mine // size * config.passes,
+        steps_per_generation=mine // size,
         num_generations=config.num_generations,
         temperature=config.temperature,
         top_p=config.top_p,
@@ -172,8 +163,8 @@ def run_grpo(
     ``reward_weights`` their weights. ``kept`` is what is kept beside what is trained, as what it is asked from then on
     (None: what the judge at ``path`` is asked, and ``prompt``). The summary holds ``counts`` too.
     """
-    if (output_dir / "training.json").exists():
-        return {name: value for name, value in read_json(output_dir / "training.json").items() if name != "log"}
+    if (done := output_dir / "training.json").exists():
+        return kept_summary(done, counts, MEASURE)
     kept = kept or replace(own_prompts(path, Prompts()), compare=prompt)
     with launched_sharded() as shards:
         policy, processor = load_policy(path, config, device(), shards=shards), load_processor(base_directory(path))
@@ -181,42 +172,14 @@ def run_grpo(
             policy, processor, rows, output_dir / "checkpoints", config, seed=seed, prompt=prompt,
             trainer_class=partial(trainer_class, shards=shards), reward_weights=reward_weights, on_step=on_step,
         )  # fmt: skip
-        return finish(trainer, processor, output_dir, config, prompt, kept, counts, adapter)
-
-
-def finish(
-    trainer: VideoGRPOTrainer,
-    processor: Any,
-    output_dir: Path,
-    config: GRPOTraining,
-    prompt: JudgePrompt,
-    kept: Prompts,
-    counts: dict[str, int],
-    adapter: Path | None,
-) -> dict:
-    """The summary of a training to its end, from ``adapter`` or the last checkpoint on; what is trained is written."""
-    checkpoints = output_dir / "checkpoints"
-    # Metrics are kept in the log; the terminal belongs to the progress bar.
-    trainer.remove_callback(PrinterCallback)
-    if adapter is not None:
-        # A PeftModel handed to the trainer would get a copy of its adapter as reference; the reference here is the
-        # base.
-        put_into(trainer.model, adapter, "judge")
-    _check_batch(trainer, config.items_per_step * config.num_generations)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
-    trainer.stop_sharing()
-    log = trainer.state.log_history
-    summary = {"steps": trainer.state.global_step, **counts, **_rise(log)}
-    if notes := diagnose(log, prompt.max_new_tokens):
-        summary["notes"] = notes
-    weights = whole_weights(trainer.model) if trainer.shards and config.parameters == "all" else None
-    plainly_named(trainer.model)
-    if trainer.accelerator.is_main_process:
-        leave(trainer.accelerator.unwrap_model(trainer.model), weights, processor, kept, output_dir, config)
-        write_json(output_dir / "training.json", {**summary, "log": log})
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    return summary
+        return finish(
+            trainer, processor, output_dir, config, kept=kept, adapter=adapter,
+            at_once=config.items_per_step * config.num_generations,
+            summarise=lambda log: {
+                **counts, **rise(log, MEASURE),
+                **({"notes": notes} if (notes := diagnose(log, prompt.max_new_tokens)) else {}),
+            },
+        )  # fmt: skip
 
 
 def build_trainer(
@@ -247,39 +210,3 @@ def build_trainer(
         callbacks=[Marks(on_step)],
         encoder=ShowingEncoder.for_view(processor, prompt.view, tokens_per_second(policy.model.config)),
     )
-
-
-def leave(
-    model: Any, weights: dict | None, processor: Any, prompts: Prompts, output_dir: Path, config: GRPOTraining
-) -> None:
-    """Write what was trained, and what it is asked: ``adapter``, or ``model`` with its processor, in float32.
-
-    ``weights`` are the model's, put together, where they lie in shards.
-    """
-    with atomic_path(output_dir / ("adapter" if config.parameters == "lora" else "model")) as temporary:
-        model.save_pretrained(temporary, state_dict=weights)
-        save(prompts, temporary)
-        if config.parameters == "all":
-            processor.save_pretrained(temporary)
-
-
-def _check_batch(trainer: VideoGRPOTrainer, rollouts: int) -> None:
-    """Raises InputError where a step would hold another number of rollouts, as a launcher's settings may have it."""
-    held, steps = trainer.get_total_train_batch_size(trainer.args), trainer.args.gradient_accumulation_steps
-    # DeepSpeed takes a step when its own config says so.
-    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
-    given = plugin.deepspeed_config.get("gradient_accumulation_steps", "auto") if plugin is not None else "auto"
-    held = held if given == "auto" else held // steps * int(given)
-    if held != rollouts:
-        raise InputError(
-            f"The launcher makes a step of {held} rollouts instead of {rollouts}; take gradient_accumulation_steps out "
-            "of its config, and start one process for each GPU (accelerate launch) or show it one alone "
-            "(CUDA_VISIBLE_DEVICES=0)."
-        )
-
-
-def _rise(log: Sequence[dict]) -> dict[str, float]:
-    """The mean reward at first and at last."""
-    rewards = [row["reward"] for row in log if "reward" in row]
-    tenth = max(1, len(rewards) // 10)
-    return {"reward_first": float(np.mean(rewards[:tenth])), "reward_last": float(np.mean(rewards[-tenth:]))}

@@ -14,9 +14,10 @@ from small_judge import SMALL_PROMPT
 from stage_in_processes import SCORES, TRAINING, Given
 
 from reward_model.datasets import Reading, ScoredClip
-from reward_model.prompts import TaskPrompts
+from reward_model.prompts import Prompts, TaskPrompts
 from reward_model.training.config import RewardConfig
 from reward_model.training.mixture import Ingredient, stage_rows
+from reward_model.training.sft import run_sft
 from reward_model.training.stage_trainer import StageTrainer
 from reward_model.training.trainer import run_grpo
 
@@ -28,6 +29,7 @@ CONFIGS = {
     "vision": (replace(LORA, vision="lora"), Given),
     "all": (EVERYTHING, Given),
     "all and vision": (replace(EVERYTHING, vision="all"), Given),
+    "answers": (replace(EVERYTHING, method="sft"), None),
     "drawn": (replace(EVERYTHING, learning_rate=1e-5), StageTrainer),
 }
 
@@ -45,6 +47,12 @@ def train(judge: str, clips: str, output: Path, name: str, stop: int | None = No
         if step == stop:
             raise KeyboardInterrupt
 
+    if kind is None:
+        run_sft(
+            judge, rows, output, training, seed=4, prompt=SMALL_PROMPT, counts={}, on_step=on_step,
+            kept=Prompts(SMALL_PROMPT),
+        )  # fmt: skip
+        return
     run_grpo(
         judge, rows, output, training, seed=4, prompt=SMALL_PROMPT, counts={}, on_step=on_step,
         trainer_class=partial(kind, rewards=REWARDS, perturbation_seed=9),

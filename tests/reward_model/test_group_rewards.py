@@ -84,7 +84,7 @@ def test_every_task_has_its_accuracy():
     assert table["format"].tolist() == [1.0] * 12
     assert set(table) == {"accuracy", "format"} and metrics == {}
     heavy, _ = reward_table(batch, RewardConfig(dimension_weight=1.0), 3)
-    assert heavy["accuracy"][-3:] == pytest.approx([1, 0.9, 0])
+    assert heavy["accuracy"][-3:] == pytest.approx([1, 0.9, -1]), "no answer is the worst answer"
     released, _ = reward_table(batch, RewardConfig(variant="released"), 3)
     assert released["accuracy"][1] == pytest.approx(1 - 10 / 60)
     assert released["accuracy"][-2] == 0.0, "the released parser wants braces"

@@ -22,6 +22,7 @@ from reward_model.rewards import (
     score_reward,
     temporal_consistency_reward,
     temporal_modeling_reward,
+    unreadable_reward,
 )
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -122,8 +123,11 @@ def test_weights_of_dimensions():
 def test_temporal_and_length_rewards(row):
     accuracy, shuffled, lengths = row["accuracy"], row["shuffled_accuracy"], row["completion_lengths"]
     temporal = temporal_modeling_reward(accuracy, shuffled)
-    assert temporal == pytest.approx(row["paper_temporal_bonus"], **TOLERANCE)
+    assert temporal == pytest.approx(row["per_response_temporal_bonus"], **TOLERANCE)
     assert temporal.shape == (len(accuracy),)
+    literal = temporal_modeling_reward(accuracy, shuffled, variant="literal")
+    assert literal == pytest.approx(row["paper_temporal_bonus"], **TOLERANCE)
+    assert literal.shape == (len(accuracy),)
     assert length_control_reward(lengths) == pytest.approx(row["paper_length_bonus"], **TOLERANCE)
     temporal = temporal_modeling_reward(accuracy, shuffled, variant="released")
     length = length_control_reward(lengths, accuracy, variant="released")
@@ -218,12 +222,33 @@ def test_temporal_consistency_reward(row):
     for kind in ("rank", "reg"):
         arguments = row[kind], row[f"shuffled_{kind}"]
         bonus = temporal_consistency_reward(*arguments)
-        assert bonus == pytest.approx(row[f"paper_bonus_{kind}"], **TOLERANCE)
-        total += bonus
+        assert bonus == pytest.approx(row[f"per_response_bonus_{kind}"], **TOLERANCE)
+        literal = temporal_consistency_reward(*arguments, variant="literal")
+        assert literal == pytest.approx(row[f"paper_bonus_{kind}"], **TOLERANCE)
+        total += literal
         released = temporal_consistency_reward(*arguments, tau=RELEASED_TAU[kind], variant="released")
         assert released == pytest.approx(row[f"released_bonus_{kind}"], **TOLERANCE)
         assert np.array(row[kind]) + released == pytest.approx(row[f"released_{kind}_after"], **TOLERANCE)
     assert total == pytest.approx(row["paper_bonus_total"], **TOLERANCE)
+
+
+def test_what_stands_in_for_a_probability_is_one():
+    """A bar of μ times a negative accuracy would be lower for worse answers, and one above 1 beyond reach."""
+    assert temporal_modeling_reward([-0.5, 0.0, 0.1], [-2.0, -1.0]).tolist() == [0.0, 0.0, 0.3]
+    assert temporal_modeling_reward([0.9, 1.4], [1.0, 3.0], mu=0.95).tolist() == [0.0, 0.3]
+
+
+def test_an_unreadable_answer_earns_the_minimum():
+    assert unreadable_reward() == unreadable_reward(variant="released") == 0.0
+    assert unreadable_reward([1, 1, 1]) == -2.0
+    assert unreadable_reward({"a": 0.2, "b": 0.3}) == 0.0, "never more than nothing"
+    target, ends = {"a": 0.0, "b": 100.0, "c": 0.0}, {"a": 100.0, "b": 0.0, "c": 100.0}
+    for weights in (None, dict.fromkeys(target, 1.0), {"a": 2.0, "b": 0.5, "c": 1.0}):
+        worst = multi_dimension_reward(ends, target, weights=weights)
+        for gibberish in (None, {}, {**ends, "b": None}, {"a": 0.0}):
+            found = multi_dimension_reward(gibberish, target, weights=weights)
+            assert found == unreadable_reward(weights) == pytest.approx(worst)
+    assert multi_dimension_reward(None, target, weights=[9, 9, 9], variant="released") == 0.0
 
 
 def test_temporal_consistency_wants_both():

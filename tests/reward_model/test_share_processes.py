@@ -48,7 +48,8 @@ def weights(folder: Path) -> Path:
 
 def losses(folder: Path) -> list[tuple[float, ...]]:
     names = ("loss", "grad_norm", "reward", "kl")
-    return [tuple(row[n] for n in names) for row in read_json(folder / "training.json")["log"] if "reward" in row]
+    log = read_json(folder / "training.json")["log"]
+    return [tuple(row.get(name, 0.0) for name in names) for row in log if "loss" in row]
 
 
 @pytest.mark.slow
