@@ -115,14 +115,14 @@ class ShowingEncoder:
         step = processor.temporal_patch_size
         # The processor would take 24 frames per second for granted, whatever the file says. It counts in equal parts of
         # the duration; two frames may lie nearer, where sampling rounds.
-        seconds = self._told(path, step * clip.spacing, len(frames))
+        seconds = self.told(path, step * clip.spacing, len(frames))
         # The processor fills the last patch with the last frame, which is on screen at its own moment still.
         times = [*(clip.seconds - clip.seconds[0]), *[clip.seconds[-1] - clip.seconds[0]] * (-len(frames) % step)]
         # Qwen3-VL writes the middle of a patch's frames into the text.
         moments = tuple((times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step))
         return VideoInputs(values["pixel_values_videos"], values["video_grid_thw"][0], seconds, moments)
 
-    def _told(self, path: str, seconds: float, frames: int) -> float:
+    def told(self, path: str, seconds: float, frames: int) -> float:
         """What the model is told that a patch of ``seconds`` takes: where neighbours would share a position, a step."""
         step = self.processor.video_processor.temporal_patch_size
         if self.tokens_per_second is None or frames <= step or seconds * self.tokens_per_second >= 1:

@@ -9,7 +9,7 @@ from huggingface_hub import snapshot_download
 from packaging.version import Version
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 
-from reward_model.encoding import VIDEO_TOKEN
+from reward_model.encoding import VIDEO_TOKEN, tokens_per_second
 from reward_model.judging.beside import beside
 from reward_model.presets import kept_prompts
 from reward_model.prompts import PROMPT_FILES, Prompts
@@ -80,6 +80,12 @@ def check_family(path: str | Path) -> None:
             raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
         if family.startswith("qwen3") and Version(transformers.__version__) < Version("5.18"):
             raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
+
+
+def positions_per_second(path: str | Path) -> float | None:
+    """How many positions a second has for the model at ``path`` (:func:`reward_model.encoding.tokens_per_second`)."""
+    with loading(f"Judge {path} cannot be loaded", WHOLE):
+        return tokens_per_second(AutoConfig.from_pretrained(path))
 
 
 def _whole_model(path: str | Path, dtype: str) -> Any:

@@ -46,7 +46,7 @@ class AnswerTrainer(ShardingTrainer):
 
     def __init__(self, *args: Any, encoder: ShowingEncoder, shards: bool = False, **kwargs: Any):
         self.encoder, self.shards = encoder, shards
-        super().__init__(*args, data_collator=list, **kwargs)
+        super().__init__(*args, data_collator=_as_they_are, **kwargs)
 
     def _get_train_sampler(self, *_: Any, **__: Any) -> SequentialSampler:
         return SequentialSampler(range(len(self.train_dataset)))  # pyright: ignore[reportArgumentType]
@@ -68,6 +68,10 @@ class AnswerTrainer(ShardingTrainer):
         lengths = torch.tensor([len(ids) for ids in said], device=losses.device)
         mine = torch.arange(longest, device=losses.device) >= longest - lengths[:, None]
         return (losses * mine).sum(1).div(lengths).mean()
+
+
+def _as_they_are(rows: list[dict]) -> Any:
+    return rows
 
 
 def run_sft(

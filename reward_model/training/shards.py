@@ -152,6 +152,8 @@ class ShardingTrainer(Trainer):
         if not self.shards:
             super()._save_optimizer_and_scheduler(output_dir)
             return
+        # The main process may not have come to it yet.
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
         optimizer, scheduler = self._stateful()
         state = {"optimizer": _parts(optimizer.state_dict()), "scheduler": scheduler.state_dict()}
         torch.save(state, self._part(output_dir))

@@ -80,10 +80,13 @@ def test_a_scorer_answers_on_its_own_scale_in_its_own_words(small, folders, tmp_
         # What so little training says means nothing, so it is said here.
         questions: list = []
         monkeypatch.setattr(Judge, "answer", lambda self, asked: (said(each, questions) for each in asked))
-        judge_command(["score", video, "--judge", str(tmp_path / "one" / name), "--json"])
+        more = ["--frames.fps", "2", "--max_pixels", "784"] if name == "model" else []
+        judge_command(["score", video, "--judge", str(tmp_path / "one" / name), "--json", *more])
         printed = json.loads(capsys.readouterr().out)
         assert [row["score"] for row in printed["videos"]] == [4.5]
         assert [each.messages[-1]["content"][-1]["text"] for each in questions] == [own.question]
+        (view,) = (each.view for each in questions)
+        assert (view.sampling, view.max_pixels) == ((FrameSampling(fps=2), 784) if more else (FRAMES, PIXELS))
         monkeypatch.undo()
     pairs = config(small, folders, tmp_path / "two", "vision_reward_pairs", model=str(tmp_path / "one" / "adapter"))
     train(pairs)

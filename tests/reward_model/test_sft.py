@@ -30,7 +30,7 @@ def rows(small) -> list[dict]:
     return [
         {
             "prompt": SMALL_PROMPT.messages("red", one, other),
-            "right": f'{{"kind": "preference", "preferred": "{said}"}}',
+            "right": json.dumps({"kind": "preference", "preferred": said}),
         }
         for one, other, said in zip(clips, clips[1:] + clips[:1], ("first", "second", "second", "first"), strict=True)
     ] * 2

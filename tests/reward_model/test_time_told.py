@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 from small_judge import SMALL_PROMPT
+from test_vllm import vllm  # noqa: F401
 
 from reward_model.encoding import ShowingEncoder, tokens_per_second
 from reward_model.judging.local import Judge
 from reward_model.judging.sharing import positions
+from reward_model.judging.vllm_offline import VllmJudge
 from reward_model.questions import View
+from reward_model.wordings import Shown
 from videoduet.video import write_video
 
 
@@ -51,6 +54,15 @@ def test_time_that_can_be_told_is_the_truth(judge, small, capsys):
     assert encoder.video(small.videos["red"].path).seconds_per_grid == pytest.approx(0.5)
     assert encoder.video(small.videos["single_frame"].path).seconds_per_grid == pytest.approx(2 / 8)
     assert not capsys.readouterr().err
+
+
+def test_vllm_is_told_the_same(judge, fast, tmp_path, vllm):  # noqa: F811
+    """Sixteen frames in a second are 8 a second for a judge of 4 positions."""
+    judge.model.save_pretrained(tmp_path)
+    judge.processor.save_pretrained(tmp_path)
+    asked = VllmJudge(str(tmp_path), shown=Shown(num_frames=16))
+    frames, metadata = asked._video(fast, asked.prompts.score.score("", fast))
+    assert len(frames) == 16 and metadata["fps"] == 8 and metadata["duration"] == 2
 
 
 def test_judges_and_trainings_show_it_so(judge, fast):
