@@ -65,7 +65,10 @@ class _Factors:
 
 
 def _factors(layer: LoraLayer, name: str) -> tuple[Tensor, Tensor]:
-    return layer.lora_A[name].weight, layer.lora_B[name].weight
+    down: Any
+    up: Any
+    down, up = layer.lora_A[name], layer.lora_B[name]
+    return down.weight, up.weight
 
 
 def lora_in_half(model: nn.Module) -> Rewrites:
@@ -77,6 +80,7 @@ def lora_in_half(model: nn.Module) -> Rewrites:
     """
     rewrites = Rewrites()
     layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer) and _computes_in_half(layer)]
+    dtype: Any
     for dtype in {layer.get_base_layer().weight.dtype for layer in layers}:
         factors = _Factors([layer for layer in layers if layer.get_base_layer().weight.dtype == dtype], dtype)
         rewrites.add(model.register_forward_pre_hook(factors.refresh).remove)
@@ -86,7 +90,7 @@ def lora_in_half(model: nn.Module) -> Rewrites:
 
 
 def _computes_in_half(layer: LoraLayer) -> bool:
-    base = layer.get_base_layer()
+    base: Any = layer.get_base_layer()
     if type(base) in _CONVOLUTIONS and (base.groups > 1 or base.padding_mode != "zeros"):
         return False
     return (
@@ -100,7 +104,8 @@ def _computes_in_half(layer: LoraLayer) -> bool:
 def _forward(factors: _Factors) -> Any:
     def forward(layer: LoraLayer, x: Tensor) -> Tensor:
         if layer.merged:
-            return type(layer).forward(layer, x)
+            plain: Any = type(layer)
+            return plain.forward(layer, x)
         base = layer.get_base_layer()
         if layer.disable_adapters:
             return _product(base, x)
