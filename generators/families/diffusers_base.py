@@ -1,7 +1,7 @@
 """What generators have in common that are pipelines of diffusers."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -134,6 +134,16 @@ class DiffusersGenerator(Generator):
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x_t (B, C, T, h, w) of the scheduler's schedule at timesteps (B,)."""
         return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
+
+    def told(self, settings: Sequence[SamplerSettings]) -> dict[str, Tensor]:
+        """Nothing, where a family does not say otherwise."""
+        return {}
+
+    def predict_told(
+        self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, told: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The prediction of a denoiser that is told nothing else."""
+        return self.predict(noisy, timesteps, prompt_embeds, ())
 
     def free_encoders(self) -> None:
         """Take text encoder and autoencoder out of the pipeline."""
