@@ -1,6 +1,6 @@
 """A generator that draws fast: what its family offers, for as long as videos are drawn."""
 
-from diffusers import AutoencoderKL, UNet3DConditionModel
+from diffusers import AutoencoderKL, ModelMixin, UNet3DConditionModel
 from peft import PeftModel
 from torch import nn
 
@@ -48,8 +48,10 @@ def _autoencoders(generator: Generator) -> list[AutoencoderKL]:
 
 def _compile_blocks(denoiser: nn.Module, rewrites: Rewrites) -> None:
     """Let each block compile at its first call: alike ones share one compilation, which PyTorch keeps on disk."""
-    names = {name for module in denoiser.modules() for name in getattr(module, "_repeated_blocks", None) or ()}
-    blocks = [module for module in denoiser.modules() if type(module).__name__ in names]
+    models = [part for part in denoiser.modules() if isinstance(part, ModelMixin)]
+    # Where diffusers does not say what repeats, it says what is not to be split.
+    names = {name for model in models for name in model._repeated_blocks or model._no_split_modules or ()}
+    blocks = [part for part in denoiser.modules() if type(part).__name__ in names]
     if not blocks:
         raise InputError(f"A {type(denoiser).__name__} has no blocks to compile; give `speed: eager`.")
     console.print(
