@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
 from transformers import PreTrainedModel, Qwen2_5_VLModel
 from trl import GRPOTrainer
@@ -18,6 +19,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
 from reward_model.judging.sharing import SharedPrefill, SharedVision
+from reward_model.training.rollouts import drawing_of, rollouts
 from reward_model.training.shards import ShardingTrainer, shard, whole
 from reward_model.training.shared_prompt import pack
 
@@ -28,9 +30,9 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
     """GRPOTrainer whose conversational prompts may hold ``{"type": "video", "video": path}`` parts, any number each.
 
     ``share_videos`` reads each prompt once for all its completions, to draw them and for their log-probabilities, and
-    encodes each video once for all its rollouts and forwards where the vision tower is frozen. ``reference`` is the
-    frozen judge that the KL is to where all weights are trained; with a LoRA it is the judge without it. ``shards``:
-    processes share the weights out among them.
+    encodes each video once for all its rollouts and forwards where the vision tower is frozen; on a GPU completions
+    then are drawn by :mod:`reward_model.judging.engine`. ``reference`` is the frozen judge that the KL is to where all
+    weights are trained; with a LoRA it is the judge without it. ``shards``: processes share the weights out among them.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
     ):
         self.encoder, self.shards = encoder, shards
         self._videos: list[list[VideoInputs]] = []
+        self._shown: list[Showing] = []
         settings: GRPOConfig = kwargs["args"]
         with _no_reference_by_name(settings, reference):
             super().__init__(*args, **kwargs)
@@ -56,6 +59,10 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
         frozen = not any(parameter.requires_grad for parameter in visual.parameters())
         self.shared = SharedVision(visual) if share_videos and frozen else None
         self.prefill = SharedPrefill(_part(model, "language_model")) if share_videos else None
+        # Weights that processes share out are whole within the library's own calls alone.
+        alone = self.accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_GPU) and not shards
+        on_gpu = alone and self.accelerator.device.type == "cuda"
+        self.engine = self.shared is not None and on_gpu and not self.use_vllm
 
     def stop_sharing(self) -> None:
         """Give the model its own forwards back, once it is trained."""
@@ -98,12 +105,23 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
 
     def _model_inputs(self, showings: Sequence[Showing]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """The same for prompts that are encoded; their videos are those of the forwards that follow."""
-        self._videos = [showing.videos for showing in showings]
+        self._shown, self._videos = list(showings), [showing.videos for showing in showings]
         if self.prefill is not None:
             self.prefill.expect(showings)
         token_types = [[2 * (token == self.encoder.video_token_id) for token in showing.ids] for showing in showings]
         tensors = self._tensors(self._videos)
         return [showing.ids for showing in showings], None, {**tensors, "mm_token_type_ids": token_types}
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
+        drawing = drawing_of(self.generation_config) if self.engine else None
+        if drawing is None:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        new = self.max_completion_length
+        return rollouts(self._whole_model, self.encoder, self._shown, drawing, new, self.shared), None
+
+    @property
+    def _whole_model(self) -> Any:
+        return self.accelerator.unwrap_model(self.model)
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)

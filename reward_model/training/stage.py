@@ -18,6 +18,7 @@ from reward_model.judging.loading import (
 from reward_model.prompts import JudgePrompt, Prompts, TaskPrompts
 from reward_model.training.config import VERSIONS, JudgeTrainingConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
+from reward_model.training.readable import readable_rows
 from reward_model.training.sft import run_sft
 from reward_model.training.stage_trainer import StageTrainer
 from reward_model.training.trainer import run_grpo
@@ -159,11 +160,12 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
         write_json(output / "data.json", told)
     count = sum(len(i.reading.items) for i in ingredients)
     prompt, training = judge_prompt(config), config.training.for_items(count)
-    rows = stage_rows(
-        ingredients, steps=training.steps * training.passes, per_step=training.pairs_per_step, scale=config.scale,
+    lay_out = partial(
+        stage_rows, steps=training.steps * training.passes, per_step=training.pairs_per_step, scale=config.scale,
         prompts=task_prompts(config), judge_prompt=prompt, seed=config.seed, one_source_a_step=config.rewards.ranking,
         versions=VERSIONS.get(config.rewards.temporal, ()) if training.method == "grpo" else (),
     )  # fmt: skip
+    rows = readable_rows(ingredients, lay_out, prompt.view.sampling, output)
     kept = asked_from_now_on(config, ingredients)
     with track_steps("training the judge") as on_step:
         run = run_sft if training.method == "sft" else partial(run_grpo, **_by_rewards(config))
