@@ -76,16 +76,6 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
         if self.ref_model is not None:
             shard(self.ref_model)
 
-    def _generate_single_turn(self, *args: Any, **kwargs: Any) -> Any:
-        model = self.accelerator.unwrap_model(self.model)
-        with ExitStack() as around:
-            if self.shards:
-                around.enter_context(whole(model))
-            if model.dtype is torch.float32:
-                # In the precision in which their log-probabilities are worked out, where that is a lower one.
-                around.enter_context(self.accelerator.autocast())
-            return super()._generate_single_turn(*args, **kwargs)
-
     def _tensors(self, rows: Sequence[list[VideoInputs]]) -> dict[str, Tensor]:
         """The video inputs of a forward on some rows."""
         videos = [video for row in rows for video in row]
@@ -113,11 +103,17 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
         return [showing.ids for showing in showings], None, {**tensors, "mm_token_type_ids": token_types}
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
-        drawing = drawing_of(self.generation_config) if self.engine else None
-        if drawing is None:
-            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
-        new = self.max_completion_length
-        return rollouts(self._whole_model, self.encoder, self._shown, drawing, new, self.shared), None
+        drawing, model = drawing_of(self.generation_config) if self.engine else None, self._whole_model
+        with ExitStack() as around:
+            if self.shards:
+                around.enter_context(whole(model))
+            if model.dtype is torch.float32:
+                # In the precision in which their log-probabilities are worked out, where that is a lower one.
+                around.enter_context(self.accelerator.autocast())
+            if drawing is None:
+                return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+            new = self.max_completion_length
+            return rollouts(model, self.encoder, self._shown, drawing, new, self.shared), None
 
     @property
     def _whole_model(self) -> Any:
