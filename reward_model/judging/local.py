@@ -185,7 +185,7 @@ class Judge(VideoJudge):
     @property
     def _most(self) -> int:
         """So many showings are asked at once at most."""
-        if self.batch_size != "auto":
+        if isinstance(self.batch_size, int):
             return self.batch_size
         return MOST_AT_ONCE if self._on_gpu else BATCH_ON_CPU
 
@@ -219,11 +219,11 @@ class Judge(VideoJudge):
             with windows_together(self.model):
                 features = self._video_features(showings, encoder)
             heads = [showing.prefix if shares else 0 for showing in showings]
-            return drawn(
-                self.model, in_two_parts(self.model, encoder, showings, heads, features), drawing, new, labels
-            )  # fmt: skip
+            prompts = in_two_parts(self.model, encoder, showings, heads, features)
+            return drawn(self.model, prompts, drawing, new, labels)
         recorder = LabelLogits(labels)
-        generated = self.model.generate(
+        model: Any = self.model
+        generated = model.generate(
             **self._inputs(showings, encoder),
             **how,
             max_new_tokens=new,
@@ -233,8 +233,9 @@ class Judge(VideoJudge):
 
     def _drawing(self, how: dict[str, Any]) -> Drawing | None:
         """``how``, and what the model's own settings say; None where they ask for more than the engine knows."""
+        model: Any = self.model
         try:
-            return Drawing.of(self.model.generation_config, **how)
+            return Drawing.of(model.generation_config, **how)
         except UnknownSettings as unknown:
             console.print(
                 f"The judge's generation config sets {unknown}, which is left to transformers' generate: slower, and "
@@ -281,7 +282,8 @@ class Judge(VideoJudge):
                 if (encoder, path) not in self._features:
                     missing[encoder, path] = video
         if missing:
-            output = self.model.get_video_features(*vision_inputs(list(missing.values()), self.model.device))
+            model: Any = self.model
+            output = model.get_video_features(*vision_inputs(list(missing.values()), model.device))
             deep = getattr(output, "deepstack_features", None) or []
             self._features.update(zip(missing, zip(output.pooler_output, *deep, strict=True), strict=True))
         features = [[self._features[encoder, path] for path in showing.paths] for showing in showings]

@@ -75,9 +75,9 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
         drawing = drawing_of(self.generation_config) if self.engine else None
-        if drawing is None:
-            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         new = self.max_completion_length
+        if drawing is None or new is None:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         return rollouts(self._whole_model, self.encoder, self._shown, drawing, new, self.shared), None
 
     @property
