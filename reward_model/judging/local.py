@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, ProcessorMixin
-from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from reward_model.encoding import Showing, ShowingEncoder, tokens_per_second, vision_inputs
 from reward_model.judging.base import Answer, VideoJudge
@@ -27,7 +26,7 @@ from reward_model.judging.loading import (
     weights_id,
 )
 from reward_model.judging.picking import Drawing, UnknownSettings
-from reward_model.judging.sharing import in_order, positions, prefill, shared_prefixes
+from reward_model.judging.sharing import in_order, positions, prefill, shared_prefixes, vision_output
 from reward_model.judging.windows import windows_together
 from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt, Prompts
@@ -269,12 +268,12 @@ class Judge(VideoJudge):
         if owners is not None:
             length = max(showing.prefix for showing in showings)
             firsts = [features[owner][0] for owner in sorted(set(owners))]
-            cache = prefill(self.model, inputs, owners, length, {} if in_place else _seen(firsts))
+            cache = prefill(self.model, inputs, owners, length, {} if in_place else vision_output(firsts))
             inputs["past_key_values"] = cache
             # The first video of each is in the cache.
             features = [rest for _, *rest in features]
         unread = list(itertools.chain.from_iterable(features))
-        return inputs if in_place or not unread else {**inputs, **_seen(unread)}
+        return inputs if in_place or not unread else {**inputs, **vision_output(unread)}
 
     def _video_features(self, showings: list[Showing], encoder: ShowingEncoder) -> list[list[Sequence[Tensor]]]:
         """Vision tokens (n, d) of each showing's videos (with those of deeper layers, where the family has them); those
@@ -294,10 +293,3 @@ class Judge(VideoJudge):
         while len(self._features) > self.keep:
             self._features.popitem(last=False)
         return features
-
-
-def _seen(features: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
-    """Videos' vision tokens as a model takes them that also has those of deeper layers (transformers >= 5.18)."""
-    pooled, *deep = zip(*features, strict=True)
-    output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
-    return {"mm_encoder_outputs": {"video": output}}
