@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from generators.config import check_sampler
+from generators.config import Speed, check_sampler
 from videoduet.records import SamplerSettings
+from videoduet.rewriting import Rewrites
 
 
 class Generator(ABC):
@@ -67,6 +68,12 @@ class Generator(ABC):
         """Final latents (B, C, T, h, w) float32 of one new video for each row of ``prompt_embeds`` (B, L, D). All
         randomness of row i comes from seed i.
         """
+
+    def at_speed(self, speed: Speed) -> Rewrites:
+        """The change after which this generator draws as ``speed`` says, until it is undone (by ``undo()`` or as a
+        context manager); values are the same up to rounding. One without faster forms draws as it does.
+        """
+        return Rewrites()
 
     @property
     def text_length(self) -> int | None:

@@ -10,7 +10,6 @@ import pyarrow.csv
 
 from generators.base import Generator
 from generators.config import SamplingConfig, Speed
-from generators.fast.drawing import draw_fast
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from videoduet.config import resolve
@@ -41,7 +40,7 @@ def draw_items(
         generator, items, output, root=root, version=version, round_number=round_number, batch_size=batch_size,
         process=state.process_index, processes=state.num_processes,
     )  # fmt: skip
-    with draw_fast(generator, speed):
+    with generator.at_speed(speed):
         for _ in track(drawn, what, total=len(items) // state.num_processes, advance=int):
             pass
     state.wait_for_everyone()

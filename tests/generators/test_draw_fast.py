@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from generators.base import Generator
 from generators.fast import graphs
-from generators.fast.drawing import draw_fast
 from generators.fps_unet import FpsUNet3DConditionModel
 from generators.loading import load_generator
 from videoduet.errors import InputError
@@ -32,7 +31,7 @@ def drawn(generator: Generator) -> tuple[Tensor, Tensor]:
 
 def test_the_same_videos_are_drawn(unet):
     latents, frames = drawn(unet)
-    with draw_fast(unet, "compiled") as fast:
+    with unet.at_speed("compiled") as fast:
         assert fast
         assert changed(unet.denoiser) > 5
         assert changed(unet.pipeline.vae) > 5
@@ -45,7 +44,7 @@ def test_the_same_videos_are_drawn(unet):
 
 @pytest.mark.parametrize("speed", ["auto", "eager"])
 def test_on_a_cpu_nothing_changes_unasked(unet, speed):
-    with draw_fast(unet, speed) as fast:
+    with unet.at_speed(speed) as fast:
         assert not fast
         assert changed(unet.denoiser) == 0
 
@@ -55,9 +54,9 @@ def test_a_transformers_blocks_are_compiled_and_let_go(family, tmp_path, capsys)
     generator = load_generator(
         getattr(tiny_families, family)(tmp_path), sampler={"num_frames": 9, "height": 32, "width": 32}
     )
-    with draw_fast(generator, "auto"):
+    with generator.at_speed("auto"):
         assert changed(generator.denoiser) == 0
-    with draw_fast(generator, "compiled"):
+    with generator.at_speed("compiled"):
         assert changed(generator.denoiser) > 0
     assert changed(generator.denoiser) == 0
     assert "compiles the denoiser's" in capsys.readouterr().err
@@ -66,7 +65,7 @@ def test_a_transformers_blocks_are_compiled_and_let_go(family, tmp_path, capsys)
 def test_a_denoiser_without_blocks_is_refused(unet, monkeypatch):
     monkeypatch.setattr(type(unet), "denoiser", nn.Linear(2, 2))
     with pytest.raises(InputError, match=r"no blocks to compile; give `speed: eager`"):
-        draw_fast(unet, "compiled")
+        unet.at_speed("compiled")
 
 
 def test_what_cannot_be_recorded_is_launched_one_by_one(monkeypatch, capsys):
