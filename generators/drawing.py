@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.csv
 
 from generators.base import Generator
-from generators.config import SamplingConfig
+from generators.config import SamplingConfig, Speed
+from generators.fast.drawing import draw_fast
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from videoduet.config import resolve
@@ -25,9 +26,10 @@ from videoduet.workspace import Workspace
 
 def draw_items(
     generator: Generator, items: Sequence[SamplingItem], output: Path, root: Path, *, version: str, round_number: int,
-    batch_size: int, what: str,
+    batch_size: int, speed: Speed, what: str,
 ) -> list[str]:  # fmt: skip
-    """Draw this process's part of ``items`` under a progress bar called ``what``; returns when all have theirs.
+    """Draw this process's part of ``items``, at ``speed``, under a progress bar called ``what``; returns when all have
+    theirs.
 
     What is not drawn of the prompts, as the text encoder does not read it, is said in the terminal, and returned.
     """
@@ -39,8 +41,9 @@ def draw_items(
         generator, items, output, root=root, version=version, round_number=round_number, batch_size=batch_size,
         process=state.process_index, processes=state.num_processes,
     )  # fmt: skip
-    for _ in track(drawn, what, total=len(items) // state.num_processes, advance=int):
-        pass
+    with draw_fast(generator, speed):
+        for _ in track(drawn, what, total=len(items) // state.num_processes, advance=int):
+            pass
     state.wait_for_everyone()
     return notes
 
@@ -82,16 +85,15 @@ def draw_prompts(config: SamplingConfig) -> tuple[Path, int]:
             resolve(config.generator), sampler=config.sampler, dtype=config.dtype, device=str(state.device)
         )
         generator = with_adapter(generator, config.adapter)
-        if config.compile:
-            generator.denoiser.compile()
         if state.is_main_process:
             # Only now: what failed so far has drawn nothing, and may be mended in the same directory.
             write_records(output / "prompts.parquet", prompts, Prompt)
             directory.adopt(config, "drawn", again=True)
         what = f"{len(prompts)} prompts: sample"
         notes = draw_items(
-            generator, items, output, output, version="sample", round_number=0, batch_size=config.batch_size, what=what
-        )
+            generator, items, output, output, version="sample", round_number=0, batch_size=config.batch_size,
+            speed=config.speed, what=what,
+        )  # fmt: skip
         if state.is_main_process:
             _write_index(output, prompts)
             directory.finish(None, samples=len(items), **({"notes": notes} if notes else {}))

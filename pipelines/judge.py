@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from reward_model.judging.config import JudgingConfig
 from reward_model.judging.listed import groups_of, read_pairs, read_videos
-from videoduet.commands import CommandParser, guarded
+from videoduet.commands import CommandParser, guarded, program
 from videoduet.errors import InputError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def run(name: str, config: JudgingConfig, names: Sequence[str], forms: Sequence[
 
 def parser() -> CommandParser:
     """The parser of the command line, with a subcommand for each kind of question."""
-    main_parser = CommandParser(prog="python -m pipelines.judge", description=__doc__)
+    main_parser = CommandParser(prog=program("pipelines.judge"), description=__doc__)
     subcommands = main_parser.add_subcommands()
     for name, command in COMMANDS.items():
         sub = CommandParser(description=command.__doc__)

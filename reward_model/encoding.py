@@ -5,7 +5,7 @@ Videos are decoded where pixels are needed and once each: paths, not frames, tra
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -158,6 +158,12 @@ class ShowingEncoder:
             del inputs["pixel_values_videos"]
         return inputs
 
+    def timed(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
+        """What positions depend on besides tokens: grids (n, 3), and seconds per grid step (n,), of n videos."""
+        tensors = video_tensors([replace(video, patches=torch.empty(0)) for video in videos])
+        del tensors["pixel_values_videos"]
+        return tensors
+
     def _left_padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """Token ids and their mask, (rows, longest row)."""
         length, pad = max(map(len, rows)), self.processor.tokenizer.pad_token_id
@@ -179,6 +185,17 @@ class Qwen3ShowingEncoder(ShowingEncoder):
         inputs = super().collate(showings, pixels=pixels, prefixes=prefixes)
         del inputs["second_per_grid_ts"]
         return inputs
+
+    def timed(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
+        """The grids alone."""
+        return {"video_grid_thw": super().timed(videos)["video_grid_thw"]}
+
+
+def vision_inputs(videos: Sequence[VideoInputs], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What the vision tower takes of n videos, in order: patches (sum of patches, d) and grids (n, 3) on ``device``."""
+    # Put together there: 200 MB are not copied twice by one core.
+    patches = torch.cat([video.patches.to(device, non_blocking=True) for video in videos])
+    return patches, torch.stack([video.grid for video in videos]).to(device)
 
 
 def video_tensors(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ def draw(config: VBenchEvaluationConfig, wanted: Sequence[SuiteVideo]) -> Path:
             write_records(samples / f"plan_{number:03d}.parquet", plan, SuiteVideo)
         draw_items(
             generator, items, samples, samples, version=f"plan{number:03d}", round_number=0,
-            batch_size=config.batch_size, what=f"{len(items)} videos: sample",
+            batch_size=config.batch_size, speed=config.speed, what=f"{len(items)} videos: sample",
         )  # fmt: skip
     folder = Path(config.output) / "videos"
     if state.is_main_process:

@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from generators.base import Generator, override
-from generators.whole import refuse_holes, whole_encoders
+from generators.whole import refuse_holes, whole_models
 from videoduet.errors import InputError
 from videoduet.loading import loading
 from videoduet.records import SamplerSettings
@@ -45,8 +45,8 @@ class DiffusersGenerator(Generator):
         if cls.full_precision:
             precision = {**dict.fromkeys(cls.full_precision, torch.float32), "default": dtype}
         with loading(f"Generator {path} cannot be loaded", "give a diffusers directory, whole."):
-            encoders = whole_encoders(path, precision)
-            pipeline = cls.pipeline_class.from_pretrained(path, torch_dtype=precision, **encoders)
+            models = whole_models(path, precision)
+            pipeline = cls.pipeline_class.from_pretrained(path, torch_dtype=precision, **models)
             refuse_holes(pipeline.components)
         return cls(pipeline, override(cls.default_settings(pipeline), sampler))
 

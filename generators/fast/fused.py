@@ -129,6 +129,25 @@ def attend_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int, fram
     return out
 
 
+def interleave(coarse: Tensor, bias: Tensor) -> Tensor:
+    """Images (N, 2H, 2W, O) of four (N, H + 1, W + 1, 4·O), side by side in channels, for even and odd rows and
+    columns: each pixel is that of its own one, ``bias`` (O,) added.
+    """
+    samples, height, width, channels = coarse.shape
+    height, width, out = height - 1, width - 1, channels // 4
+    fine = torch.empty(samples, height, 2, width, 2, out, dtype=coarse.dtype, device=coarse.device)
+    if by_kernel(coarse):
+        rows, block = 4 * samples * height * width, min(128, _power(out))
+        _kernels().interleaved[(-(-rows // 32), -(-out // block))](
+            coarse.contiguous(), bias, fine, rows, height, width, out, BLOCK_S=32, BLOCK_C=block
+        )
+    else:
+        for phase, (row, column) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+            part = coarse[:, row : row + height, column : column + width, phase * out : (phase + 1) * out]
+            torch.add(part, bias, out=fine[:, :, row, :, column])
+    return fine.view(samples, 2 * height, 2 * width, out)
+
+
 def _kernels() -> Any:
     """:mod:`generators.fast.kernels`: only where it is used, since Triton is not installed everywhere, and without its
     types, since its launches are no calls of Python's.

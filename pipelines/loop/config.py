@@ -11,7 +11,7 @@ from alignment.preferences.pairs import PairConfig
 from alignment.training.config import AlignConfig
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.suite import NEEDS_LABELS
-from generators.config import check_sampler
+from generators.config import Speed, check_sampler
 from pipelines.loop.phases import phase_names
 from reward_model.judging.config import Backend, ServerSettings, check_backend
 from reward_model.training.config import GRPOTraining
@@ -57,6 +57,7 @@ class GeneratorConfig:
         dtype: Precision of the weights: float32, bfloat16 or float16.
         videos_per_prompt: N, the videos drawn for each prompt in each round (the paper: 10).
         batch_size: Videos drawn at once.
+        speed: How videos are drawn, as pipelines.sample has it: auto, eager or compiled.
     """
 
     path: str = identity("")
@@ -64,6 +65,7 @@ class GeneratorConfig:
     dtype: Precision = identity("float32")
     videos_per_prompt: int = identity(10)
     batch_size: int = identity(8)
+    speed: Speed = identity("auto")
 
     def __post_init__(self) -> None:
         at_least(1, **{"generator.batch_size": self.batch_size})

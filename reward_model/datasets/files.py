@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,9 +14,7 @@ from videoduet.errors import InputError
 from videoduet.folders import files_below
 from videoduet.store import JSON, read_json
 from videoduet.tables import Table, is_text, kind_of, objects, read_lines, read_table
-
-VIDEOS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif")
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
+from videoduet.video import VIDEOS
 
 
 @dataclass
@@ -24,7 +22,7 @@ class MediaFolder:
     """The videos (or images) anywhere below a folder, found by the name that a row gives them."""
 
     root: Path
-    suffixes: Sequence[str] = VIDEOS
+    suffixes: Collection[str] = frozenset(VIDEOS)
     missing: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from reward_model.judging.base import PairwiseJudge, VideoJudge
-from reward_model.judging.config import TINY, Backend, Decoding, JudgingConfig, ServerSettings, check_backend
+from reward_model.judging.config import TINY, Backend, BatchSize, Decoding, JudgingConfig, ServerSettings, check_backend
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt
 from videoduet.config import Precision, resolve
@@ -30,7 +30,7 @@ def build_judge(
     server: ServerSettings | None = None,
     decoding: Decoding | None = None,
     dtype: Precision = "float32",
-    batch_size: int = 64,
+    batch_size: BatchSize = 64,
     device: str | None = None,
     factory: str | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -41,7 +41,8 @@ def build_judge(
     ``path`` is a transformers or PEFT directory, also one that the package ships, or a hub id. ``preset`` says what the
     judge is asked (see :mod:`reward_model.presets`), prompts kept beside its weights go before that, and ``prompt``,
     the wording of a comparison, before both. ``backend`` 'server' needs ``server``, which names the model; 'vllm' takes
-    no ``adapter``. ``batch_size`` (showings at once) and ``device`` (None: this process's) are for 'transformers'.
+    no ``adapter``. ``batch_size`` (showings at once, or 'auto') and ``device`` (None: this process's) are for
+    'transformers'.
 
     Raises InputError where the judge cannot be loaded or made, or options do not go together.
     """

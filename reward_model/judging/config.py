@@ -12,6 +12,8 @@ from videoduet.errors import InputError
 from videoduet.video import Reader
 
 Backend = Literal["transformers", "vllm", "server"]
+BatchSize = int | Literal["auto"]
+"""Showings at once; 'auto': as many as fit into a GPU's free memory, and 16 on a CPU."""
 TINY = "shapes_world/models/judge"
 
 
@@ -101,7 +103,7 @@ class JudgingConfig:
         output: A directory that keeps what is judged; the same command goes on where it was.
         report: Write an HTML page with the videos beside the verdicts to this file.
         dtype: Precision of the weights.
-        batch_size: Showings at once, two for each pair.
+        batch_size: Showings at once, two for each pair (auto: as many as fit into a GPU's free memory, 16 on a CPU).
         samples: Answers to each showing, of which the majority counts (1: one greedy answer).
         temperature: At which several samples are drawn.
         backend: What runs the model: transformers, vllm (installed beside), or server.
@@ -121,7 +123,7 @@ class JudgingConfig:
     output: str | None = None
     report: str | None = None
     dtype: Precision = "float32"
-    batch_size: int = 16
+    batch_size: BatchSize = "auto"
     samples: int = 1
     temperature: float = 0.7
     backend: Backend = "transformers"
@@ -132,7 +134,7 @@ class JudgingConfig:
     reader: Reader | None = None
 
     def __post_init__(self) -> None:
-        at_least(1, batch_size=self.batch_size, samples=self.samples)
+        at_least(1, batch_size=None if self.batch_size == "auto" else self.batch_size, samples=self.samples)
         check_backend(self.preset, self.backend, self.settings)
 
     @property

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from reward_model.encoding import VIDEO_TOKEN
 from videoduet.adapters import base_of, put_on
 from videoduet.errors import InputError
-from videoduet.loading import check_files, lacking, loading
+from videoduet.loading import check_files, lacking, loading, refuse_odd
 from videoduet.records import stable_id
 from videoduet.store import content_hash
 
@@ -85,6 +85,7 @@ def _whole_model(path: str | Path, dtype: str) -> Any:
     model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
     if problem := lacking(info):
         raise ValueError(f"its weights lack {problem}")
+    refuse_odd(model, info, "its weights")
     return model
 
 

@@ -8,7 +8,7 @@ forward of the language model (:class:`SharedPrefill`). Every rewriting can be u
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,6 +34,15 @@ def read_once(owners: Sequence[int]) -> tuple[list[int], list[int]]:
     rows = sorted(set(owners))
     place = {row: index for index, row in enumerate(rows)}
     return rows, [place[owner] for owner in owners]
+
+
+def in_order(showings: Mapping[int, Showing], like: int) -> list[int]:
+    """Their keys, such that those of like length (to ``like`` tokens), and in these those with the same first video,
+    are neighbours.
+    """
+    seen: dict[str, int] = {}
+    place = {index: seen.setdefault(showing.paths[0], index) for index, showing in showings.items()}
+    return sorted(showings, key=lambda i: (len(showings[i].ids) // like, showings[i].prefix // like, place[i]))
 
 
 def shared_prefixes(showings: Sequence[Showing], slack: int) -> list[int] | None:

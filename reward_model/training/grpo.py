@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
 from transformers import Qwen2_5_VLModel
 from trl import GRPOTrainer
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
 from reward_model.judging.sharing import SharedPrefill, SharedVision
+from reward_model.training.rollouts import drawing_of, rollouts
 from reward_model.training.shared_prompt import pack
 
 SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
@@ -24,15 +26,20 @@ class VideoGRPOTrainer(GRPOTrainer):
     """GRPOTrainer whose conversational prompts may hold ``{"type": "video", "video": path}`` parts, any number each.
 
     ``share_videos`` encodes each video once for all its rollouts and forwards, and each prompt is read once for all its
-    completions, to draw them and for their log-probabilities; the vision tower must be frozen.
+    completions, to draw them and for their log-probabilities; the vision tower must be frozen. On a GPU completions
+    then are drawn by :mod:`reward_model.judging.engine`.
     """
 
     def __init__(self, *args, encoder: ShowingEncoder, share_videos: bool = False, **kwargs):
         self.encoder = encoder
         self._videos: list[list[VideoInputs]] = []
+        self._shown: list[Showing] = []
         super().__init__(*args, **kwargs)
         self.shared = SharedVision(_part(self.model, "visual")) if share_videos else None
         self.prefill = SharedPrefill(_part(self.model, "language_model")) if share_videos else None
+        # Weights that processes share out are whole within the library's own calls alone.
+        alone = self.accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_GPU)
+        self.engine = share_videos and alone and self.accelerator.device.type == "cuda" and not self.use_vllm
 
     def stop_sharing(self) -> None:
         """Give the model its own forwards back, once it is trained."""
@@ -59,12 +66,23 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def _model_inputs(self, showings: Sequence[Showing]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """The same for prompts that are encoded; their videos are those of the forwards that follow."""
-        self._videos = [showing.videos for showing in showings]
+        self._shown, self._videos = list(showings), [showing.videos for showing in showings]
         if self.prefill is not None:
             self.prefill.expect(showings)
         token_types = [[2 * (token == self.encoder.video_token_id) for token in showing.ids] for showing in showings]
         tensors = self._tensors(self._videos)
         return [showing.ids for showing in showings], None, {**tensors, "mm_token_type_ids": token_types}
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
+        drawing = drawing_of(self.generation_config) if self.engine else None
+        if drawing is None:
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+        new = self.max_completion_length
+        return rollouts(self._whole_model, self.encoder, self._shown, drawing, new, self.shared), None
+
+    @property
+    def _whole_model(self) -> Any:
+        return self.accelerator.unwrap_model(self.model)
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)

@@ -11,6 +11,7 @@ from reward_model.judging.loading import base_directory, load_model, load_proces
 from reward_model.prompts import JudgePrompt
 from reward_model.training.config import VERSIONS, JudgeTrainingConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
+from reward_model.training.readable import readable_rows
 from reward_model.training.stage_trainer import StageTrainer
 from reward_model.training.trainer import run_grpo
 from videoduet.config import resolve
@@ -113,11 +114,12 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
         told = [{"summary": i.reading.summary(), "missing": i.reading.missing} for i in ingredients]
         write_json(output / "data.json", told)
     prompt, training, weights = judge_prompt(config), config.training, {"format": config.training.format_weight}
-    rows = stage_rows(
-        ingredients, steps=training.steps, per_step=training.pairs_per_step, scale=config.scale,
+    lay_out = partial(
+        stage_rows, steps=training.steps, per_step=training.pairs_per_step, scale=config.scale,
         prompts=config.prompts, judge_prompt=prompt, seed=config.seed, one_source_a_step=config.rewards.ranking,
         versions=VERSIONS.get(config.rewards.temporal, ()),
     )  # fmt: skip
+    rows = readable_rows(ingredients, lay_out, prompt.view.sampling, output)
     seed = seed_for(config.seed, "perturbation")
     with track_steps("training the judge") as on_step:
         summary = run_grpo(

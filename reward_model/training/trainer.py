@@ -31,9 +31,10 @@ from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
 from videoduet.adapters import put_into
 from videoduet.config import SCHEMA_VERSION, refuse_newer
 from videoduet.errors import InputError
+from videoduet.loading import some
 from videoduet.records import LabelledPair
 from videoduet.seeding import seed_for
-from videoduet.store import atomic_path, read_json, write_bytes, write_json
+from videoduet.store import atomic_path, read_json, whole_file, write_bytes, write_json
 
 COMPLETE = "complete"
 """A file that marks a checkpoint as whole, and holds the version of its form: the trainer itself does not write
@@ -208,8 +209,8 @@ def run_grpo(
     ``prompt`` says how many frames are shown and how long an answer may be; ``trainer_class`` brings the rewards,
     ``reward_weights`` their weights. The summary holds ``counts`` too.
     """
-    if (output_dir / "training.json").exists():
-        return {name: value for name, value in read_json(output_dir / "training.json").items() if name != "log"}
+    if (kept := output_dir / "training.json").exists():
+        return _kept(kept, counts)
     checkpoints = output_dir / "checkpoints"
     model, processor = load_model(path), load_processor(base_directory(path))
     # A video token in an answer would stand for a video that is not there.
@@ -245,6 +246,15 @@ def run_grpo(
         shutil.rmtree(checkpoints, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
     return summary
+
+
+def _kept(path: Path, counts: dict[str, int]) -> dict:
+    """The summary that a finished training left. Raises InputError where the file is damaged."""
+    with whole_file(path):
+        summary = {name: value for name, value in read_json(path).items() if name != "log"}
+        if lacking := {"steps", "reward_first", "reward_last", *counts} - summary.keys():
+            raise ValueError(f"it lacks {some(lacking)}")
+        return summary
 
 
 def _check_batch(trainer: VideoGRPOTrainer, rollouts: int) -> None:

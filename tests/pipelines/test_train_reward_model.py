@@ -1,6 +1,7 @@
 """The command through the stages on miniature data sets: it trains, resumes, merges, and refuses what it should."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,32 @@ def test_hard_pairs_leave_what_the_judge_gets_right(folders, tmp_path):
     hard = read_json(tmp_path / "hard_pairs" / "VisionRewardDB-Video.json")
     assert [ingredient.reading.items[index] for index in hard] == list(kept.items)
     assert len(kept.items) + kept.left_out["pairs that the judge gets right"] == len(ingredient.reading.items)
+
+
+def test_videos_that_cannot_be_read_are_left_out_before_any_training(folders, tmp_path, capsys, monkeypatch):
+    data = Path(shutil.copytree(folders["lsvq"], tmp_path / "lsvq"))
+    videos = sorted(data.rglob("*.mp4"))
+    whole = videos[0].read_bytes()
+    videos[0].write_bytes(whole[: len(whole) // 2])
+    asked = config({"lsvq": data}, tmp_path / "out", "lsvq")
+    assert train(asked) == tmp_path / "out" / "adapter"
+    told = read_json(tmp_path / "out" / "unreadable.json")
+    assert list(told) == [str(videos[0])] and "cannot be read" in told[str(videos[0])]
+    said = capsys.readouterr().err
+    assert "1 videos cannot be read, and their items are left out" in said and videos[0].name in said
+    # A resumed training sees the rows of the first, whatever has happened to the file since.
+    videos[0].write_bytes(whole)
+    monkeypatch.setattr("reward_model.training.readable.read_video", None)
+    assert train(asked) == tmp_path / "out" / "adapter"
+
+
+def test_a_data_set_of_which_no_video_can_be_read_is_named(folders, tmp_path):
+    data = Path(shutil.copytree(folders["lsvq"], tmp_path / "lsvq"))
+    for video in data.rglob("*.mp4"):
+        video.write_bytes(video.read_bytes()[:999])
+    with pytest.raises(InputError, match=r"LSVQ: none of its videos can be read, such as: Video .* cannot be read"):
+        train(config({"lsvq": data}, tmp_path / "out", "lsvq"))
+    assert not (tmp_path / "out" / "adapter").exists()
 
 
 def test_plan_counts_what_will_be_generated(folders, tmp_path, capsys):

@@ -5,8 +5,10 @@ import pytest
 from encoders import encode, shades, turn
 from PIL import Image
 
+from reward_model.datasets.files import MediaFolder
+from reward_model.judging.listed import read_videos
 from videoduet.errors import InputError
-from videoduet.video import Clip, FrameSampling, read_video, sample_clip, video_id, write_video
+from videoduet.video import VIDEOS, Clip, FrameSampling, read_video, sample_clip, video_id, write_video
 
 FORMATS = {
     "h264.mp4": ("libx264", "yuv420p"),
@@ -176,3 +178,11 @@ def test_a_clip_in_memory_is_sampled_alike(tmp_path):
         )
         assert np.array_equal(expected.frames, found.frames) and np.array_equal(expected.seconds, found.seconds)
     assert isinstance(found, Clip)
+
+
+@pytest.mark.parametrize("suffix", ["avif", "apng", "m2ts", "MTS", "3gp", "ogv", "wmv", "flv", "mpg", "mp4"])
+def test_a_folder_s_videos_are_known_by_their_suffix(tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").touch()
+    (tmp_path / "notes.txt").touch()
+    assert read_videos([str(tmp_path)], None, "x") == [(str(tmp_path / f"a.{suffix}"), "x")]
+    assert MediaFolder(tmp_path).find("a") == str(tmp_path / f"a.{suffix}") and f".{suffix.lower()}" in VIDEOS
