@@ -145,7 +145,8 @@ def held_out_right(human: Array, margin: Array, half: Array) -> tuple[np.ndarray
     ``tau`` is calibrated on the pairs that it measures, which flatters a judge with many ties; this is not.
     """
     human, margin, half = np.asarray(human), np.asarray(margin, float), np.asarray(half)
-    right, thresholds = np.zeros(len(human)), []
+    right = np.zeros(len(human))
+    thresholds: list[float] = []
     if len(np.unique(half)) < 2:
         return right, ()
     for own in (0, 1):

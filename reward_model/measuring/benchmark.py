@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -75,8 +75,9 @@ def evaluate(config: JudgeEvaluationConfig) -> dict[str, Any]:
     output = workspace.root
     if isinstance(items[0], PreferenceItem):
         outcomes: Sequence = compared(config, items, judge, output)
-    elif (reader := config.checker_settings) is not None:
-        outcomes = mentions(items, judge, ServerJudge(reader), output, config.batch_size)
+    elif config.checker_settings is not None and isinstance(judge, VideoJudge):
+        questions = cast("Sequence[QuestionItem]", items)
+        outcomes = mentions(questions, judge, ServerJudge(config.checker_settings), output, config.batch_size)
     else:
         outcomes = answered(config, items, judge, output)
     measured = _worth(items, outcomes, config, judge)
