@@ -163,6 +163,12 @@ class RefreshConfig:
     def __post_init__(self) -> None:
         for name in ("original_share", "held_out_prompts"):
             within(0, 1, **{f"refresh.{name}": getattr(self, name)})
+        if (self.training.parameters, self.training.method) != ("lora", "grpo"):
+            raise InputError(
+                "refresh.training goes on with a LoRA from round to round, by rewards; give parameters: lora and "
+                "method: grpo.",
+                exit_code=2,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from reward_model.presets import preset_named
+from reward_model.wordings import Shown
 from videoduet.config import Precision, at_least, execution
 from videoduet.errors import InputError
-from videoduet.video import Reader
+from videoduet.video import FrameSampling, Reader
 
 Backend = Literal["transformers", "vllm", "server"]
 BatchSize = int | Literal["auto"]
@@ -98,6 +99,9 @@ class JudgingConfig:
             --judge ByteDance/Q-Insight), or general.
         adapter: A PEFT adapter to put on top.
         prompt: The text that the videos were made for, where a list does not say.
+        num_frames: Frames shown of a video, evenly spaced (None: as many as the judge was trained with).
+        frames: Frames shown by their rate: fps, min_frames, max_frames; goes before num_frames.
+        max_pixels: The most pixels that a frame is shown with (None: as the judge was trained with).
         batch: A CSV, TSV, JSON, JSON Lines or parquet file with the columns first, second, prompt (compare) or video,
             prompt (the others).
         output: A directory that keeps what is judged; the same command goes on where it was.
@@ -119,6 +123,9 @@ class JudgingConfig:
     preset: str | None = None
     adapter: str | None = None
     prompt: str = ""
+    num_frames: int | None = None
+    frames: FrameSampling | None = None
+    max_pixels: int | None = None
     batch: str | None = None
     output: str | None = None
     report: str | None = None
@@ -135,7 +142,13 @@ class JudgingConfig:
 
     def __post_init__(self) -> None:
         at_least(1, batch_size=None if self.batch_size == "auto" else self.batch_size, samples=self.samples)
+        at_least(1, num_frames=self.num_frames, max_pixels=self.max_pixels)
         check_backend(self.preset, self.backend, self.settings)
+
+    @property
+    def shown(self) -> Shown:
+        """What is shown in place of what the judge's prompts say."""
+        return Shown(num_frames=self.num_frames, frames=self.frames, max_pixels=self.max_pixels)
 
     @property
     def settings(self) -> ServerSettings | None:
@@ -159,4 +172,5 @@ class Judged:
     backend: Backend
     items: int
     items_id: str
+    shown: Shown = Shown()
     judge_id: str | None = execution(None)

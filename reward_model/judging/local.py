@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import LogitsProcessorList, ProcessorMixin
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from reward_model.encoding import Showing, ShowingEncoder, vision_inputs
+from reward_model.encoding import Showing, ShowingEncoder, tokens_per_second, vision_inputs
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import BatchSize, Decoding
 from reward_model.judging.engine import MOST_AT_ONCE, Drawn, drawn, in_two_parts, rows_that_fit
@@ -23,15 +23,17 @@ from reward_model.judging.loading import (
     load_model,
     load_processor,
     local_directory,
+    own_prompts,
     weights_id,
 )
 from reward_model.judging.picking import Drawing, UnknownSettings
 from reward_model.judging.sharing import in_order, positions, prefill, shared_prefixes
 from reward_model.judging.windows import windows_together
-from reward_model.presets import kept_prompts, preset_named
+from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.questions import Question, View
 from reward_model.reading_ahead import looked_ahead
+from reward_model.wordings import Shown
 from videoduet.errors import in_words
 from videoduet.progress import console
 from videoduet.records import stable_id
@@ -85,6 +87,7 @@ class Judge(VideoJudge):
         preset: str | None = None,
         adapter: str | Path | None = None,
         prompt: JudgePrompt | None = None,
+        shown: Shown | None = None,
         dtype: str = "float32",
         batch_size: BatchSize = 64,
         decoding: Decoding | None = None,
@@ -94,7 +97,7 @@ class Judge(VideoJudge):
 
         ``preset`` (a name in :data:`reward_model.presets.PRESETS`) says what the judge is asked and shown, and in which
         subfolder of ``path`` it lies. Prompts kept beside the weights go before the preset's, and ``prompt`` before
-        both. Raises InputError where the judge cannot be loaded.
+        both; ``shown`` says what is shown in place of what they say. Raises InputError where nothing can be loaded.
         """
         chosen = preset_named(preset)
         path = local_directory(path, chosen.subfolder)
@@ -104,9 +107,10 @@ class Judge(VideoJudge):
         processor = load_processor(base)
         model = load_model(path, adapter, dtype)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        prompts, decoding = kept_prompts(base, chosen.prompts), decoding or Decoding()
+        prompts, decoding = own_prompts(path, chosen.prompts, adapter), decoding or Decoding()
         if prompt is not None:
             prompts = replace(prompts, compare=prompt)
+        prompts = (shown or Shown()).in_all(prompts)
         weights = [weights_id(path), weights_id(base), weights_id(adapter) if adapter else ""]
         judge_id = stable_id(*weights, prompts.compare_id, dtype, decoding)
         return cls(model, processor, prompts, judge_id=judge_id, decoding=decoding, batch_size=batch_size)
@@ -129,7 +133,7 @@ class Judge(VideoJudge):
     def _encoder(self, view: View) -> ShowingEncoder:
         key = (view.sampling, view.max_pixels)
         if key not in self._encoders:
-            self._encoders[key] = ShowingEncoder.for_view(self.processor, view)
+            self._encoders[key] = ShowingEncoder.for_view(self.processor, view, tokens_per_second(self.model.config))
         return self._encoders[key]
 
     def _label_ids(self, labels: tuple[str, str]) -> list[int]:
@@ -253,8 +257,7 @@ class Judge(VideoJudge):
         inputs["position_ids"] = positions(self.model, inputs)
         with windows_together(self.model):
             features = self._video_features(showings, encoder)
-        # A family without vision tokens of deeper layers takes its tokens as embeddings in their place; the other wants
-        # to be handed them.
+        # Without vision tokens of deeper layers, a video's are embeddings in their place; others are handed over.
         in_place = len(features[0][0]) == 1
         if in_place:
             embeds = self.model.get_input_embeddings()(inputs["input_ids"])

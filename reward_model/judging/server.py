@@ -24,6 +24,7 @@ from reward_model.judging.config import Decoding, ServerSettings
 from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt
 from reward_model.questions import Question, View
+from reward_model.wordings import Shown
 from videoduet.errors import in_words
 from videoduet.records import stable_id
 from videoduet.store import read_json, write_json
@@ -52,10 +53,12 @@ class ServerJudge(VideoJudge):
         preset: str | None = None,
         decoding: Decoding | None = None,
         prompt: JudgePrompt | None = None,
+        shown: Shown | None = None,
     ):
         prompts, decoding = preset_named(preset).prompts, decoding or Decoding()
         if prompt is not None:
             prompts = replace(prompts, compare=prompt)
+        prompts = (shown or Shown()).in_all(prompts)
         judge_id = stable_id("server", settings.model, prompts.compare_id, decoding)
         super().__init__(prompts, judge_id=judge_id, decoding=decoding)
         self.settings = settings

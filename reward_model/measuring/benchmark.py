@@ -28,7 +28,8 @@ from reward_model.measuring.described import mentions
 from reward_model.measuring.evaluation import Bootstrap, evaluate_preferences, evaluate_questions, evaluate_scores
 from reward_model.measuring.overall import overall_of
 from reward_model.measuring.published import note_on, published_rows
-from reward_model.prompts import wording_id
+from reward_model.presets import preset_named
+from reward_model.prompts import TaskPrompts, wording_id
 from reward_model.questions import Question, ScoreQuestion
 from videoduet.errors import InputError, in_words
 from videoduet.progress import console, track
@@ -53,7 +54,7 @@ def judge_of(config: JudgeEvaluationConfig) -> VideoJudge | PairwiseJudge:
         return build_judge(factory=config.factory, arguments=config.arguments)
     return build_judge(
         config.judge, preset=config.preset, adapter=config.adapter, backend=config.backend, server=config.settings,
-        dtype=config.dtype, batch_size=2 * config.batch_size,
+        dtype=config.dtype, batch_size=2 * config.batch_size, shown=config.shown,
     )  # fmt: skip
 
 
@@ -111,11 +112,11 @@ def _judge_id(config: JudgeEvaluationConfig, judge: VideoJudge | PairwiseJudge) 
 
 
 def _measured(config: JudgeEvaluationConfig, judge: VideoJudge | PairwiseJudge, judge_id: str, items: int) -> Measured:
-    own = judge.prompts.score if config.preset is not None and isinstance(judge, VideoJudge) else None
+    own = judge.prompts.score if isinstance(judge, VideoJudge) and _in_its_own_words(config, judge) else None
     return Measured(
         benchmark=config.benchmark, data=config.data, split=config.split, limit=config.limit, scale=config.scale,
         prompts=config.prompts, seed=config.seed, batch_size=config.batch_size, judge_id=judge_id, items=items,
-        score_wording=wording_id(own) if own else "", checker=_checked_by(config, judge),
+        score_wording=wording_id(own) if own else "", shown=config.shown, checker=_checked_by(config, judge),
     )  # fmt: skip
 
 
@@ -187,10 +188,21 @@ def _question(config: JudgeEvaluationConfig, item: Item, judge: VideoJudge) -> Q
 
 
 def _own_question(config: JudgeEvaluationConfig, item: Item, judge: VideoJudge) -> ScoreQuestion | None:
-    """The question in the judge's own words, where a preset says that it has any."""
-    if config.preset is None or not isinstance(item, ScoredClip):
+    """The question in the judge's own words, where it has any."""
+    if not (isinstance(item, ScoredClip) and _in_its_own_words(config, judge)):
         return None
     return own_question_about(item, judge.prompts)
+
+
+def _in_its_own_words(config: JudgeEvaluationConfig, judge: VideoJudge) -> bool:
+    """Whether scores are asked for in the judge's own words, where it has any: those of the preset that was named, or
+    what was kept beside its weights, unless the user asks in others.
+    """
+    if config.preset is not None:
+        return True
+    general = config.shown.in_all(preset_named(None).prompts).score
+    asked_otherwise = config.prompts != TaskPrompts() or config.scale != (0.0, 100.0)
+    return not asked_otherwise and judge.prompts.score not in (None, general)
 
 
 def _worth(

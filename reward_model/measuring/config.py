@@ -6,9 +6,10 @@ from typing import Any
 from reward_model.datasets.items import Split
 from reward_model.judging.config import Backend, ServerSettings, check_backend
 from reward_model.prompts import TaskPrompts
+from reward_model.wordings import Shown
 from videoduet.config import Precision, at_least, execution, identity, required
 from videoduet.errors import InputError
-from videoduet.video import Reader
+from videoduet.video import FrameSampling, Reader
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,12 @@ class JudgeEvaluationConfig:
         arguments: What it is called with.
         split: Split to measure on (None: test where the data set has one, else all of it).
         limit: Measure that many items, a seeded draw (None: all).
-        scale: The scale that scores are asked for on.
+        scale: The scale that scores are asked for on. A judge that was trained to score is asked in its own words and
+            on its own scale, unless this or ``prompts`` says otherwise.
         prompts: Wording of questions about one video.
+        num_frames: Frames shown of a video, evenly spaced (None: as many as the judge was trained with).
+        frames: Frames shown by their rate: fps, min_frames, max_frames; goes before ``num_frames``.
+        max_pixels: The most pixels that a frame is shown with (None: as the judge was trained with).
         dtype: Precision of the weights.
         batch_size: Questions answered at once.
         reader: What decodes videos: pyav or decord (None: what VIDEODUET_READER in the environment says, else pyav).
@@ -65,6 +70,9 @@ class JudgeEvaluationConfig:
     limit: int | None = identity(None)
     scale: tuple[float, float] = identity((0.0, 100.0))
     prompts: TaskPrompts = identity(TaskPrompts())
+    num_frames: int | None = identity(None)
+    frames: FrameSampling | None = identity(None)
+    max_pixels: int | None = identity(None)
     dtype: Precision = identity("float32")
     batch_size: int = execution(16)
     reader: Reader | None = execution(None)
@@ -75,6 +83,7 @@ class JudgeEvaluationConfig:
         if self.factory is None:
             required(self, "judge")
         required(self, "benchmark", "data", "output")
+        at_least(1, num_frames=self.num_frames, max_pixels=self.max_pixels)
         at_least(1, limit=self.limit, batch_size=self.batch_size, resamples=self.resamples)
         if self.scale[0] >= self.scale[1]:
             raise InputError(f"scale is {list(self.scale)}; give a low and a higher bound.", exit_code=2)
@@ -90,6 +99,11 @@ class JudgeEvaluationConfig:
         if self.checker is None:
             return None
         return ServerSettings.at(self.checker_server or self.server, self.checker, self.concurrency, self.cache, False)
+
+    @property
+    def shown(self) -> Shown:
+        """What is shown in place of what the judge's prompts say."""
+        return Shown(num_frames=self.num_frames, frames=self.frames, max_pixels=self.max_pixels)
 
     @property
     def settings(self) -> ServerSettings | None:
@@ -115,4 +129,5 @@ class Measured:
     judge_id: str
     items: int
     score_wording: str = ""
+    shown: Shown = Shown()
     checker: str = ""

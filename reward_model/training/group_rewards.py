@@ -100,6 +100,9 @@ def reward_table(
         [[math.nan if shuffled(r) else task_reward(r.right, r.text, config) for r in group] for group in groups]
     )
     table = {"accuracy": accuracy, "format": np.array([[format_reward(r.text) for r in group] for group in groups])}
+    if config.score == "none":
+        scored = np.array([group[0].right["kind"] == "score" for group in groups])
+        table["accuracy"] = np.where(scored[:, None], math.nan, accuracy)
     metrics: dict[str, float] = {}
     ranks = _rankings(groups, config, perturb=None) if config.ranking else None
     if ranks is not None:

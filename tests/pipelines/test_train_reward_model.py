@@ -80,6 +80,31 @@ def test_recipes_can_be_read_and_say_what_the_papers_say(recipe):
     assert set(switched_off.rewards.columns) <= {"accuracy", "format", "ranking"}
 
 
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_come_in_two_sizes(recipe):
+    """All weights at the papers' rate on eight GPUs, and a LoRA at a LoRA's rate on one; else they are the same."""
+    large, small = (parse(["--config", str(path)]) for path in (recipe, recipe.parent / "one_gpu" / recipe.name))
+    assert (large.training.parameters, large.training.learning_rate) == ("all", 1e-6)
+    assert (small.training.parameters, small.training.learning_rate) == ("lora", 1e-5)
+    assert small.training.lora_rank == 64 and large.training.epochs == small.training.epochs == 3
+    same = ("pairs_per_step", "passes", "num_generations", "kl_weight", "temperature", "top_p", "top_k", "clip")
+    assert [getattr(large.training, name) for name in same] == [getattr(small.training, name) for name in same]
+    assert (large.scale, large.rewards, large.max_pixels) == (small.scale, small.rewards, small.max_pixels)
+    # A LoRA goes on from an adapter: in bfloat16 a merged model would not be what was learned.
+    assert small.model.endswith("adapter") == large.model.endswith("model")
+
+
+def test_vqathinkers_batch_by_its_text_and_by_its_script():
+    script, text = (parse(["--config", str(ROOT / "configs" / "reward_model" / name)]) for name in
+                    ("vqathinker.yaml", "variants/vqathinker_64_videos.yaml"))  # fmt: skip
+    assert (script.training.pairs_per_step, script.training.items_per_step) == (16, 32)
+    assert (text.training.pairs_per_step, text.training.items_per_step) == (64, 64)
+    for read in (script, text):
+        training = read.training
+        assert (training.temperature, training.top_p, training.top_k, training.clip) == (0.9, 1.0, 50, 0.2)
+    assert script.training.for_items(28056).steps == 2631
+
+
 def test_a_recipe_of_all_kinds_of_items(folders, tmp_path, capsys):
     """Images, several dimensions, pairs and questions, in one mixture."""
     names = ("koniq_10k", "lgvq", "vision_reward_pairs", "vision_reward_questions")
@@ -167,11 +192,11 @@ def test_wrong_usage_names_the_key(capsys):
 
 def _stage(recipe: str, model: Path, output: Path, data: list[dict]) -> list[str]:
     """The command line of a stage's recipe, on miniature data and with few and short answers."""
-    training = {"steps": 4, "pairs_per_step": 2, "num_generations": 2, "lora_rank": 2, "micro_batch": 4,
-                "checkpoint_steps": 1}  # fmt: skip
+    training = {"steps": 4, "epochs": "null", "pairs_per_step": 2, "passes": 1, "num_generations": 2, "lora_rank": 2,
+                "micro_batch": 4, "checkpoint_steps": 1, "parameters": "lora", "vision": "frozen"}  # fmt: skip
     return [
         f"--config={ROOT / 'configs' / 'reward_model' / recipe}.yaml", f"--model={model}", f"--output={output}",
-        f"--data={json.dumps(data)}", "--max_new_tokens=72",
+        f"--data={json.dumps(data)}", "--max_new_tokens=72", "--merge=true",
         *(f"--training.{name}={value}" for name, value in training.items()),
     ]  # fmt: skip
 
