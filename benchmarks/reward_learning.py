@@ -33,6 +33,7 @@ from benchmarks.reward_learning_time import STATISTICS as IN_TIME
 from benchmarks.reward_learning_time import of_untrained, said_of, untrained_change, write_spoilt
 from benchmarks.workers import finish, logged, workers
 from pipelines.train_reward_model import train
+from reward_model.datasets import ScoredClip
 from reward_model.judging.local import Judge
 from reward_model.judging.tasks import rescaled
 from reward_model.measuring.benchmark import answered, compared, items_of
@@ -98,7 +99,10 @@ def measure(judge: Path, data: Path, output: Path) -> dict[str, Any]:
         else:
             texts = answered(config, items, loaded, output / kind)
             if kind == "spoilt":
-                outcomes[kind] = said_of(items, [parse_score(text, SCALE) for text in texts])
+                outcomes[kind] = said_of(
+                    [item for item in items if isinstance(item, ScoredClip)],
+                    [parse_score(text or "", SCALE) for text in texts],
+                )
                 continue
             truth = [rescaled(item.scores["overall"], reading.scale, SCALE) for item in items]
             outcomes[kind] = [truth, [parse_score(text, SCALE) for text in texts]]

@@ -29,6 +29,10 @@ class JudgeEvaluationConfig:
         concurrency: Requests to the server under way at once.
         cache: A directory where the server's answers are kept by the content of the question.
         logprobs: Ask the server for probabilities, which some hosts refuse.
+        checker: What a server calls the model that reads, from the judge's free descriptions, which distortions they
+            mention (benchmark finevd, as VQAThinker measures it; None: the judge is asked yes and no).
+        checker_server: URL of that server's API (None: --server).
+        together: Directories of results on other benchmarks, to be taken together with these as VQAThinker's Overall.
         factory: Import path of a class with compare(pairs), measured on pairs instead of a model.
         arguments: What it is called with.
         split: Split to measure on (None: test where the data set has one, else all of it).
@@ -57,6 +61,9 @@ class JudgeEvaluationConfig:
     concurrency: int = execution(8)
     cache: str | None = execution(None)
     logprobs: bool = execution(True)
+    checker: str | None = identity(None)
+    checker_server: str | None = execution(None)
+    together: list[str] = execution(factory=list)
     factory: str | None = identity(None)
     arguments: dict[str, Any] = identity(factory=dict)
     split: Split | None = identity(None)
@@ -81,6 +88,17 @@ class JudgeEvaluationConfig:
         if self.scale[0] >= self.scale[1]:
             raise InputError(f"scale is {list(self.scale)}; give a low and a higher bound.", exit_code=2)
         check_backend(self.preset, self.backend, self.settings)
+        if self.checker is not None and self.benchmark != "finevd":
+            raise InputError(f"Nothing is checked in {self.benchmark}; leave --checker out.", exit_code=2)
+        if self.checker is not None and self.checker_settings is None:
+            raise InputError("The checker needs a server; give --checker_server URL.", exit_code=2)
+
+    @property
+    def checker_settings(self) -> ServerSettings | None:
+        """How the model that reads descriptions is asked; None where there is none."""
+        if self.checker is None:
+            return None
+        return ServerSettings.at(self.checker_server or self.server, self.checker, self.concurrency, self.cache, False)
 
     @property
     def shown(self) -> Shown:
@@ -96,7 +114,8 @@ class JudgeEvaluationConfig:
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What the answers in a directory are answers to, and whose; ``score_wording`` is a hash of the judge's own words
-    where scores are asked for in them ("": they are asked for in ``prompts``).
+    where scores are asked for in them ("": they are asked for in ``prompts``), and ``checker`` the model that read the
+    judge's descriptions and a hash of how they were asked for ("": nothing was described).
     """
 
     benchmark: str
@@ -111,3 +130,4 @@ class Measured:
     items: int
     score_wording: str = ""
     shown: Shown = Shown()
+    checker: str = ""

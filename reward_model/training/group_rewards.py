@@ -162,7 +162,11 @@ def _versions(groups: Sequence[Sequence[Rollout]], config: RewardConfig) -> tupl
     for index, group in enumerate(groups):
         if "clip" in group[0].right:
             clips.setdefault(group[0].right["clip"], []).append(index)
-    levels = np.array([[_level(r.right, r.text, config) for r in group] for group in groups], dtype=float)
+    # A pair, or a question, says no level.
+    levels = np.array(
+        [[_level(r.right, r.text, config) if "clip" in r.right else None for r in group] for group in groups],
+        dtype=float,
+    )
     reward = severity_margin_reward if config.temporal == "margin" else severity_ranking_reward
     ordered: list[np.ndarray] = []
     other: list[np.ndarray] = []
