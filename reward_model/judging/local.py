@@ -257,8 +257,7 @@ class Judge(VideoJudge):
         inputs["position_ids"] = positions(self.model, inputs)
         with windows_together(self.model):
             features = self._video_features(showings, encoder)
-        # A family without vision tokens of deeper layers takes its tokens as embeddings in their place; the other wants
-        # to be handed them.
+        # Without vision tokens of deeper layers, a video's are embeddings in their place; others are handed over.
         in_place = len(features[0][0]) == 1
         if in_place:
             embeds = self.model.get_input_embeddings()(inputs["input_ids"])
