@@ -25,7 +25,6 @@ from benchmarks.turbo_models import real_size_turbo
 from generators.base import override
 from generators.config import Speed
 from generators.families.t2v_turbo import T2VTurbo
-from generators.fast.drawing import draw_fast
 from generators.loading import load_generator
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from pipelines.loop.config import parse
@@ -158,7 +157,7 @@ def main(
     ways["in turn"] = lambda drawn, folder: our_way(generator, drawn, folder, batch_size, "in turn")
     ways["ours"] = lambda drawn, folder: our_way(generator, drawn, folder, batch_size, means)
     seconds, waits = {way: list[float]() for way in ways}, {way: list[float]() for way in ways}
-    with tempfile.TemporaryDirectory() as name, draw_fast(generator, speed):
+    with tempfile.TemporaryDirectory() as name, generator.at_speed(speed):
         root = Path(name)
         for repeat in range(-1, repeats):
             # The first, uncounted, warms up kernels and caches.

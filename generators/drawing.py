@@ -10,7 +10,6 @@ import pyarrow.csv
 
 from generators.base import Generator
 from generators.config import SamplingConfig, Speed
-from generators.fast.drawing import draw_fast
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from videoduet.config import resolve
@@ -41,7 +40,7 @@ def draw_items(
         generator, items, output, root=root, version=version, round_number=round_number, batch_size=batch_size,
         process=state.process_index, processes=state.num_processes,
     )  # fmt: skip
-    with draw_fast(generator, speed):
+    with generator.at_speed(speed):
         for _ in track(drawn, what, total=len(items) // state.num_processes, advance=int):
             pass
     state.wait_for_everyone()
@@ -53,7 +52,8 @@ def unread(generator: Generator, texts: Iterable[str]) -> list[str]:
     if (length := generator.text_length) is None:
         return []
     tokens = {text: tuple(generator.tokens(text)) for text in dict.fromkeys(texts)}
-    cut = [ids for ids in tokens.values() if len(ids) > length]
+    long = [text for text, ids in tokens.items() if len(ids) > length]
+    cut = [tokens[text] for text in long]
     if not cut:
         return []
     # The last that is read is the token that ends a text.
@@ -62,7 +62,8 @@ def unread(generator: Generator, texts: Iterable[str]) -> list[str]:
     same = f"; {alike} of them differ from another only there, and are drawn as if they were the same" if alike else ""
     return [
         f"{len(cut)} of {len(tokens)} prompts are longer than the {length} tokens that the text encoder reads, and "
-        f"what follows is not drawn{same}; shorten them, or put first what matters."
+        f"what follows is not drawn{same}; shorten them, or put first what matters. "
+        f"They begin: {'; '.join(repr(text[:60]) for text in long[:3])}{' …' * (len(long) > 3)}"
     ]
 
 

@@ -13,7 +13,6 @@ from benchmarks.on_gpu_parts.counting import counted
 from benchmarks.on_gpu_parts.results import Work
 from benchmarks.on_gpu_parts.session import Session
 from generators.families.t2v_turbo import T2VTurbo
-from generators.fast.drawing import draw_fast
 from generators.sampling import SamplingItem, sample_videos
 from videoduet.records import Prompt
 from videoduet.seeding import seed_for
@@ -92,7 +91,7 @@ def compiled(session: Session) -> None:
     decoding, latents = work_of_decoding(session, generator), latents_of(generator, 1)
     eager = forward_of(generator, batch)[0](), generator.decode(latents)
     try:
-        with draw_fast(generator, "compiled"):
+        with generator.at_speed("compiled"):
             for videos, work in works.items():
                 session.attempt(f"batch {videos}", 15.0, _compiled, session, videos, work)
             session.attempt("decode", 5.0, _decoded, session, decoding)
@@ -131,7 +130,7 @@ def _compared(session: Session, eager: tuple[Tensor, Tensor]) -> None:
 
 
 def _sampled_fast(session: Session) -> None:
-    with draw_fast(generator_of(session), "compiled"):
+    with generator_of(session).at_speed("compiled"):
         _sampled(session, "text to mp4, compiled")
 
 

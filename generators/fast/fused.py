@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videoduet.errors import InputError
-
 WORK = 512
 """Rows that one program of the first pass of a group norm goes through."""
+
+MOST_FRAMES = 64
+"""Frames that one program of the attention over time sees; longer videos take PyTorch's."""
 
 
 def by_kernel(x: Tensor) -> bool:
@@ -107,17 +108,15 @@ def add_layer_norm(x: Tensor, add: Tensor | None, norm: nn.LayerNorm) -> tuple[T
 
 def attend_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int, frames: int) -> Tensor:
     """Self-attention over the frames of each pixel: rows (B, T·S, C) in the order frame, pixel, of ``query``, ``key``
-    and ``value`` of that shape, which may be parts of wider rows. Raises InputError for more than 64 frames on a GPU.
+    and ``value`` of that shape, which may be parts of wider rows.
     """
     videos, length, channels = query.shape
     pixels, dim = length // frames, channels // heads
-    if not by_kernel(query):
+    if not by_kernel(query) or frames > MOST_FRAMES:
         q, k, v = (x.unflatten(1, (frames, pixels)).unflatten(-1, (heads, dim)) for x in (query, key, value))
         q, k, v = (x.permute(0, 2, 3, 1, 4).flatten(0, 1) for x in (q, k, v))
         attended = F.scaled_dot_product_attention(q, k, v)
         return attended.unflatten(0, (videos, pixels)).permute(0, 3, 1, 2, 4).reshape(videos, length, channels)
-    if frames > 64:
-        raise InputError(f"{frames} frames are too many for `speed: compiled`; give `speed: eager`.")
     kernels = _kernels()
     out = torch.empty(videos, length, channels, dtype=query.dtype, device=query.device)
     block = max(64, _power(frames))

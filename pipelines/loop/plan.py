@@ -3,7 +3,6 @@
 import math
 import time
 
-from generators.fast.drawing import draw_fast
 from generators.loading import load_generator
 from pipelines.loop.config import RunConfig
 from pipelines.loop.prompts import read_run_prompts
@@ -49,7 +48,7 @@ def planned(config: RunConfig) -> dict[str, str]:
     plan = counts(config, len(prompts.train), len(prompts.held_out), generator.settings.steps)
     batch = min(config.generator.batch_size, len(prompts.train))
     embeds = generator.encode_prompts([prompt.text for prompt in prompts.train[:batch]])
-    with draw_fast(generator, config.generator.speed) as fast:
+    with generator.at_speed(config.generator.speed) as fast:
         if fast:
             # What compiles in the first batch is no part of hours.
             generator.decode(generator.sample(embeds, range(batch)))
