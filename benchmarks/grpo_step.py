@@ -123,7 +123,7 @@ def make_trainer(
             # an adapter as random as A would be last bits.
             torch.nn.init.normal_(weight, std=0.01)
     trainer.current_gradient_accumulation_steps = 1
-    if cuda:
+    if torch.cuda.is_available():
         _checkpoint(trainer.model)
     return trainer, [row for row in rows for _ in range(size.group)]
 

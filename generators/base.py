@@ -114,6 +114,19 @@ class Generator(ABC):
         ``timesteps`` (B,) under ``prompt_embeds`` (B, L, D); ``settings[i]`` is how sample i was drawn (its w and fps).
         """
 
+    def told(self, settings: Sequence[SamplerSettings]) -> dict[str, Tensor] | None:
+        """All that :meth:`predict` reads of how samples were drawn, as tensors (B, ...) on the CPU: with them
+        :meth:`predict_told` is the same function of tensors alone, which can be recorded. None: this generator does not
+        say.
+        """
+        return None
+
+    def predict_told(
+        self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, told: Mapping[str, Tensor]
+    ) -> Tensor:
+        """As :meth:`predict`, with what :meth:`told` gave, on the denoiser's device, in place of the settings."""
+        raise NotImplementedError
+
     @abstractmethod
     def free_encoders(self) -> None:
         """Forget the text encoder and the autoencoder, which preference training from latents never needs."""

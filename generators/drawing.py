@@ -52,7 +52,8 @@ def unread(generator: Generator, texts: Iterable[str]) -> list[str]:
     if (length := generator.text_length) is None:
         return []
     tokens = {text: tuple(generator.tokens(text)) for text in dict.fromkeys(texts)}
-    cut = [ids for ids in tokens.values() if len(ids) > length]
+    long = [text for text, ids in tokens.items() if len(ids) > length]
+    cut = [tokens[text] for text in long]
     if not cut:
         return []
     # The last that is read is the token that ends a text.
@@ -61,7 +62,8 @@ def unread(generator: Generator, texts: Iterable[str]) -> list[str]:
     same = f"; {alike} of them differ from another only there, and are drawn as if they were the same" if alike else ""
     return [
         f"{len(cut)} of {len(tokens)} prompts are longer than the {length} tokens that the text encoder reads, and "
-        f"what follows is not drawn{same}; shorten them, or put first what matters."
+        f"what follows is not drawn{same}; shorten them, or put first what matters. "
+        f"They begin: {'; '.join(repr(text[:60]) for text in long[:3])}{' …' * (len(long) > 3)}"
     ]
 
 

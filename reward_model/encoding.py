@@ -3,6 +3,7 @@
 Videos are decoded where pixels are needed and once each: paths, not frames, travel in prompts.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from videoduet.progress import console
 from videoduet.video import Clip, Sampling, read_video, sample_clip, written
 
 VIDEO_TOKEN = "<|video_pad|>"
+VIDEO_TOKENS = re.compile(f"(?:{re.escape(VIDEO_TOKEN)})+")
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,17 @@ class ShowingEncoder:
         expanded = pieces[0]
         for video, piece in zip(videos, pieces[1:], strict=True):
             expanded += self.placeholder(video) + piece
-        ids = self.processor.tokenizer(expanded).input_ids
+        ids = self._ids(expanded)
         places = [place for place, token in enumerate(ids) if token == self.video_token_id]
         return Showing(ids, videos, paths, prefix=places[self.tokens(videos[0]) - 1] + 1 if videos else 0)
+
+    def _ids(self, text: str) -> list[int]:
+        """Tokens of a text in which what stands for a video stands many times in a row; each row is tokenised once."""
+        rows = iter([len(row) // len(VIDEO_TOKEN) for row in VIDEO_TOKENS.findall(text)])
+        ids: list[int] = []
+        for token in self.processor.tokenizer(VIDEO_TOKENS.sub(VIDEO_TOKEN, text)).input_ids:
+            ids += [token] * (next(rows) if token == self.video_token_id else 1)
+        return ids
 
     def tokens(self, video: VideoInputs) -> int:
         """How many vision tokens a video has."""

@@ -1,7 +1,7 @@
 """What generators have in common that are pipelines of diffusers."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -138,9 +138,21 @@ class DiffusersGenerator(Generator):
         """x_t (B, C, T, h, w) of the scheduler's schedule at timesteps (B,)."""
         return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
 
+<<<<<<< HEAD
+    def told(self, settings: Sequence[SamplerSettings]) -> dict[str, Tensor]:
+        """Nothing, where a family does not say otherwise."""
+        return {}
+
+    def predict_told(
+        self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, told: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The prediction of a denoiser that is told nothing else."""
+        return self.predict(noisy, timesteps, prompt_embeds, ())
+=======
     def at_speed(self, speed: Speed) -> Rewrites:
         """The forms of :func:`generators.fast.draw_fast` for denoiser and autoencoder."""
         return draw_fast(self.denoiser, self.pipeline.components.get("vae"), speed)
+>>>>>>> s_unet
 
     def free_encoders(self) -> None:
         """Take text encoder and autoencoder out of the pipeline."""

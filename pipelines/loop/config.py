@@ -13,7 +13,7 @@ from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.suite import NEEDS_LABELS
 from generators.config import Speed, check_sampler
 from pipelines.loop.phases import phase_names
-from reward_model.judging.config import Backend, ServerSettings, check_backend
+from reward_model.judging.config import Backend, BatchSize, ServerSettings, check_backend
 from reward_model.training.config import GRPOTraining
 from videoduet.commands import command_parser, made, read_line
 from videoduet.config import PACKAGE_ROOT, Precision, at_least, execution, identity, within
@@ -91,7 +91,8 @@ class JudgeConfig:
         arguments: What ``factory`` is called with.
         second_path: A second judge of other training, which measures the result and never labels (None: none).
         dtype: Precision of the weights.
-        batch_size: Showings answered at once (two for each pair).
+        batch_size: Showings answered at once, two for each pair (auto: as many as fit into a GPU's free memory, 16 on a
+            CPU).
         samples: Answers to each showing, of which the majority counts (1: one greedy answer).
         temperature: At which several samples are drawn.
         backend: What runs the model: transformers, vllm (installed beside), or server. Only the first can be refreshed.
@@ -108,7 +109,7 @@ class JudgeConfig:
     arguments: dict[str, Any] = identity(factory=dict)
     second_path: str | None = identity(None)
     dtype: Precision = identity("float32")
-    batch_size: int = identity(64)
+    batch_size: BatchSize = identity(64)
     samples: int = identity(1)
     temperature: float = identity(0.7)
     backend: Backend = identity("transformers")
@@ -118,7 +119,8 @@ class JudgeConfig:
     logprobs: bool = identity(True)
 
     def __post_init__(self) -> None:
-        at_least(1, **{"judge.batch_size": self.batch_size, "judge.samples": self.samples})
+        batch = None if self.batch_size == "auto" else self.batch_size
+        at_least(1, **{"judge.batch_size": batch, "judge.samples": self.samples})
         check_backend(self.preset, self.backend, self.settings)
 
     @property

@@ -38,8 +38,9 @@ def score_versions(
         for index in range(config.videos_per_prompt)
     ]
     versions = [f"G_{number}" for number in range(rounds + 1)]
+    notes: list[str] = []
     for number, version in enumerate(versions):
-        draw_items(
+        notes += draw_items(
             load_generator(number), items, output, directory.root, version=version, round_number=number,
             batch_size=batch_size, speed=speed, what=f"score: sample {version}",
         )  # fmt: skip
@@ -55,7 +56,9 @@ def score_versions(
             for name, judge in judges()
         }
         vbench = score_vbench({versions[0]: base, **drawn}, prompts, output, config.vbench, directory.root)
-        write_summary(output, ScoreSummary(versions=versions, win_rate=win_rate, vbench=vbench))
+        write_summary(
+            output, ScoreSummary(versions=versions, win_rate=win_rate, vbench=vbench, notes=list(dict.fromkeys(notes)))
+        )
         stop_if_still(vbench, config.vbench, directory.root)
         directory.finish(output, samples=len(items) * len(versions))
 

@@ -129,6 +129,8 @@ class Scores:
     def _number(self, row: Row, column: str) -> float:
         value, (low, high) = row[column], self.scale
         try:
+            if isinstance(value, bool):
+                raise TypeError
             score = math.nan if value is None or not str(value).strip() else float(value)
         except (TypeError, ValueError) as error:
             raise InputError(f"{row.place}: {column} is {value!r}, not a number; repair or remove the row.") from error

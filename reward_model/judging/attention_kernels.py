@@ -9,15 +9,18 @@ from reward_model.judging.attention import Part
 
 BLOCK = 64
 LOG2E = 1.4426950408889634
+QUERIES = 64
+"""So many queries of one kv head are a program's at most: more have no place in its registers."""
 
 
 @triton.jit
 def _attend_part(
-    query, keys, values, out, lse, members, lengths, rows_each, length, chunk, first, splits, scale,
+    query, keys, values, out, lse, members, lengths, rows_each, blocks, length, chunk, first, splits,
+    scale,
     KV: tl.constexpr, G: tl.constexpr, D: tl.constexpr, M: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    n, h, s = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    m, d = tl.arange(0, M), tl.arange(0, D)
+    n, h, s = tl.program_id(0) // blocks, tl.program_id(1), tl.program_id(2)
+    m, d = tl.program_id(0) % blocks * M + tl.arange(0, M), tl.arange(0, D)
     row = tl.load(members + n * rows_each + m // G, mask=m < rows_each * G, other=-1)
     asked = row >= 0
     at_query = row.to(tl.int64) * (KV * G) + h * G + m % G
@@ -58,7 +61,7 @@ def _merge(out, lse, merged, splits, SPLITS: tl.constexpr, D: tl.constexpr):
     share = tl.exp2(share - tl.where(best == float("-inf"), 0.0, best))
     parts = tl.load(out + (at * splits + s)[:, None] * D + d[None, :], mask=(s < splits)[:, None], other=0.0)
     total = tl.sum(share, 0)
-    whole = tl.sum(parts * share[:, None], 0) / tl.where(total > 0, total, 1.0)
+    whole = tl.sum(parts * share[:, None], 0) / tl.where(total > 0, total, 1.0)  # pyright: ignore[reportOperatorIssue] -- a sum is no tuple here
     tl.store(merged + at * D + d, whole.to(merged.dtype.element_ty))
 
 
@@ -80,11 +83,16 @@ def attend_fused(query: Tensor, parts: list[Part], scale: float) -> Tensor:
         each = part.members.shape[1]
         groups = heads // kv
         chunk = triton.cdiv(triton.cdiv(length, count), BLOCK) * BLOCK
-        _attend_part[(n, kv, count)](
-            query, part.keys, part.values, out, lse, part.members, part.lengths, each, length, chunk, first,
-            sum(pieces), scale * LOG2E, kv, groups, size, max(16, triton.next_power_of_2(each * groups)), BLOCK,
-            num_warps=4,
+        queries = min(QUERIES, max(16, triton.next_power_of_2(each * groups)))
+        blocks = triton.cdiv(each * groups, queries)
+        _attend_part[(n * blocks, kv, count)](
+            query, part.keys, part.values, out, lse, part.members, part.lengths, each, blocks, length, chunk, first,
+            sum(pieces), scale * LOG2E, kv, groups, size, queries, BLOCK,
+            num_warps=4,  # pyright: ignore[reportCallIssue] -- Triton's own options are in no signature
         )  # fmt: skip
         first += count
-    _merge[(rows * heads,)](out, lse, merged, sum(pieces), triton.next_power_of_2(sum(pieces)), size, num_warps=2)
+    _merge[(rows * heads,)](
+        out, lse, merged, sum(pieces), triton.next_power_of_2(sum(pieces)), size,
+        num_warps=2,  # pyright: ignore[reportCallIssue] -- as above
+    )  # fmt: skip
     return merged

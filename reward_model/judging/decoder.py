@@ -97,7 +97,7 @@ class Decoder:
             model.model.language_model, model.lm_head, prompts, pick, attend,
         )  # fmt: skip
         self.video_token, self.device, self.new = model.config.video_token_id, model.device, new
-        self.dtype, rows = _computed_in(self.head.weight), len(prompts.own)
+        self.dtype, rows = computed_in(self.head.weight), len(prompts.own)
         self.scale = self.text.layers[0].self_attn.scaling
         self.firsts = sorted(set(prompts.owners)) if prompts.split else []
         place = {owner: at for at, owner in enumerate(self.firsts)}
@@ -246,7 +246,7 @@ class Decoder:
         return self.new
 
 
-def _computed_in(weight: Tensor) -> torch.dtype:
+def computed_in(weight: Tensor) -> torch.dtype:
     """The precision of what products with ``weight`` give."""
     kind = weight.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reward_model.encoding import Showing, ShowingEncoder
 from reward_model.judging.attention import Part, attend_grouped
-from reward_model.judging.decoder import Decoder, Prompts
+from reward_model.judging.decoder import Decoder, Prompts, computed_in
 from reward_model.judging.picking import Drawing, Picker
 from reward_model.judging.sharing import first_alike, positions
 
@@ -55,9 +55,9 @@ def drawn(model: Any, prompts: Prompts, drawing: Drawing, new: int, labels: Sequ
 
 
 def attention(model: Any) -> Callable[[Tensor, list[Part], float], Tensor]:
-    """The attention of a step on a GPU: one kernel, where Triton is there and heads have a size that it can take."""
+    """The attention of a step on a GPU: one kernel, where Triton is there, and heads and numbers have its sizes."""
     size = model.model.language_model.layers[0].self_attn.head_dim
-    if size < 16 or size & (size - 1):
+    if size < 16 or size & (size - 1) or computed_in(model.lm_head.weight).itemsize > 2:
         return attend_grouped
     try:
         from reward_model.judging.attention_kernels import attend_fused

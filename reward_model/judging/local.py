@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, ProcessorMixin
-from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from reward_model.encoding import Showing, ShowingEncoder, tokens_per_second, vision_inputs
 from reward_model.judging.base import Answer, VideoJudge
@@ -27,7 +26,7 @@ from reward_model.judging.loading import (
     weights_id,
 )
 from reward_model.judging.picking import Drawing, UnknownSettings
-from reward_model.judging.sharing import in_order, positions, prefill, shared_prefixes
+from reward_model.judging.sharing import in_order, positions, prefill, shared_prefixes, vision_output
 from reward_model.judging.windows import windows_together
 from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt, Prompts
@@ -189,7 +188,7 @@ class Judge(VideoJudge):
     @property
     def _most(self) -> int:
         """So many showings are asked at once at most."""
-        if self.batch_size != "auto":
+        if isinstance(self.batch_size, int):
             return self.batch_size
         return MOST_AT_ONCE if self._on_gpu else BATCH_ON_CPU
 
@@ -223,11 +222,11 @@ class Judge(VideoJudge):
             with windows_together(self.model):
                 features = self._video_features(showings, encoder)
             heads = [showing.prefix if shares else 0 for showing in showings]
-            return drawn(
-                self.model, in_two_parts(self.model, encoder, showings, heads, features), drawing, new, labels
-            )  # fmt: skip
+            prompts = in_two_parts(self.model, encoder, showings, heads, features)
+            return drawn(self.model, prompts, drawing, new, labels)
         recorder = LabelLogits(labels)
-        generated = self.model.generate(
+        model: Any = self.model
+        generated = model.generate(
             **self._inputs(showings, encoder),
             **how,
             max_new_tokens=new,
@@ -237,8 +236,9 @@ class Judge(VideoJudge):
 
     def _drawing(self, how: dict[str, Any]) -> Drawing | None:
         """``how``, and what the model's own settings say; None where they ask for more than the engine knows."""
+        model: Any = self.model
         try:
-            return Drawing.of(self.model.generation_config, **how)
+            return Drawing.of(model.generation_config, **how)
         except UnknownSettings as unknown:
             console.print(
                 f"The judge's generation config sets {unknown}, which is left to transformers' generate: slower, and "
@@ -257,8 +257,7 @@ class Judge(VideoJudge):
         inputs["position_ids"] = positions(self.model, inputs)
         with windows_together(self.model):
             features = self._video_features(showings, encoder)
-        # A family without vision tokens of deeper layers takes its tokens as embeddings in their place; the other wants
-        # to be handed them.
+        # Without vision tokens of deeper layers, a video's are embeddings in their place; others are handed over.
         in_place = len(features[0][0]) == 1
         if in_place:
             embeds = self.model.get_input_embeddings()(inputs["input_ids"])
@@ -268,12 +267,12 @@ class Judge(VideoJudge):
         if owners is not None:
             length = max(showing.prefix for showing in showings)
             firsts = [features[owner][0] for owner in sorted(set(owners))]
-            cache = prefill(self.model, inputs, owners, length, {} if in_place else _seen(firsts))
+            cache = prefill(self.model, inputs, owners, length, {} if in_place else vision_output(firsts))
             inputs["past_key_values"] = cache
             # The first video of each is in the cache.
             features = [rest for _, *rest in features]
         unread = list(itertools.chain.from_iterable(features))
-        return inputs if in_place or not unread else {**inputs, **_seen(unread)}
+        return inputs if in_place or not unread else {**inputs, **vision_output(unread)}
 
     def _video_features(self, showings: list[Showing], encoder: ShowingEncoder) -> list[list[Sequence[Tensor]]]:
         """Vision tokens (n, d) of each showing's videos (with those of deeper layers, where the family has them); those
@@ -285,17 +284,11 @@ class Judge(VideoJudge):
                 if (encoder, path) not in self._features:
                     missing[encoder, path] = video
         if missing:
-            output = self.model.get_video_features(*vision_inputs(list(missing.values()), self.model.device))
+            model: Any = self.model
+            output = model.get_video_features(*vision_inputs(list(missing.values()), model.device))
             deep = getattr(output, "deepstack_features", None) or []
             self._features.update(zip(missing, zip(output.pooler_output, *deep, strict=True), strict=True))
         features = [[self._features[encoder, path] for path in showing.paths] for showing in showings]
         while len(self._features) > self.keep:
             self._features.popitem(last=False)
         return features
-
-
-def _seen(features: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
-    """Videos' vision tokens as a model takes them that also has those of deeper layers (transformers >= 5.18)."""
-    pooled, *deep = zip(*features, strict=True)
-    output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
-    return {"mm_encoder_outputs": {"video": output}}

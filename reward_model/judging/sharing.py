@@ -16,6 +16,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from reward_model.encoding import Showing, VideoInputs
 from videoduet.rewriting import Rewrites
@@ -87,6 +88,13 @@ def prefill(
     )
     cache.batch_select_indices(torch.tensor(row_of, device=model.device))
     return cache
+
+
+def vision_output(features: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
+    """Videos' vision tokens as a model takes them that also has those of deeper layers (transformers >= 5.18)."""
+    pooled, *deep = zip(*features, strict=True)
+    output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
+    return {"mm_encoder_outputs": {"video": output}}
 
 
 class _Rewriting(Rewrites):

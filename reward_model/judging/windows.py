@@ -5,6 +5,7 @@ ten videos of 8 frames of 448x448. Neighbouring windows of one length are one ca
 """
 
 import itertools
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from videoduet.rewriting import Rewrites
+
+EVEN = 64
+"""Numbers. A product whose sides are multiples of so many runs at full speed."""
 
 
 def attend_windows(query: Tensor, key: Tensor, value: Tensor, ends: list[int], scale: float) -> Tensor:
@@ -34,7 +38,7 @@ def attend_windows(query: Tensor, key: Tensor, value: Tensor, ends: list[int], s
 
 class WindowsTogether(Rewrites):
     """Lets the attention layers of the vision tower ``visual`` of a Qwen2.5-VL or Qwen3-VL attend to windows of like
-    length together, until it is undone.
+    length together, and others compute with even numbers (:func:`wider`), until it is undone.
     """
 
     def __init__(self, visual: Any):
@@ -42,6 +46,8 @@ class WindowsTogether(Rewrites):
         self._ends: tuple[Any, list[int]] = (None, [])
         for block in visual.blocks:
             self.forward(block.attn, partial(self._attended, block.attn))
+            if (gated := wider(block.mlp)) is not None:
+                self.forward(block.mlp, gated)
 
     def _attended(
         self, attention: Any, hidden_states: Tensor, cu_seqlens: Tensor, position_embeddings: Any, **_: Any
@@ -59,6 +65,32 @@ class WindowsTogether(Rewrites):
         if self._ends[0] is not cumulative:
             self._ends = (cumulative, cumulative[1:].tolist())
         return self._ends[1]
+
+
+def wider(mlp: Any) -> Callable[[Tensor], Tensor] | None:
+    """The forward of a gated ``mlp`` whose width is filled up to a multiple of ``EVEN`` with zeros, which add nothing;
+    None where that is done already, or its layers are not plain ones.
+
+    Qwen2.5-VL's is 3,420 wide: rows of weights that start at odd addresses, where a GPU's fast products do not go.
+    """
+    named = (getattr(mlp, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
+    layers = [layer for layer in named if type(layer) is torch.nn.Linear]
+    if len(layers) < 3 or layers[0].out_features % EVEN == 0:
+        return None
+    missing = -layers[0].out_features % EVEN
+    gate, up = (_rows_added(layer, missing) for layer in layers[:2])
+    down, bias = functional.pad(layers[2].weight, (0, missing)), layers[2].bias
+
+    def forward(states: Tensor) -> Tensor:
+        inner = mlp.act_fn(functional.linear(states, *gate)) * functional.linear(states, *up)
+        return functional.linear(inner, down, bias)
+
+    return forward
+
+
+def _rows_added(layer: torch.nn.Linear, count: int) -> tuple[Tensor, Tensor | None]:
+    bias: Tensor | None = layer.bias
+    return functional.pad(layer.weight, (0, 0, 0, count)), None if bias is None else functional.pad(bias, (0, count))
 
 
 def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ def finish(
         # A PeftModel handed to GRPO's trainer would get a copy of its adapter as reference; the reference here is the
         # base.
         put_into(model, adapter, "judge")
-    _check_batch(trainer, at_once)
+    check_batch(trainer, at_once)
     trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
     trainer.stop_sharing()
     log = trainer.state.log_history
@@ -85,7 +85,7 @@ def micro_batch(rows: int, most: int, what: str) -> tuple[int, int]:
     return mine, max(size for size in range(1, min(most, mine) + 1) if mine % size == 0)
 
 
-def _check_batch(trainer: ShardingTrainer, rows: int) -> None:
+def check_batch(trainer: ShardingTrainer, rows: int) -> None:
     """Raises InputError where a step would hold another number of rows, as a launcher's settings may have it."""
     held, steps = trainer.get_total_train_batch_size(trainer.args), trainer.args.gradient_accumulation_steps
     # DeepSpeed takes a step when its own config says so.

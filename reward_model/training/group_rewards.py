@@ -184,7 +184,7 @@ def _level(right: dict[str, Any], text: str | None, config: RewardConfig) -> flo
     if right["kind"] == "score":
         values = {"": _number(text or "", scale, config)}
     else:
-        values = parse_scores(text or "", list(right["targets"])) or {}
+        values = parse_scores(text or "", list(right["targets"]), scale) or {}
     counted = [value for name, value in values.items() if name == "temporal" or "temporal" not in values]
     told = [value for value in counted if value is not None]
     if not told:

@@ -159,11 +159,13 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
         told = [{"summary": i.reading.summary(), "missing": i.reading.missing} for i in ingredients]
         write_json(output / "data.json", told)
     count = sum(len(i.reading.items) for i in ingredients)
-    prompt, training = judge_prompt(config), config.training.for_items(count)
+    versions = VERSIONS.get(config.rewards.temporal, ()) if config.training.method == "grpo" else ()
+    # A clip's versions are rows beside it, so a step has fewer clips.
+    prompt, training = judge_prompt(config), config.training.for_items(count * (1 + len(versions)))
     lay_out = partial(
         stage_rows, steps=training.steps * training.passes, per_step=training.pairs_per_step, scale=config.scale,
         prompts=task_prompts(config), judge_prompt=prompt, seed=config.seed, one_source_a_step=config.rewards.ranking,
-        versions=VERSIONS.get(config.rewards.temporal, ()) if training.method == "grpo" else (),
+        versions=versions,
     )  # fmt: skip
     rows = readable_rows(ingredients, lay_out, prompt.view.sampling, output)
     kept = asked_from_now_on(config, ingredients)

@@ -21,6 +21,7 @@ from reward_model.training.checkpoints import Marks
 from reward_model.training.checkpoints import last_checkpoint as _last_checkpoint  # noqa: F401
 from reward_model.training.config import GRPOTraining
 from reward_model.training.diagnosis import diagnose
+from reward_model.training.finishing import check_batch as _check_batch  # noqa: F401
 from reward_model.training.finishing import finish, kept_summary, micro_batch, rise
 from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
 from reward_model.training.policy import Policy, load_policy

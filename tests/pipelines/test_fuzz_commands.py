@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "reward_model"))
 from miniature import write_miniature  # noqa: E402
 
-NUMBERS = [range(5), pytest.param(range(5, 40), marks=pytest.mark.slow)]
+NUMBERS = [range(2), pytest.param(range(2, 40), marks=pytest.mark.slow)]
 """Damages of each kind of file on each line."""
 OLD = HERE.parent / "fixtures" / "run_16c8d0d"
 Line = tuple[Callable[[Sequence[str]], None], list[str]]
@@ -191,6 +191,7 @@ SETTINGS = (
 )
 
 
+@pytest.mark.parametrize("step", [2, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("main", "settings"),
     [
@@ -201,7 +202,7 @@ SETTINGS = (
     ],
     ids=lambda value: value.__module__.split(".")[-1] if callable(value) else "",
 )  # fmt: skip
-def test_settings_of_every_type(main, settings, quick, tmp_path, capsys):
+def test_settings_of_every_type(main, settings, step, quick, tmp_path, capsys):
     """Each value in turn as a list, a mapping, a text, a number, nothing; a key that is none; no mapping at all."""
     path = tmp_path / "settings.yaml"
     changed = [
@@ -209,7 +210,9 @@ def test_settings_of_every_type(main, settings, quick, tmp_path, capsys):
         for name in settings
         for value in ([1, "a"], {"a": 1}, "many", -1.5, None, True, [], {}, "")
     ]
-    texts = [yaml.safe_dump(each).encode() for each in [*changed, settings | {"nonsense": 1}, settings | {1: 2}]]
+    texts = [
+        yaml.safe_dump(each).encode() for each in [*changed[::step], settings | {"nonsense": 1}, settings | {1: 2}]
+    ]
     for text in [*texts, *SETTINGS]:
         path.write_bytes(text)
         ends_well((main, ["--config", str(path)]), capsys, text)
@@ -232,7 +235,7 @@ def test_a_run_with_a_damaged_file_is_reported(times, run, capsys, monkeypatch):
         # What is said of the numbers is made all the same.
         monkeypatch.setattr("pipelines.report.charts._svg", lambda *_: "<svg>")
         monkeypatch.setattr("pipelines.report.shelf.animated", lambda *_, **__: b"")
-        files = files[::2]
+        files = files[::4]
     for number, path in enumerate(files * times):
         content, rng = path.read_bytes(), np.random.default_rng([number, *str(path.relative_to(run)).encode()])
         path.write_bytes(damaged(content, rng, [b"[]", b"{}", b"null"]))
@@ -241,7 +244,7 @@ def test_a_run_with_a_damaged_file_is_reported(times, run, capsys, monkeypatch):
         (run / "report.html").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("turn", ["sample 1", "refresh 1", "rank 1", "align 1", "score 0"])
 def test_a_phase_of_a_run_with_a_damaged_file(turn, step, run, capsys, monkeypatch):
     """As far as it comes without its work, which is left out."""

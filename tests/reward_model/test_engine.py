@@ -10,6 +10,7 @@ from small_qwen3 import write_qwen3
 from transformers import GenerationConfig
 
 from reward_model import Judge
+from reward_model.judging import engine
 from reward_model.judging.config import Decoding
 from reward_model.judging.picking import Drawing, Picker, UnknownSettings
 
@@ -102,3 +103,14 @@ def test_only_the_likeliest_are_drawn():
         with torch.random.fork_rng():
             torch.manual_seed(0)
             assert set(picker(logits).tolist()) == expected
+
+
+def test_as_many_rows_as_fit(small, monkeypatch):
+    model = Judge.from_pretrained(small.path, device="cpu").model
+    numbers = model.model.language_model.config.num_hidden_layers + 1
+    numbers *= 2 * model.model.language_model.config.num_key_value_heads
+    numbers *= model.model.language_model.layers[0].self_attn.head_dim
+    each = 4 * (100 * numbers + engine.LOGITS_KEPT * len(model.lm_head.weight))
+    for rows, expected in ((0, 2), (7, 7), (10**6, engine.MOST_AT_ONCE)):
+        monkeypatch.setattr(engine, "_free", lambda device, rows=rows: engine.KEPT_FREE + rows * each)
+        assert engine.rows_that_fit(model, tokens=100) == expected

@@ -66,7 +66,11 @@ def train(small, reading, output, rewards, stop: int | None = None, record: list
     if not trainers:
         return summary
     shared, prefill = trainers[0].shared, trainers[0].prefill
-    return {**summary, "encoded": shared and shared.encoded, "read": prefill and prefill.read}
+    return {
+        **summary,
+        "encoded": shared.encoded if shared is not None else None,
+        "read": prefill.read if prefill is not None else None,
+    }
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)

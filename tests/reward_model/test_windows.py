@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from reward_model import Judge
 from reward_model.encoding import video_tensors
-from reward_model.judging.windows import WindowsTogether, attend_windows
+from reward_model.judging.windows import EVEN, WindowsTogether, attend_windows, wider
 
 
 @torch.no_grad()
@@ -42,3 +42,20 @@ def test_vision_tokens_stay_and_the_tower_is_left_as_it_was(small, tmp_path, fam
         torch.testing.assert_close(tokens(), plain)
         assert "forward" in visual.blocks[0].attn.__dict__
     assert "forward" not in visual.blocks[0].attn.__dict__
+
+
+@torch.no_grad()
+def test_an_uneven_layer_computes_what_it_did():
+    class Gated(torch.nn.Module):
+        def __init__(self, width: int):
+            super().__init__()
+            self.gate_proj, self.up_proj = torch.nn.Linear(8, width), torch.nn.Linear(8, width)
+            self.down_proj, self.act_fn = torch.nn.Linear(width, 8), torch.nn.SiLU()
+
+        def forward(self, states: torch.Tensor) -> torch.Tensor:
+            return self.down_proj(self.act_fn(self.gate_proj(states)) * self.up_proj(states))
+
+    torch.manual_seed(0)
+    uneven, states = Gated(EVEN + 3), torch.randn(5, 8)
+    torch.testing.assert_close(wider(uneven)(states), uneven(states))
+    assert wider(Gated(EVEN)) is None

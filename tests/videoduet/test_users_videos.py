@@ -1,5 +1,7 @@
 """Videos as users have them: every container, rate, size and orientation, written by real encoders."""
 
+import os
+
 import numpy as np
 import pytest
 from encoders import encode, shades, turn
@@ -8,7 +10,7 @@ from PIL import Image
 from reward_model.datasets.files import MediaFolder
 from reward_model.judging.listed import read_videos
 from videoduet.errors import InputError
-from videoduet.video import VIDEOS, Clip, FrameSampling, read_video, sample_clip, video_id, write_video
+from videoduet.video import VIDEOS, Clip, FrameSampling, count_frames, read_video, sample_clip, video_id, write_video
 
 FORMATS = {
     "h264.mp4": ("libx264", "yuv420p"),
@@ -150,6 +152,14 @@ def test_odd_frames_in_a_folder(tmp_path):
     (tmp_path / "4.png").write_text("no image")
     with pytest.raises(InputError, match=str(tmp_path)):
         read_video(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    for read in (read_video, count_frames):
+        with pytest.raises(InputError, match=r"a\.mp4 is a pipe or a device, not a file"):
+            read(tmp_path / "a.mp4")
 
 
 def test_no_frames_at_all(tmp_path):

@@ -117,6 +117,9 @@ def _named(path: Path) -> Generator[None]:
     try:
         if not path.exists():
             raise InputError(f"Video {path} does not exist; check the path.")
+        if not (path.is_file() or path.is_dir()):
+            # A pipe is waited for without end, and can be read once only.
+            raise InputError(f"Video {path} is a pipe or a device, not a file; write it to a file first.")
         yield
     except InputError:
         raise
