@@ -138,7 +138,6 @@ class DiffusersGenerator(Generator):
         """x_t (B, C, T, h, w) of the scheduler's schedule at timesteps (B,)."""
         return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
 
-<<<<<<< HEAD
     def told(self, settings: Sequence[SamplerSettings]) -> dict[str, Tensor]:
         """Nothing, where a family does not say otherwise."""
         return {}
@@ -148,11 +147,10 @@ class DiffusersGenerator(Generator):
     ) -> Tensor:
         """The prediction of a denoiser that is told nothing else."""
         return self.predict(noisy, timesteps, prompt_embeds, ())
-=======
+
     def at_speed(self, speed: Speed) -> Rewrites:
         """The forms of :func:`generators.fast.draw_fast` for denoiser and autoencoder."""
         return draw_fast(self.denoiser, self.pipeline.components.get("vae"), speed)
->>>>>>> s_unet
 
     def free_encoders(self) -> None:
         """Take text encoder and autoencoder out of the pipeline."""
