@@ -5,7 +5,7 @@ Rows are (N, S, C) contiguous: N samples of S positions, channels last. Sums are
 """
 
 # What is written here is Triton's own language, which only looks like Python's.
-# pyright: reportCallIssue=false, reportArgumentType=false, reportPossiblyUnboundVariable=false
+# pyright: basic, reportCallIssue=false, reportArgumentType=false, reportPossiblyUnboundVariable=false
 import triton
 import triton.language as tl
 

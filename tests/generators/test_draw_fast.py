@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.base import Generator
-from generators.fast import graphs
+from generators.fast import draw_fast, graphs
 from generators.fps_unet import FpsUNet3DConditionModel
 from generators.loading import load_generator
 from videoduet.errors import InputError
@@ -62,10 +62,9 @@ def test_a_transformers_blocks_are_compiled_and_let_go(family, tmp_path, capsys)
     assert "compiles the denoiser's" in capsys.readouterr().err
 
 
-def test_a_denoiser_without_blocks_is_refused(unet, monkeypatch):
-    monkeypatch.setattr(type(unet), "denoiser", nn.Linear(2, 2))
+def test_a_denoiser_without_blocks_is_refused():
     with pytest.raises(InputError, match=r"no blocks to compile; give `speed: eager`"):
-        unet.at_speed("compiled")
+        draw_fast(nn.Linear(2, 2), None, "compiled")
 
 
 def test_what_cannot_be_recorded_is_launched_one_by_one(monkeypatch, capsys):
