@@ -2,21 +2,22 @@
 
 *Released*: as the papers' code trains, each rollout encodes its videos anew and a batch holds one prompt. *Here*: all
 prompts of a step in one batch, each video encoded once for all its rollouts and forwards, and each prompt once in a
-forward for log-probabilities. Both train a LoRA on the same pairs of videos; weights are random at 7b. The loss of one
-batch of rollouts is compared both ways.
+forward for log-probabilities. Both train a LoRA on the same pairs of videos, built as a training builds it (on a GPU
+the base in bfloat16 and the LoRA in float32); weights are random at 7b. The loss of one batch of rollouts is compared
+both ways.
 """
 
+import gc
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from datasets import Dataset
 from jsonargparse import CLI
-from peft import LoraConfig
 from rich.table import Table
 from transformers import (
     AutoProcessor,
@@ -24,15 +25,15 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLVideoProcessor,
 )
-from trl import GRPOConfig
 
 from reward_model.datasets import PreferenceItem, Reading
-from reward_model.encoding import ShowingEncoder
+from reward_model.judging.loading import load_model
 from reward_model.prompts import JudgePrompt, TaskPrompts
-from reward_model.training.config import RewardConfig
-from reward_model.training.grpo import SPECIAL_VISION_TOKENS
+from reward_model.training.config import GRPOTraining, RewardConfig
 from reward_model.training.mixture import Ingredient, stage_rows
+from reward_model.training.policy import policy_of, precision
 from reward_model.training.stage_trainer import StageTrainer
+from reward_model.training.trainer import build_trainer
 from videoduet.config import resolve
 from videoduet.progress import console
 from videoduet.video import write_video
@@ -70,8 +71,9 @@ def load(name: str) -> tuple[torch.nn.Module, Any, JudgePrompt]:
     """Model, processor and prompt: the shipped judge, or random weights in the shape of Qwen2.5-VL-7B in bfloat16."""
     path = resolve(SHIPPED)
     processor, prompt = AutoProcessor.from_pretrained(path), JudgePrompt.load(path)
+    held = precision(path, GRPOTraining(), _device())
     if name == "toy":
-        return Qwen2_5_VLForConditionalGeneration.from_pretrained(path), processor, prompt
+        return load_model(path, dtype=held), processor, prompt
     shipped = Qwen2_5_VLConfig.from_pretrained(path)
     special = {key: getattr(shipped, key) for key in ("image_token_id", "video_token_id", "vision_start_token_id",
                                                       "vision_end_token_id")}  # fmt: skip
@@ -82,7 +84,7 @@ def load(name: str) -> tuple[torch.nn.Module, Any, JudgePrompt]:
         rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [16, 24, 24]},
     )  # fmt: skip
     config = Qwen2_5_VLConfig(text_config=text, vision_config={"out_hidden_size": 3584}, **special)
-    torch.set_default_dtype(torch.bfloat16)
+    torch.set_default_dtype(getattr(torch, held))
     with torch.device("cuda"):
         model = Qwen2_5_VLForConditionalGeneration(config)
     torch.set_default_dtype(torch.float32)
@@ -100,33 +102,35 @@ def make_trainer(
     """
     model, processor, prompt = loaded or load(name)
     reading = write_pairs(folder, size)
+    asked = replace(prompt, num_frames=size.frames, max_new_tokens=size.tokens)
     rows = stage_rows(
         [Ingredient(reading)], steps=1, per_step=size.prompts, scale=(0, 100), prompts=TaskPrompts(),
-        judge_prompt=replace(prompt, num_frames=size.frames), seed=0,
+        judge_prompt=asked, seed=0,
     )  # fmt: skip
-    suppressed = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_VISION_TOKENS))
-    cuda = torch.cuda.is_available()
-    arguments = GRPOConfig(
-        output_dir=str(folder / "out"), per_device_train_batch_size=size.prompts * size.group,
-        num_generations=size.group, max_completion_length=size.tokens, beta=0.04, loss_type="grpo", max_steps=1,
-        generation_kwargs={"suppress_tokens": suppressed, "min_new_tokens": size.tokens}, report_to=[], seed=0,
-        gradient_checkpointing=cuda, bf16=cuda, use_cpu=not cuda, log_level="error", disable_tqdm=True,
+    config = GRPOTraining(
+        steps=1, pairs_per_step=size.prompts, num_generations=size.group, kl_weight=0.04,
+        micro_batch=size.prompts * size.group,
     )  # fmt: skip
-    torch.manual_seed(0)
-    trainer = StageTrainer(
-        model=model, processing_class=processor, args=arguments, train_dataset=Dataset.from_list(rows),
-        # Not nothing from the start: without a KL the loss would compare nothing.
-        peft_config=LoraConfig(
-            r=16, lora_alpha=16, target_modules=r".*language_model.*(q|k|v|o)_proj", init_lora_weights=False
-        ),
-        encoder=ShowingEncoder(processor, size.frames), rewards=RewardConfig(), perturbation_seed=0,
-        share_videos=share,
+    trainer: Any = build_trainer(
+        policy_of(model, resolve(SHIPPED), config, _device()), processor, rows, folder / "out", config, seed=0,
+        prompt=asked, reward_weights=[1.0, 1.0],
+        trainer_class=partial(StageTrainer, rewards=RewardConfig(), perturbation_seed=0, share_videos=share),
     )  # fmt: skip
+    trainer.generation_config.min_new_tokens = size.tokens
     for name, weight in trainer.model.named_parameters():
         if "lora_B" in name:
-            weight.data *= 0.1  # an adapter as random as its start would make much of the last bits
+            # Not nothing from the start, since without a KL the loss would compare nothing; and little, since much of
+            # an adapter as random as A would be last bits.
+            torch.nn.init.normal_(weight, std=0.01)
     trainer.current_gradient_accumulation_steps = 1
+    if torch.cuda.is_available():
+        _checkpoint(trainer.model)
     return trainer, [row for row in rows for _ in range(size.group)]
+
+
+def _checkpoint(model: Any) -> None:
+    """Keep few activations, as training does: it turns that on where it begins, and nothing here begins it."""
+    model.gradient_checkpointing_enable()
 
 
 def timed_step(trainer: StageTrainer, rows: list[dict], batch: int) -> tuple[dict[str, float], int]:
@@ -143,6 +147,10 @@ def timed_step(trainer: StageTrainer, rows: list[dict], batch: int) -> tuple[dic
         tokens += int(scored["completion_mask"].sum())
     trainer.model.zero_grad()
     return seconds, tokens
+
+
+def _device() -> str:
+    return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
 def _now() -> float:
@@ -177,7 +185,9 @@ def main(size: Literal["toy", "7b"] = "toy", repeats: int = 3) -> None:
             scored = trainer._generate_and_score_completions(rows) if scored is None else scored
             with torch.no_grad():
                 losses[way] = float(trainer.compute_loss(trainer.model, scored))
+            # A model of 15 GB that refers to itself is not gone when it is forgotten.
             del trainer
+            gc.collect()
     console.print(table)
     console.print(
         f"{rates['here'] / rates['released']:.2f} times the tokens per second; the loss of the same rollouts is "

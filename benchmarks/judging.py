@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from transformers import AutoProcessor, Qwen2_5_VLConfig, Qwen2_5_VLForCondition
 from pipelines.loop.config import parse
 from reward_model import Judge
 from reward_model.encoding import ShowingEncoder
+from reward_model.judging.decoder import Decoder
 from reward_model.parsing import parse_choice
 from reward_model.prompts import JudgePrompt
 from videoduet.config import resolve
@@ -65,6 +67,29 @@ class Stopwatch:
 
         module.register_forward_pre_hook(before, with_kwargs=True)
         module.register_forward_hook(after, with_kwargs=True)
+
+    @contextmanager
+    def engine(self) -> Iterator[None]:
+        """Count what the decoder of a judge on a GPU takes to read and to generate: it does not call the model."""
+        own = {name: getattr(Decoder, name) for name in ("read", "run")}
+
+        def timed(name: str, stage: str):
+            def method(*args, **kwargs):
+                started = self._now()
+                try:
+                    return own[name](*args, **kwargs)
+                finally:
+                    self.seconds[stage] += self._now() - started
+
+            return method
+
+        for name, stage in (("read", "prefill"), ("run", "generation")):
+            setattr(Decoder, name, timed(name, stage))
+        try:
+            yield
+        finally:
+            for name, method in own.items():
+                setattr(Decoder, name, method)
 
     @contextmanager
     def decoding(self, encoder: ShowingEncoder):
@@ -107,7 +132,7 @@ def plain_way(judge: Judge, pairs: list[VideoPair], watch: Stopwatch) -> list[tu
 def our_way(judge: Judge, pairs: list[VideoPair], watch: Stopwatch) -> list[Comparison]:
     """The comparisons of all pairs in one call, nothing kept from the call before."""
     judge.encoder._videos.clear()
-    with watch.decoding(judge.encoder):
+    with watch.decoding(judge.encoder), watch.engine():
         return list(judge.compare(pairs))
 
 

@@ -2,10 +2,11 @@
 
 The judge that ships first learns, supervised, to describe pictures, clips and pairs in a thought, how good they are
 included; of answers it sees eight of each kind, to know their form. Then it is trained from rewards alone, by the
-trainer of the recipes, once for each seed: stage 1 on pictures, stage 2 on clips (temporal modelling and length
-rewards) and pairs. So what GRPO can teach is to answer by what is thought, and to think better. All seeds start from
-the one judge. Every *arm* leaves one piece out; the one without the warm-up also has stage 1's steps less. All are
-measured, by greedy answers, on held-out items that nothing else looks at.
+trainer of the recipes, once for each seed: stage 1 on pictures, stage 2 on clips (temporal and length rewards) and
+pairs. So what GRPO can teach is to answer by what is thought, and to think better. All seeds start from the one judge.
+Every *arm* leaves one piece out, or takes another temporal reward; the one without the warm-up also has stage 1's steps
+less. All are measured, by greedy answers, on held-out items that nothing else looks at, clips that are spoilt in ways
+that no temporal reward shows among them.
 
 Judges are trained side by side, each on one core, and write what they do to a log beside them. Interrupted, the same
 command goes on.
@@ -16,18 +17,23 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jsonargparse import CLI
 from rich.table import Table
 
+from benchmarks.reward_learning_arms import ARMS, REWARDS, STAGE1, STAGE2, TEMPORAL, WHOLE
 from benchmarks.reward_learning_data import SCALE, WORDING, cold_start, labelled, write_datasets
+from benchmarks.reward_learning_time import STATISTICS as IN_TIME
+from benchmarks.reward_learning_time import of_untrained, said_of, untrained_change, write_spoilt
 from benchmarks.workers import finish, logged, workers
 from pipelines.train_reward_model import train
+from reward_model.datasets import ScoredClip
 from reward_model.judging.local import Judge
 from reward_model.judging.tasks import rescaled
 from reward_model.measuring.benchmark import answered, compared, items_of
@@ -38,34 +44,15 @@ from reward_model.parsing import parse_score
 from reward_model.rewards import score_reward
 from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig, RewardConfig
 from videoduet.progress import console
-from videoduet.store import read_json, write_json
+from videoduet.store import atomic_path, read_json, write_json
 
-STAGE1 = GRPOTraining(steps=120, pairs_per_step=16, learning_rate=5e-4, kl_weight=0.01, micro_batch=128)
-STAGE2 = replace(STAGE1, steps=100)
-REWARDS = RewardConfig(temporal="modeling", length=True, l_min=8, l_max=40)
-"""Stage 2's; the bounds are those of a good answer about one clip or two, in tokens."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """How stage 2 differs from the whole."""
-
-    rewards: RewardConfig = REWARDS
-    warm_up: bool = True
-
-
-ARMS = {
-    "stages 1 and 2": Arm(),
-    "no temporal reward": Arm(replace(REWARDS, temporal="none")),
-    "no length reward": Arm(replace(REWARDS, length=False)),
-    "no warm-up": Arm(warm_up=False),
-}
-WHOLE = "stages 1 and 2"
-TRAIN, HELD_OUT_ITEMS = 1000, 400
+TRAIN, HELD_OUT_ITEMS, SPOILT_CLIPS = 1000, 400, 100
 DESCRIBED, ANSWERED, LESSON_STEPS = 2000, 8, 600
-"""Of each kind: items to train on and to measure on, lessons in describing, and in answering too."""
+"""Of each kind: items to train on and to measure on (clips in all their versions), lessons in describing, and in
+answering too.
+"""
 SETTINGS = {
-    "items": [TRAIN, HELD_OUT_ITEMS, DESCRIBED, ANSWERED, LESSON_STEPS],
+    "items": [TRAIN, HELD_OUT_ITEMS, SPOILT_CLIPS, DESCRIBED, ANSWERED, LESSON_STEPS],
     **{name: asdict(part) for name, part in (("stage 1", STAGE1), ("stage 2", STAGE2), ("rewards", REWARDS))},
 }
 HELD_OUT = {
@@ -75,6 +62,7 @@ HELD_OUT = {
     "pairs": ("monetbench", "pairs"),
 }
 """What is measured: the reader and the folder of its data."""
+SPOILT = {"spoilt": ("lsvq", "spoilt")}
 
 
 _LEVELS = re.compile(r"clear (\d+)(?: steady (\d+))?")
@@ -86,17 +74,18 @@ def thought_score(text: str) -> float | None:
     return None if found is None else float(np.mean([int(level) for level in found.groups() if level is not None]))
 
 
-def measure(judge: Path, data: Path, output: Path) -> dict[str, list[list[float | None]]]:
+def measure(judge: Path, data: Path, output: Path) -> dict[str, Any]:
     """For each held-out set the truth and what the judge says, item by item; kept in ``output``.
 
     A pair's truth is 1 or -1, and what the judge says its margin; a score that cannot be read is None. "pictures,
-    thought" and "clips, thought" have the levels in the thoughts instead of the answers.
+    thought" and "clips, thought" have the levels in the thoughts instead of the answers. "spoilt" has what is said of
+    every version of a clip, by its name, without a truth.
     """
     if (file := output / "outcomes.json").exists():
         return read_json(file)
     torch.manual_seed(0)
     loaded, outcomes = Judge.from_pretrained(judge, batch_size=64, device="cpu"), {}
-    for kind, (benchmark, folder) in HELD_OUT.items():
+    for kind, (benchmark, folder) in (HELD_OUT | SPOILT).items():
         config = JudgeEvaluationConfig(
             judge=str(judge), benchmark=benchmark, data=str(data / folder), output=str(output / kind), split="test",
             scale=SCALE, prompts=WORDING, batch_size=32,
@@ -109,6 +98,12 @@ def measure(judge: Path, data: Path, output: Path) -> dict[str, list[list[float 
             outcomes[kind] = [truth, [margin_of(comparison) for comparison in found]]
         else:
             texts = answered(config, items, loaded, output / kind)
+            if kind == "spoilt":
+                outcomes[kind] = said_of(
+                    [item for item in items if isinstance(item, ScoredClip)],
+                    [parse_score(text or "", SCALE) for text in texts],
+                )
+                continue
             truth = [rescaled(item.scores["overall"], reading.scale, SCALE) for item in items]
             outcomes[kind] = [truth, [parse_score(text, SCALE) for text in texts]]
             outcomes[f"{kind}, thought"] = [truth, [thought_score(text) for text in texts]]
@@ -198,8 +193,9 @@ def learn(name: str, seed: int, root: Path) -> dict[str, list]:
         elif name == "stage 1":
             judge = stage(start, first, _data(data, "pictures"), STAGE1, RewardConfig(), seed)
         else:
-            before = first / "model" if ARMS[name].warm_up else start
-            judge = stage(before, home / name, _data(data, "clips", "pairs"), STAGE2, ARMS[name].rewards, seed)
+            arm = (ARMS | TEMPORAL)[name]
+            before = first / "model" if arm.warm_up else start
+            judge = stage(before, home / name, _data(data, "clips", "pairs"), STAGE2, arm.rewards, seed)
         return measure(judge, data, home / "measured" / name)
 
 
@@ -219,25 +215,32 @@ def learn_all(seeds: int, arms: Sequence[str], root: Path, pool: Executor) -> li
 
 def show(found: Sequence[dict[str, dict]]) -> None:
     """Print what each judge can do, what each stage gained, and what the temporal reward did."""
-    table = Table("judge", *STATISTICS, "unread", "by thoughts", "ordered - shuffled", title="means of the seeds")
+    columns = [*STATISTICS, "unread", "by thoughts", "ordered - shuffled", *(f"spoilt: {name}" for name in IN_TIME)]
+    table = Table("judge", *columns, title="means of the seeds")
     thoughts = [f"{kind}, thought" for kind in STATISTICS if kind != "pairs"]
     for name in found[0]:
         judged = [seed[name] for seed in found]
         cells = [f"{np.mean([STATISTICS[kind](*one[kind]) for one in judged]):.3f}" for kind in STATISTICS]
         missing = "/".join(f"{np.mean([unread(one, kind) for one in judged]):.2f}" for kind in STATISTICS)
         by_thoughts = "/".join(f"{np.mean([correlation(*one[kind]) for one in judged]):.2f}" for kind in thoughts)
-        table.add_row(name, *cells, missing, by_thoughts, f"{np.mean([gaps(one) for one in judged]):.3f}")
+        spoilt = [f"{np.mean([of_untrained(kind, one['spoilt']) for one in judged]):.3f}" for kind in IN_TIME]
+        table.add_row(name, *cells, missing, by_thoughts, f"{np.mean([gaps(one) for one in judged]):.3f}", *spoilt)
     console.print(table)
     console.print("SRCC of pictures and of clips, accuracy of pairs; the same SRCC if each thought were its answer.")
+    console.print("Of clips that freeze, drop frames, jitter or flicker: by how much of the scale the score falls, and "
+                  "how often the more severe of two versions gets the lower one (0.5 is chance).")  # fmt: skip
     table = Table("gain", "on", *(f"seed {index}" for index in range(len(found))))
     steps = [("stage 1 over start", "start", "stage 1"), ("stage 2 over stage 1", "stage 1", WHOLE)]
     steps += [("stages 1 and 2 over start", "start", WHOLE)]
-    steps += [(f"whole over {name}", name, WHOLE) for name in found[0] if name in ARMS and name != WHOLE]
+    steps += [(f"whole over {name}", name, WHOLE) for name in found[0] if name in ARMS | TEMPORAL and name != WHOLE]
     for what, before, after in steps:
         for kind in STATISTICS:
             gains = [gain(kind, seed[before], seed[after]) for seed in found]
             table.add_row(what, kind, *map(_interval, gains))
         table.add_row(what, "ordered - shuffled", *(_interval(gap_change(seed[before], seed[after])) for seed in found))
+        for kind in IN_TIME:
+            changes = [untrained_change(kind, seed[before]["spoilt"], seed[after]["spoilt"]) for seed in found]
+            table.add_row(what, f"spoilt: {kind}", *map(_interval, changes))
     console.print(table)
 
 
@@ -257,11 +260,14 @@ def main(
     Args:
         output: Where everything is kept.
         seeds: How many seeds.
-        arms: Which arms, the whole among them.
+        arms: Which arms, the whole among them; 'temporal modeling', 'fidelity', 'contrast' or 'severity', too, where
+            another temporal reward is to be compared with the whole's.
         jobs: How many judges are trained at a time, each on one core.
     """
-    if WHOLE not in arms or not set(arms) <= set(ARMS):
-        raise SystemExit(f"--arms must hold {WHOLE!r}, which the others are compared with; there are {list(ARMS)}.")
+    if WHOLE not in arms or not set(arms) <= set(ARMS | TEMPORAL):
+        raise SystemExit(
+            f"--arms must hold {WHOLE!r}, which the others are compared with; there are {list(ARMS | TEMPORAL)}."
+        )
     root = Path(output)
     settings = root / "settings.json"
     if not root.exists():
@@ -271,6 +277,9 @@ def main(
     console.print("Pictures, clips and pairs are made first, where they are missing.")
     with workers(jobs) as pool:
         write_datasets(root / "data", train=TRAIN, held_out=HELD_OUT_ITEMS, each=pool.map)
+        if not (spoilt := root / "data" / "spoilt").exists():
+            with atomic_path(spoilt) as temporary:
+                write_spoilt(temporary, SPOILT_CLIPS, seed=5)
         if not (root / "start").exists():
             lessons = list(pool.map(partial(labelled, count=DESCRIBED, seed=3, folder=root / "lessons"), STATISTICS))
             described, answered = ([one for part in lessons for one in part[:n]] for n in (DESCRIBED, ANSWERED))

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.turbo_models import real_size_turbo
 from generators.base import override
+from generators.config import Speed
 from generators.families.t2v_turbo import T2VTurbo
 from generators.loading import load_generator
 from generators.sampling import SamplingItem, read_samples, sample_videos
@@ -126,7 +127,7 @@ def main(
     videos: int | None = None,
     batch_size: int | None = None,
     repeats: int = 3,
-    compile: bool = False,
+    speed: Speed = "auto",
     plain: bool = True,
     means: Means | None = None,
 ) -> None:
@@ -137,7 +138,7 @@ def main(
         videos: Videos a run (small: 64, real: 16), two of each prompt.
         batch_size: Videos that ours draws at once (small: 16, real: 4).
         repeats: Runs of each way, alternating.
-        compile: Compile the denoiser for all.
+        speed: How all draw: auto, eager or compiled.
         plain: Time the plain way too, which takes the longest.
         means: What encodes videos while ours draws (None: what suits this machine).
     """
@@ -148,8 +149,6 @@ def main(
     else:
         pipeline = real_size_turbo(device, torch.bfloat16)
         generator = T2VTurbo(pipeline, override(T2VTurbo.default_settings(pipeline), {}))
-    if compile:
-        generator.denoiser.compile()
     videos, batch_size = videos or (64 if size == "small" else 16), batch_size or (16 if size == "small" else 4)
     texts = read_lines(resolve(config.prompts.train))[: -(-videos // 2)]
     items = [SamplingItem(Prompt.of(text), i, seed_for("bench", text, i)) for text in texts for i in (0, 1)][:videos]
@@ -158,7 +157,7 @@ def main(
     ways["in turn"] = lambda drawn, folder: our_way(generator, drawn, folder, batch_size, "in turn")
     ways["ours"] = lambda drawn, folder: our_way(generator, drawn, folder, batch_size, means)
     seconds, waits = {way: list[float]() for way in ways}, {way: list[float]() for way in ways}
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, generator.at_speed(speed):
         root = Path(name)
         for repeat in range(-1, repeats):
             # The first, uncounted, warms up kernels and caches.

@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from generators.config import check_sampler
+from generators.config import Speed, check_sampler
 from videoduet.records import SamplerSettings
+from videoduet.rewriting import Rewrites
 
 
 class Generator(ABC):
@@ -68,6 +69,12 @@ class Generator(ABC):
         randomness of row i comes from seed i.
         """
 
+    def at_speed(self, speed: Speed) -> Rewrites:
+        """The change after which this generator draws as ``speed`` says, until it is undone (by ``undo()`` or as a
+        context manager); values are the same up to rounding. One without faster forms draws as it does.
+        """
+        return Rewrites()
+
     @property
     def text_length(self) -> int | None:
         """Tokens of a prompt that the text encoder reads (None: all of them)."""
@@ -106,6 +113,19 @@ class Generator(ABC):
         """The denoiser's prediction (B, C, T, h, w), differentiable, in float32, for ``noisy`` (B, C, T, h, w) at
         ``timesteps`` (B,) under ``prompt_embeds`` (B, L, D); ``settings[i]`` is how sample i was drawn (its w and fps).
         """
+
+    def told(self, settings: Sequence[SamplerSettings]) -> dict[str, Tensor] | None:
+        """All that :meth:`predict` reads of how samples were drawn, as tensors (B, ...) on the CPU: with them
+        :meth:`predict_told` is the same function of tensors alone, which can be recorded. None: this generator does not
+        say.
+        """
+        return None
+
+    def predict_told(
+        self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, told: Mapping[str, Tensor]
+    ) -> Tensor:
+        """As :meth:`predict`, with what :meth:`told` gave, on the denoiser's device, in place of the settings."""
+        raise NotImplementedError
 
     @abstractmethod
     def free_encoders(self) -> None:

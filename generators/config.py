@@ -3,12 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, cast
 
 from videoduet.config import Precision, at_least, execution, identity, required
 from videoduet.errors import InputError
 from videoduet.records import SamplerSettings
 from videoduet.video import Format
+
+Speed = Literal["auto", "eager", "compiled"]
+"""How a generator computes while it draws: as its libraries have it, or in forms that are faster and round otherwise;
+auto is eager on a CPU, and on a GPU compiled for 3D UNets, which is a matter of seconds.
+"""
 
 FASTEST = 1000.0
 """Frames per second that a file can still tell apart."""
@@ -18,6 +23,8 @@ def check_sampler(sampler: Mapping[str, Any]) -> None:
     """Raises InputError for a name that is no field of :class:`videoduet.records.SamplerSettings`, and for a value with
     which no video can be drawn and written. What a family can draw of the rest, it says itself.
     """
+    if cast(object, sampler) is None:
+        raise InputError("sampler is empty; give its settings, or leave it out.", exit_code=2)
     kinds = {item.name: item.type for item in fields(SamplerSettings)}
     for name, value in sampler.items():
         if name not in kinds:
@@ -50,7 +57,8 @@ class SamplingConfig:
         format: Beside the mp4 of each video, what can be pasted into a page: gif, webp, or frames, a folder of PNG
             images (mp4: nothing more).
         dtype: Precision of the weights.
-        compile: Compile the denoiser (torch.compile): a slow start, then faster steps.
+        speed: eager computes as the libraries have it, compiled in faster forms that round otherwise, after a slower
+            start; auto is compiled for 3D UNets on a GPU, else eager.
         column: The column of prompts, where it is not called prompt, prompt_en, text or caption.
         nsfw_below: Of VidProM's files only prompts are drawn whose six probabilities of being unsafe are all below it.
         limit: Draw that many prompts (None: all): the first ones, or those that subset_seed draws.
@@ -67,7 +75,7 @@ class SamplingConfig:
     sampler: dict[str, Any] = identity(factory=dict)
     format: Format = execution("mp4")
     dtype: Precision = identity("float32")
-    compile: bool = identity(False)
+    speed: Speed = identity("auto")
     column: str | None = identity(None)
     nsfw_below: float = identity(0.2)
     limit: int | None = identity(None)

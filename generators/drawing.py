@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from generators.base import Generator
-from generators.config import SamplingConfig
+from generators.config import SamplingConfig, Speed
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from videoduet.config import resolve
@@ -25,9 +25,10 @@ from videoduet.workspace import Workspace
 
 def draw_items(
     generator: Generator, items: Sequence[SamplingItem], output: Path, root: Path, *, version: str, round_number: int,
-    batch_size: int, what: str,
+    batch_size: int, speed: Speed, what: str,
 ) -> list[str]:  # fmt: skip
-    """Draw this process's part of ``items`` under a progress bar called ``what``; returns when all have theirs.
+    """Draw this process's part of ``items``, at ``speed``, under a progress bar called ``what``; returns when all have
+    theirs.
 
     What is not drawn of the prompts, as the text encoder does not read it, is said in the terminal, and returned.
     """
@@ -39,8 +40,9 @@ def draw_items(
         generator, items, output, root=root, version=version, round_number=round_number, batch_size=batch_size,
         process=state.process_index, processes=state.num_processes,
     )  # fmt: skip
-    for _ in track(drawn, what, total=len(items) // state.num_processes, advance=int):
-        pass
+    with generator.at_speed(speed):
+        for _ in track(drawn, what, total=len(items) // state.num_processes, advance=int):
+            pass
     state.wait_for_everyone()
     return notes
 
@@ -50,7 +52,8 @@ def unread(generator: Generator, texts: Iterable[str]) -> list[str]:
     if (length := generator.text_length) is None:
         return []
     tokens = {text: tuple(generator.tokens(text)) for text in dict.fromkeys(texts)}
-    cut = [ids for ids in tokens.values() if len(ids) > length]
+    long = [text for text, ids in tokens.items() if len(ids) > length]
+    cut = [tokens[text] for text in long]
     if not cut:
         return []
     # The last that is read is the token that ends a text.
@@ -59,7 +62,8 @@ def unread(generator: Generator, texts: Iterable[str]) -> list[str]:
     same = f"; {alike} of them differ from another only there, and are drawn as if they were the same" if alike else ""
     return [
         f"{len(cut)} of {len(tokens)} prompts are longer than the {length} tokens that the text encoder reads, and "
-        f"what follows is not drawn{same}; shorten them, or put first what matters."
+        f"what follows is not drawn{same}; shorten them, or put first what matters. "
+        f"They begin: {'; '.join(repr(text[:60]) for text in long[:3])}{' …' * (len(long) > 3)}"
     ]
 
 
@@ -82,16 +86,15 @@ def draw_prompts(config: SamplingConfig) -> tuple[Path, int]:
             resolve(config.generator), sampler=config.sampler, dtype=config.dtype, device=str(state.device)
         )
         generator = with_adapter(generator, config.adapter)
-        if config.compile:
-            generator.denoiser.compile()
         if state.is_main_process:
             # Only now: what failed so far has drawn nothing, and may be mended in the same directory.
             write_records(output / "prompts.parquet", prompts, Prompt)
             directory.adopt(config, "drawn", again=True)
         what = f"{len(prompts)} prompts: sample"
         notes = draw_items(
-            generator, items, output, output, version="sample", round_number=0, batch_size=config.batch_size, what=what
-        )
+            generator, items, output, output, version="sample", round_number=0, batch_size=config.batch_size,
+            speed=config.speed, what=what,
+        )  # fmt: skip
         if state.is_main_process:
             _write_index(output, prompts)
             directory.finish(None, samples=len(items), **({"notes": notes} if notes else {}))

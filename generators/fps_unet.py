@@ -74,5 +74,7 @@ class FpsUNet3DConditionModel(UNet3DConditionModel):
 
     def forward(self, sample: Tensor, *arguments: Any, fps: Tensor | int = DEFAULT_FPS, **named: Any) -> Any:
         """As the stock class; ``fps`` is one number or one for each video (B,)."""
-        self.time_embedding.fps = torch.as_tensor(fps, device=sample.device).reshape(-1)
+        # A number is made on the device: a copy from the CPU would have it wait.
+        told = fps if isinstance(fps, Tensor) else torch.full((1,), fps, device=sample.device)
+        self.time_embedding.fps = told.to(sample.device).reshape(-1)
         return super().forward(sample, *arguments, **named)

@@ -1,34 +1,56 @@
 """Whether all of a pipeline was in its directory: libraries fill in what is not there, at random or with nothing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 import transformers
+from diffusers.models.modeling_utils import ModelMixin
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import nn
 
-from videoduet.loading import lacking, some
+from videoduet.loading import lacking, refuse_odd, some
 
 
-def whole_encoders(path: str | Path, precision: torch.dtype | Mapping[str, torch.dtype]) -> dict[str, nn.Module]:
-    """By name the models that transformers loads of the pipeline at ``path``, each in its ``precision`` ('default': for
-    those without one).
+def whole_models(path: str | Path, precision: torch.dtype | Mapping[str, torch.dtype]) -> dict[str, nn.Module]:
+    """By name the models of the pipeline at ``path``, each in its ``precision`` ('default': for those without one).
 
-    Raises ValueError where weights are missing: transformers would draw them at random, with a warning.
+    Raises ValueError where weights are missing, which libraries would draw at random or leave out, where nothing takes
+    some, or where some are not finite.
     """
     models = {}
     for name, (library, kind) in _components(path).items():
-        model = getattr(transformers, kind, None) if library == "transformers" else None
-        if not (isinstance(model, type) and issubclass(model, transformers.PreTrainedModel)):
+        model, whole = _model_class(library, kind), Path(path) / name
+        if model is None:
             continue
         dtype = precision if isinstance(precision, torch.dtype) else precision.get(name, precision["default"])
-        loader: Any = model
-        models[name], info = loader.from_pretrained(path, subfolder=name, dtype=dtype, output_loading_info=True)
+        given: dict[str, Any] = {"dtype" if library == "transformers" else "torch_dtype": dtype}
+        # Within a directory a model's own path is what it would be called in its config.
+        where = (str(whole), {}) if library == "diffusers" and whole.is_dir() else (str(path), {"subfolder": name})
+        models[name], info = model.from_pretrained(where[0], **where[1], **given, output_loading_info=True)
         if problem := lacking(info):
-            raise ValueError(f"its {name} lacks {problem}")
+            raise ValueError(f"its {name} lacks {problem}, of {len(models[name].state_dict())} tensors")
+        if library == "transformers":
+            info = {"unexpected_keys": _of_its_own(models[name], info["unexpected_keys"])}
+        refuse_odd(models[name], info, f"its {name}")
     return models
+
+
+def _model_class(library: str, kind: str) -> Any:
+    """The class of a component that has weights; None for others, and for those of no library."""
+    base = {"transformers": transformers.PreTrainedModel, "diffusers": ModelMixin}.get(library)
+    found = getattr({"transformers": transformers, "diffusers": diffusers}.get(library), kind, None)
+    return found if base is not None and isinstance(found, type) and issubclass(found, base) else None
+
+
+def _of_its_own(encoder: Any, unexpected: Iterable[str]) -> list[str]:
+    """Those of ``unexpected`` that stand in a part which ``encoder`` has. Other parts are the rest of the model that a
+    text encoder was taken from: CLIP's half for pictures, T5's decoder.
+    """
+    parts = {encoder.base_model_prefix, *(name.partition(".")[0] for name in encoder.state_dict())}
+    return [name for name in unexpected if name.partition(".")[0] in parts]
 
 
 def _components(path: str | Path) -> dict[str, tuple[str, str]]:

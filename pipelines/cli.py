@@ -9,9 +9,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from videoduet import __version__
+from videoduet.commands import flush, typed_as
 from videoduet.progress import console
 
 COMMANDS = {
@@ -37,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     name, *others = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
-        print(usage())
+        with suppress(BrokenPipeError):
+            print(usage())
+        flush()
     elif name == "--version":
         print(__version__)
     elif name not in COMMANDS:
@@ -50,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # As `python -m` does, since a judge of one's own lies where the run is started; last, so that a folder there
         # that is called as one of ours hides nothing.
         sys.path.append(os.getcwd())
-        importlib.import_module(f"pipelines.{COMMANDS[name]}").main(others)
+        command = importlib.import_module(f"pipelines.{COMMANDS[name]}")
+        with typed_as(f"videoduet {name}"):
+            command.main(others)
 
 
 def usage() -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 import jsonargparse
 
 from generators import convert
-from videoduet.commands import CommandParser, guarded
+from videoduet.commands import CommandParser, guarded, program
 from videoduet.config import Precision
 from videoduet.errors import InputError
 from videoduet.progress import console
@@ -137,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line (None: the process's) and convert."""
     jsonargparse.auto_cli(
         dict(FAMILIES), args=None if arguments is None else list(arguments), as_positional=False, description=__doc__,
-        parser_class=CommandParser, prog="python -m pipelines.convert_generator",
+        parser_class=CommandParser, prog=program("pipelines.convert_generator"),
     )  # fmt: skip
 
 

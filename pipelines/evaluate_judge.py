@@ -45,6 +45,14 @@ def _show_notes(results: dict[str, Any]) -> None:
     console.print(f"{results['unreadable']} of {results['n']} answers could not be read.", markup=False)
     if results["unreadable_videos"]:
         console.print(f"{results['unreadable_videos']} items were left out: their video is damaged.", markup=False)
+    for group, found in results.get("together", {}).items():
+        if "missing" in found:
+            console.print(f"Overall, {group}: {', '.join(found['missing'])} is missing.", markup=False, soft_wrap=True)
+            continue
+        table = Table("", "SRCC", "PLCC", title=f"Overall, {group}: the mean weighted by videos, n = {found['n']}")
+        for row in [{"method": "this judge", **found}, *found["published"]]:
+            table.add_row(str(row["method"]), f"{row['SRCC']:.3f}", f"{row['PLCC']:.3f}")
+        console.print(table)
     if results["note"]:
         console.print(f"Note: {results['note']}", markup=False, soft_wrap=True)
 

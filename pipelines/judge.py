@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Literal
 
 from reward_model.judging.config import JudgingConfig
 from reward_model.judging.listed import groups_of, read_pairs, read_videos
-from videoduet.commands import CommandParser, guarded
+from videoduet.commands import CommandParser, guarded, program
 from videoduet.errors import InputError
+from videoduet.video import FrameSampling
 
 if TYPE_CHECKING:
     from reward_model.judging.batch import Judgements
@@ -88,7 +89,7 @@ def run(name: str, config: JudgingConfig, names: Sequence[str], forms: Sequence[
 
 def parser() -> CommandParser:
     """The parser of the command line, with a subcommand for each kind of question."""
-    main_parser = CommandParser(prog="python -m pipelines.judge", description=__doc__)
+    main_parser = CommandParser(prog=program("pipelines.judge"), description=__doc__)
     subcommands = main_parser.add_subcommands()
     for name, command in COMMANDS.items():
         sub = CommandParser(description=command.__doc__)
@@ -109,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = options[name].as_dict()
     names = chosen.pop("videos")
     extra = {"adaptive": chosen.pop("adaptive")} if name == "rank" else {}
+    if chosen["frames"] is not None:
+        chosen["frames"] = FrameSampling(**chosen["frames"])
     forms: list[Form] = [form for form in FORMS if chosen.pop(form)]
     resume = "the same command" + ("" if chosen["output"] else " and an --output, which keeps what is done")
     guarded(lambda: run(name, JudgingConfig(**chosen), names, forms, **extra), resume)

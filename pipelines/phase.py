@@ -12,7 +12,7 @@ A run does this by itself; by hand a phase can be launched on many machines, eac
 from collections.abc import Sequence
 
 from pipelines.loop.phases import Turn, phase_names, phase_of
-from videoduet.commands import CommandParser, guarded, quiet_libraries
+from videoduet.commands import CommandParser, guarded, program, quiet_libraries
 from videoduet.progress import console
 
 
@@ -31,7 +31,7 @@ def do(name: str, run_dir: str, round_number: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = CommandParser(prog="python -m pipelines.phase", description=__doc__)
+    parser = CommandParser(prog=program("pipelines.phase"), description=__doc__)
     parser.add_argument("name", choices=phase_names(), help="which phase")
     parser.add_argument("--run_dir", type=str, required=True, help="a run directory, as united_finetune makes it")
     parser.add_argument("--round", type=int, default=0, help="the round, counted from 0")

@@ -38,7 +38,7 @@ def _told(config: PreferenceTrainingConfig, trained: "TrainedGenerator") -> list
         lines.append(f"Last step: {_figures(summary['last_step'])}.")
     if summary["held_out"]:
         lines.append(f"{summary['held_out_pairs']} held-out pairs: {_figures(summary['held_out'])}.")
-    lines += [f"Note: {note}" for note in summary["notes"]]
+    lines += [f"Note: {note}" for note in [*trained.unread, *summary["notes"]]]
     adapted = f"--generator {config.generator} --adapter {trained.path}"
     if config.align.parameters == "all":
         adapted = f"--generator {trained.path}"

@@ -1,4 +1,4 @@
-"""Train a judge by GRPO on public data: ``python -m pipelines.train_reward_model --config RECIPE``.
+"""Train a judge on public data by GRPO: ``python -m pipelines.train_reward_model --config RECIPE``.
 
 The recipes in configs/reward_model are VQ-Insight's stages and VQAThinker; docs/training_a_judge.md goes through them.
 The same command resumes.
@@ -32,7 +32,7 @@ def train(config: JudgeTrainingConfig) -> Path | None:
         for note in trained.notes:
             console.print(f"[bold yellow]warning:[/] {escape(note)}", highlight=False, soft_wrap=True)
         console.print(
-            f"{trained.steps} steps; mean reward {trained.reward_first:.3f} at first, {trained.reward_last:.3f} at "
+            f"{trained.steps} steps; mean {trained.measure} {trained.first:.3f} at first, {trained.last:.3f} at "
             f"last. Measure it: python -m pipelines.evaluate_judge --judge {trained.path} --benchmark NAME "
             "--data FOLDER --output DIR",
             markup=False, highlight=False, soft_wrap=True,

@@ -3,9 +3,11 @@
 Videos are decoded where pixels are needed and once each: paths, not frames, travel in prompts.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,9 +16,11 @@ from transformers import ProcessorMixin
 from reward_model.questions import View, video_paths
 from reward_model.reading_ahead import ReadAhead
 from videoduet.errors import InputError
+from videoduet.progress import console
 from videoduet.video import Clip, Sampling, read_video, sample_clip, written
 
 VIDEO_TOKEN = "<|video_pad|>"
+VIDEO_TOKENS = re.compile(f"(?:{re.escape(VIDEO_TOKEN)})+")
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,20 @@ class ShowingEncoder:
     """Turns messages into :class:`Showing` with a Qwen2.5-VL processor; keeps the last ``keep`` videos decoded.
 
     ``num_frames`` are shown of each video, or what a :class:`videoduet.video.FrameSampling` says, with at most
-    ``max_pixels`` pixels each (None: what the processor says).
+    ``max_pixels`` pixels each (None: what the processor says). A model that counts time in whole steps, so many
+    ``tokens_per_second`` (None: it does not), is told that a shorter patch takes a step.
     """
 
-    def __init__(self, processor: ProcessorMixin, num_frames: Sampling, keep: int = 256, max_pixels: int | None = None):
+    def __init__(
+        self,
+        processor: ProcessorMixin,
+        num_frames: Sampling,
+        keep: int = 256,
+        max_pixels: int | None = None,
+        tokens_per_second: float | None = None,
+    ):
         self.processor, self.num_frames, self.keep = processor, num_frames, keep
+        self.tokens_per_second, self._said_stretched = tokens_per_second, False
         self.video_token_id = processor.tokenizer.convert_tokens_to_ids(VIDEO_TOKEN)
         self.size = {}
         if max_pixels is not None:
@@ -62,10 +75,12 @@ class ShowingEncoder:
         self._ahead = ReadAhead(self._read)
 
     @classmethod
-    def for_view(cls, processor: ProcessorMixin, view: View) -> "ShowingEncoder":
+    def for_view(
+        cls, processor: ProcessorMixin, view: View, tokens_per_second: float | None = None
+    ) -> "ShowingEncoder":
         """The encoder that shows what ``view`` says, in the way of the processor's family."""
         family = Qwen3ShowingEncoder if "Qwen3VL" in type(processor).__name__ else ShowingEncoder
-        return family(processor, view.sampling, max_pixels=view.max_pixels)
+        return family(processor, view.sampling, max_pixels=view.max_pixels, tokens_per_second=tokens_per_second)
 
     def video(self, path: str, clip: Clip | None = None) -> VideoInputs:
         """The patches of one video, or of ``clip``. Raises InputError where the file cannot be read or shown."""
@@ -102,12 +117,30 @@ class ShowingEncoder:
         step = processor.temporal_patch_size
         # The processor would take 24 frames per second for granted, whatever the file says. It counts in equal parts of
         # the duration; two frames may lie nearer, where sampling rounds.
-        seconds = step * clip.spacing
+        seconds = self.told(path, step * clip.spacing, len(frames))
         # The processor fills the last patch with the last frame, which is on screen at its own moment still.
         times = [*(clip.seconds - clip.seconds[0]), *[clip.seconds[-1] - clip.seconds[0]] * (-len(frames) % step)]
         # Qwen3-VL writes the middle of a patch's frames into the text.
         moments = tuple((times[i] + times[i + step - 1]) / 2 for i in range(0, len(times), step))
         return VideoInputs(values["pixel_values_videos"], values["video_grid_thw"][0], seconds, moments)
+
+    def told(self, path: str, seconds: float, frames: int) -> float:
+        """What the model is told that a patch of ``seconds`` takes: where neighbours would share a position, a step."""
+        step = self.processor.video_processor.temporal_patch_size
+        if self.tokens_per_second is None or frames <= step or seconds * self.tokens_per_second >= 1:
+            return seconds
+        told = 1 / self.tokens_per_second
+        # What rounding alone makes shorter is nothing to be told of.
+        if seconds < told * (1 - 1e-6) and not self._said_stretched:
+            self._said_stretched = True
+            console.print(
+                f"{path}: {frames} frames in {seconds * frames / step:.2g} s are more than the "
+                f"{step * self.tokens_per_second:g} a second that this judge tells apart, so it is told that they take "
+                f"{told * frames / step:.2g} s, here and wherever that is so; show fewer (num_frames, frames) for the "
+                "true time.",
+                markup=False, highlight=False, soft_wrap=True,
+            )  # fmt: skip
+        return told
 
     def showing(self, messages: Sequence[dict], clips: Mapping[str, Clip] | None = None) -> Showing:
         """``messages`` tokenised, with the generation prompt and as many tokens for each video as it needs.
@@ -124,9 +157,17 @@ class ShowingEncoder:
         expanded = pieces[0]
         for video, piece in zip(videos, pieces[1:], strict=True):
             expanded += self.placeholder(video) + piece
-        ids = self.processor.tokenizer(expanded).input_ids
+        ids = self._ids(expanded)
         places = [place for place, token in enumerate(ids) if token == self.video_token_id]
         return Showing(ids, videos, paths, prefix=places[self.tokens(videos[0]) - 1] + 1 if videos else 0)
+
+    def _ids(self, text: str) -> list[int]:
+        """Tokens of a text in which what stands for a video stands many times in a row; each row is tokenised once."""
+        rows = iter([len(row) // len(VIDEO_TOKEN) for row in VIDEO_TOKENS.findall(text)])
+        ids: list[int] = []
+        for token in self.processor.tokenizer(VIDEO_TOKENS.sub(VIDEO_TOKEN, text)).input_ids:
+            ids += [token] * (next(rows) if token == self.video_token_id else 1)
+        return ids
 
     def tokens(self, video: VideoInputs) -> int:
         """How many vision tokens a video has."""
@@ -158,6 +199,12 @@ class ShowingEncoder:
             del inputs["pixel_values_videos"]
         return inputs
 
+    def timed(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
+        """What positions depend on besides tokens: grids (n, 3), and seconds per grid step (n,), of n videos."""
+        tensors = video_tensors([replace(video, patches=torch.empty(0)) for video in videos])
+        del tensors["pixel_values_videos"]
+        return tensors
+
     def _left_padded(self, rows: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
         """Token ids and their mask, (rows, longest row)."""
         length, pad = max(map(len, rows)), self.processor.tokenizer.pad_token_id
@@ -179,6 +226,25 @@ class Qwen3ShowingEncoder(ShowingEncoder):
         inputs = super().collate(showings, pixels=pixels, prefixes=prefixes)
         del inputs["second_per_grid_ts"]
         return inputs
+
+    def timed(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
+        """The grids alone."""
+        return {"video_grid_thw": super().timed(videos)["video_grid_thw"]}
+
+
+def vision_inputs(videos: Sequence[VideoInputs], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What the vision tower takes of n videos, in order: patches (sum of patches, d) and grids (n, 3) on ``device``."""
+    # Put together there: 200 MB are not copied twice by one core.
+    patches = torch.cat([video.patches.to(device, non_blocking=True) for video in videos])
+    return patches, torch.stack([video.grid for video in videos]).to(device)
+
+
+def tokens_per_second(config: Any) -> float | None:
+    """How many positions a second has for the model with this ``config``; None where time is told in words.
+
+    Qwen2.5-VL cuts a temporal patch's position to a whole number, so patches nearer than one position share it.
+    """
+    return config.vision_config.tokens_per_second if config.model_type == "qwen2_5_vl" else None
 
 
 def video_tensors(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:

@@ -137,6 +137,26 @@ def preference_accuracy(human: Array, margin: Array, *, threshold: float | None 
     }
 
 
+def held_out_right(human: Array, margin: Array, half: Array) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Whether each pair (n,) is right, 1 or 0, with a tie wherever \\|margin\\| ≤ ε for the ε that
+    :func:`preference_accuracy` fits on the *other* half of the pairs, and the two thresholds: for half 0, and half 1.
+
+    ``half`` (n,) holds 0 and 1. Where one half is empty there is nothing to fit on: none is right, and no threshold.
+    ``tau`` is calibrated on the pairs that it measures, which flatters a judge with many ties; this is not.
+    """
+    human, margin, half = np.asarray(human), np.asarray(margin, float), np.asarray(half)
+    right = np.zeros(len(human))
+    thresholds: list[float] = []
+    if len(np.unique(half)) < 2:
+        return right, ()
+    for own in (0, 1):
+        threshold = preference_accuracy(human[half != own], margin[half != own])["threshold"]
+        tied = np.abs(margin) <= threshold
+        right[half == own] = np.where(tied, human == 0, human * margin > 0)[half == own]
+        thresholds.append(threshold)
+    return right, tuple(thresholds)
+
+
 def _ratio(part: float, whole: int) -> float:
     return float(part / whole) if whole else float("nan")
 

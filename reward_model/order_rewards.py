@@ -31,7 +31,7 @@ def order_fidelity_reward(
     if not len(kept) or not known.any():
         return np.zeros(len(own))
     spread = np.sqrt(_variance(own[known]) + _variance(kept) + epsilon)
-    p = ndtr((np.where(known, own, 0.0) - kept.mean()) / spread)
+    p: np.ndarray = ndtr((np.where(known, own, 0.0) - kept.mean()) / spread)
     return np.where(known, alpha * np.sqrt(p), 0.0)
 
 

@@ -82,14 +82,17 @@ def parse_choice(text: str) -> Choice | None:
 
 
 _NUMBER = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]*)?|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{1,3})?"
+_OUT_OF = r"(?: ?(?:/|out of) ?([0-9]+)(?:\.0)?)?"
 _SCORE = re.compile(
     rf"[\s*_`\"']*(?:(?:the |my |final |overall |quality )*(?:score|rating|answer|quality)(?: is|:| =)[\s*_`]*)?"
-    rf"({_NUMBER})(?: ?(?:/|out of) ?([0-9]+)(?:\.0)?)?[\s*_`\"'.]*"
+    rf"({_NUMBER}){_OUT_OF}[\s*_`\"'.]*"
 )
 FULL_SCALES = (5, 10, 100)
 """What scores are given out of when nobody said out of what."""
-_RATING = re.compile(rf"\{{\s*[\"']?(?:score|rating|quality)[\"']?\s*:\s*[\"']?({_NUMBER})[\"']?\s*\}}")
-_ENTRY = re.compile(rf"[\s*\"'“”]*([^\W\d_][^:\"'“”*,{{}}\[\]]*?)[\s*\"'“”]*[:=][\s*\"'“”]*({_NUMBER})[\s*\"'“”]*")
+_RATING = re.compile(rf"\{{\s*[\"']?(?:score|rating|quality)[\"']?\s*:\s*[\"']?({_NUMBER}){_OUT_OF}[\"']?\s*\}}")
+_ENTRY = re.compile(
+    rf"[\s*\"'“”]*([^\W\d_][^:\"'“”*,{{}}\[\]]*?)[\s*\"'“”]*[:=][\s*\"'“”]*({_NUMBER}){_OUT_OF}[\s*\"'“”]*"
+)
 
 
 def parse_score(text: str, scale: tuple[float, float] | None = None) -> float | None:
@@ -106,16 +109,18 @@ def parse_score(text: str, scale: tuple[float, float] | None = None) -> float | 
 
 def _score(answer: str, scale: tuple[float, float] | None) -> float | None:
     answer = _without_fence(answer)
-    if (rating := _RATING.fullmatch(answer)) is not None:
-        return _finite(rating[1])
-    if (match := _SCORE.fullmatch(answer)) is None:
-        return None
-    value = _finite(match[1])
-    if value is None or scale is None or match[2] is None or float(match[2]) == scale[1]:
+    match = _RATING.fullmatch(answer) or _SCORE.fullmatch(answer)
+    return None if match is None else _on_scale(match[1], match[2], scale)
+
+
+def _on_scale(number: str, full: str | None, scale: tuple[float, float] | None) -> float | None:
+    """The value of ``number`` out of ``full`` (None: nothing is said) on ``scale``; None where it cannot be told."""
+    value = _finite(number)
+    if value is None or scale is None or full is None or float(full) == scale[1]:
         return value
-    if int(match[2]) not in FULL_SCALES or not 0 <= value <= int(match[2]):
+    if int(full) not in FULL_SCALES or not 0 <= value <= int(full):
         return None
-    return scale[0] + value / int(match[2]) * (scale[1] - scale[0])
+    return scale[0] + value / int(full) * (scale[1] - scale[0])
 
 
 def _without_fence(answer: str) -> str:
@@ -129,21 +134,22 @@ def _finite(number: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def parse_scores(text: str, keys: Sequence[str]) -> dict[str, float] | None:
+def parse_scores(text: str, keys: Sequence[str], scale: tuple[float, float] | None = None) -> dict[str, float] | None:
     """The numbers an answer gives for ``keys``, in their order, or None unless it gives exactly one for each.
 
     Reads where :func:`parse_choice` reads: a JSON object, whose braces, quotes and order do not matter, or one
     ``key: number`` a line. Case does not matter; other keys are passed over, but anything that is no ``key: number``
-    makes the answer unreadable.
+    makes the answer unreadable. A number out of something is read as :func:`parse_score` reads it on ``scale``, which
+    must be known.
     """
-    scores = _read(text.lower(), _scores)
+    scores = _read(text.lower(), lambda answer: _scores(answer, scale))
     wanted = [key.lower().strip() for key in keys]
     if scores is None or not wanted or not scores.keys() >= set(wanted):
         return None
     return {key: scores[name] for key, name in zip(keys, wanted, strict=True)}
 
 
-def _scores(answer: str) -> dict[str, float] | None:
+def _scores(answer: str, scale: tuple[float, float] | None) -> dict[str, float] | None:
     answer = _without_fence(answer)
     braces = answer.startswith("{"), answer.endswith("}")
     if braces[0] != braces[1]:
@@ -155,7 +161,9 @@ def _scores(answer: str) -> dict[str, float] | None:
             continue
         if (match := _ENTRY.fullmatch(entry)) is None:
             return None
-        value = _finite(match[2])
+        if match[3] is not None and scale is None:
+            return None
+        value = _on_scale(match[2], match[3], scale)
         if value is None or scores.setdefault(match[1], value) != value:
             return None
     return scores or None
@@ -168,7 +176,7 @@ def read_scores(
     ``scale`` (None: any number will do).
     """
     if keys:
-        scores = parse_scores(text, keys)
+        scores = parse_scores(text, keys, scale)
     else:
         score = parse_score(text, scale)
         scores = None if score is None else {"": score}

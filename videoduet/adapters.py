@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from videoduet.errors import InputError
-from videoduet.loading import check_files, loading, reason, some
+from videoduet.loading import check_files, loading, reason, refuse_not_finite, some
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -85,6 +85,8 @@ def put_on(
             result = None
         if result is None or result.missing_keys or result.unexpected_keys:
             _fit(model, weights_of(adapter), name)
+        part = f".{name}."
+        refuse_not_finite(((key, value) for key, value in model.named_parameters() if part in key), "its weights")
         return model
 
 
@@ -133,7 +135,9 @@ def _fit(model: Any, state: "Mapping[str, Tensor]", name: str) -> None:
 
     # "auto" would look for the base model's vocabulary, on the network if need be.
     expected = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
-    set_peft_model_state_dict(model, fitted(state, expected), name)
+    found = fitted(state, expected)
+    refuse_not_finite(found.items(), "its weights")
+    set_peft_model_state_dict(model, found, name)
 
 
 def _putting(adapter: object, what: str) -> Any:

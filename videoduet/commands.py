@@ -15,7 +15,9 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import is_dataclass
 from typing import Any, NoReturn, TypeVar, get_type_hints
 
@@ -28,6 +30,8 @@ from videoduet.loading import reason
 from videoduet.progress import console
 
 Config = TypeVar("Config")
+_TYPED: ContextVar[str | None] = ContextVar("typed", default=None)
+"""What was typed in place of ``python -m MODULE``."""
 
 
 class HelpFormatter(DefaultHelpFormatter):
@@ -56,6 +60,11 @@ class CommandParser(ArgumentParser):
         except Exception as error:
             self.error(f"The options cannot be read ({reason(error)}); give --config a YAML file of them, in UTF-8.")
 
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """End the program, though nobody may read the help to its end."""
+        flush()
+        super().exit(status, message)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print ``message`` and what was probably meant, and end with exit code 2."""
         console.print(f"[bold red]error:[/] {escape(self._mended(message))}", highlight=False, soft_wrap=True)
@@ -66,6 +75,8 @@ class CommandParser(ArgumentParser):
         if wrong := WRONG_VALUE.search(sentence):
             name, expected, value = wrong.groups()
             return f"{name} is {value}; give {_expectation(expected)}."
+        if missing := MISSING.fullmatch(sentence):
+            return f"{missing[1]}{', '.join(map(self._typed, missing[2].split(', ')))} (--help explains them)"
         unknown = UNKNOWN_OPTION.search(sentence)
         if unknown is None:
             return f"{sentence} (--help lists the options)" if sentence.startswith("expected") else sentence
@@ -75,7 +86,16 @@ class CommandParser(ArgumentParser):
         meant = f"did you mean {near[0]}?" if near else "--help lists the options."
         return f"{sentence.rstrip('.')}; {meant}"
 
+    def _typed(self, name: str) -> str:
+        """A missing argument as it is typed: with dashes, without the subcommand that jsonargparse puts before it."""
+        if any(f"--{name}" in action.option_strings for action in self._actions):
+            return f"--{name}"
+        before, _, rest = name.partition(".")
+        return f"--{rest}" if rest and any(before in (action.choices or ()) for action in self._actions) else name
 
+
+MISSING = re.compile(r"(the following arguments are required: )(.+)")
+"""How argparse says what is missing."""
 UNKNOWN_OPTION = re.compile(
     r"[Uu]nrecognized arguments?: (--\S+)|[Kk]ey '([^']+)' is not expected|Option '([^']+)' is not accepted"
     r"|Group '([^']+)' does not accept option '([^']+)'"
@@ -94,10 +114,36 @@ def _expectation(expected: str) -> str:
     return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}.get(plain, plain)
 
 
+def program(module: str) -> str:
+    """How the command in ``module`` was called: ``python -m MODULE``, or as :func:`typed_as` says."""
+    return _TYPED.get() or f"python -m {module}"
+
+
+@contextmanager
+def typed_as(name: str) -> Generator[None]:
+    """Within it a command's help calls it ``name``."""
+    before = _TYPED.set(name)
+    try:
+        yield
+    finally:
+        _TYPED.reset(before)
+
+
+def flush() -> None:
+    """Flush standard output. That whoever read it has left (``| head``) is no error, now or when Python flushes it at
+    its end.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def command_parser(prog: str, description: str | None) -> CommandParser:
     """The parser of ``python -m PROG``, which takes a YAML file of its options as ``--config``."""
-    usage = f"python -m {prog} [--config FILE] [options]"
-    parser = CommandParser(prog=f"python -m {prog}", usage=usage, description=description)
+    usage = f"{program(prog)} [--config FILE] [options]"
+    parser = CommandParser(prog=program(prog), usage=usage, description=description)
     parser.add_argument("--config", action="config", help="YAML file with any of these options")
     # Kept in every config that is written; nobody types it.
     parser.add_argument("--schema_version", type=int, default=SCHEMA_VERSION, help=argparse.SUPPRESS)
@@ -148,6 +194,10 @@ def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> C
         parser.error(str(error))
 
 
+BROKEN_PIPE = 141
+"""The exit code of what wrote to a program that had left, as shells give it."""
+
+
 def guarded(command: Callable[[], object], resume: str) -> None:
     """Run a command; what the user can mend ends it with one sentence and an exit code, not a traceback.
 
@@ -157,6 +207,10 @@ def guarded(command: Callable[[], object], resume: str) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         command()
+        flush()
+    except BrokenPipeError:
+        flush()
+        sys.exit(BROKEN_PIPE)
     except InputError as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, markup=True, soft_wrap=True)
         sys.exit(error.exit_code)

@@ -2,12 +2,15 @@
 
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videoduet.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _READ = re.compile(r"config|token|vocab|index|template")
@@ -15,6 +18,10 @@ _READ = re.compile(r"config|token|vocab|index|template")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _LONGEST = 600
 """Characters of a library's own words that are shown."""
+_HARMLESS = re.compile(r"(^|[._])ema([._]|$)|(^|\.)(position_ids|inv_freq|pos_embed(ding)?|num_batches_tracked)$")
+"""Tensors of checkpoints that nothing need take: averages kept beside the weights, and tables that are computed anew.
+Libraries know more of their own.
+"""
 
 
 def reason(error: BaseException) -> str:
@@ -103,6 +110,36 @@ def lacking(info: Mapping[str, Any]) -> str | None:
         return None
     instead = f", and has {some(set(info['unexpected_keys']))} instead" if info["unexpected_keys"] else ""
     return f"{some(missing)}{instead}"
+
+
+def refuse_odd(model: "nn.Module", info: Mapping[str, Any], what: str) -> None:
+    """Raises ValueError that names a tensor of the checkpoint that nothing in ``model`` takes, or a weight with a value
+    that is no finite number; ``what`` the weights are called, ``info`` is what the library said of their loading.
+
+    A checkpoint with more than its config says was another model: one of more layers, or with a head or an adapter.
+    """
+    if odd := sorted(name for name in info["unexpected_keys"] if not _HARMLESS.search(name)):
+        raise ValueError(f"nothing takes {some(odd)} of {what}; its config.json may be another model's")
+    refuse_not_finite(model.named_parameters(), what)
+
+
+def refuse_not_finite(named: "Iterable[tuple[str, Tensor]]", what: str) -> None:
+    """Raises ValueError that names a weight with NaN or infinity in it; ``what`` the weights are called.
+
+    One sum over each, in its precision: a small part of the time that it takes to read them from a disk.
+    """
+    weights = [(name, value.detach()) for name, value in named if value.is_floating_point() and not value.is_meta]
+    # A sum is finite only where all values are; where it is not, it may have grown too large for half precision.
+    odd = [(name, value) for name, value in weights if not _finite(value.sum()) and not _finite(value)]
+    if odd:
+        found = some([name for name, _ in odd])
+        raise ValueError(f"{found} of {what}: NaN or infinity in {str(odd[0][1].dtype).removeprefix('torch.')}")
+
+
+def _finite(value: "Tensor") -> bool:
+    import torch
+
+    return bool(torch.isfinite(value).all())
 
 
 def some(names: "list[str] | set[str]", shown: int = 3) -> str:

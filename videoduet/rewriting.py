@@ -23,6 +23,10 @@ class Rewrites:
         """Remember how another change is taken back."""
         self._undo.append(undo)
 
+    def __bool__(self) -> bool:
+        """Whether anything is changed."""
+        return bool(self._undo)
+
     def undo(self) -> None:
         """Take all changes back, the last one first; a second time does nothing."""
         while self._undo:

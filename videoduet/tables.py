@@ -30,6 +30,8 @@ KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
 }
 """What a file with a suffix holds; anything else is no table and no list that can be read."""
+BEGINNING = 64
+"""Bytes by which UTF-16 is known."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -68,7 +70,15 @@ def split_lines(text: str) -> list[str]:
 def read_lines(path: str | Path) -> list[str]:
     """The lines of a text file. Raises OSError and UnicodeDecodeError."""
     # Bytes, since reading as text would end lines at a carriage return too.
-    return split_lines(Path(path).read_bytes().decode("utf-8-sig"))
+    content = Path(path).read_bytes()
+    _refuse_utf16(content[:BEGINNING])
+    return split_lines(content.decode("utf-8-sig"))
+
+
+def _refuse_utf16(beginning: bytes) -> None:
+    """Raises UnicodeDecodeError for UTF-16 without a mark, which would pass for UTF-8 with zeros between letters."""
+    if len(beginning) > 7 and any(beginning) and not (any(beginning[::2]) and any(beginning[1::2])):
+        raise UnicodeDecodeError("utf-8", beginning, 0, 1, "it is UTF-16")
 
 
 def json_line(row: Mapping[str, Any]) -> str:
@@ -113,6 +123,8 @@ def read_table(path: str | Path, *, encoding: str = "utf-8-sig", short: bool = F
 
 
 def _header(path: Path, delimiter: str, encoding: str) -> list[str]:
+    with open(path, "rb") as raw:
+        _refuse_utf16(raw.read(BEGINNING))
     with open(path, newline="", encoding=encoding) as file:
         try:
             names = next(csv.reader(file, delimiter=delimiter, strict=True), None)
@@ -125,6 +137,7 @@ def _header(path: Path, delimiter: str, encoding: str) -> list[str]:
 
 def _separated(path: Path, delimiter: str, encoding: str, short: bool) -> Iterator[dict[str, Any]]:
     names, mark = _header(path, delimiter, encoding), "comma" if delimiter == "," else "tab"
+    twice = len(set(names)) < len(names)
     with open(path, newline="", encoding=encoding) as file:
         table, number = csv.reader(file, delimiter=delimiter, strict=True), 0
         next(table)
@@ -141,7 +154,10 @@ def _separated(path: Path, delimiter: str, encoding: str, short: bool) -> Iterat
             if len(values) > len(names) or (len(values) < len(names) and not short):
                 counts = f"{len(values)} fields, not {len(names)}"
                 raise ValueError(f"row {number} has {counts}: a text with a {mark} in it goes in quotes")
-            yield dict(zip(names, values, strict=False))
+            row = dict(zip(names, values, strict=False))
+            if twice and (two := [name for name, value in zip(names, values, strict=False) if row[name] != value]):
+                raise ValueError(f"row {number} has two values of the column {two[0]!r}: rename one of the two")
+            yield row
 
 
 def _parquet(path: Path, columns: Collection[str] | None) -> Iterator[dict[str, Any]]:

@@ -64,7 +64,11 @@ class AlignConfig:
             draws of them at a time).
         held_out_steps: Optimizer steps between such measurements, >= 1; the first is before training.
         gradient_checkpointing: Compute activations again instead of keeping them: far less memory, a third more time;
-            'feed_forward' does so for the feed-forward layers alone: less memory for hardly more time.
+            'feed_forward' does so for the feed-forward layers alone (less memory for hardly more time), 'twice' in two
+            levels (the least memory, two thirds more time). 'auto' takes the fastest that a trial on the GPU finds room
+            for, and nothing of it on a CPU.
+        speed: 'compiled' records a step's passes as CUDA graphs, on one GPU, where launching them would take longer
+            than they do: the same values for less time. 'eager' launches them one by one.
         checkpoint_steps: Optimizer steps between checkpoints, >= 1.
         tracker: Where live curves go: 'tensorboard' (to the run's folder events), 'wandb', 'trackio', or 'none'.
         max_skipped_steps: Steps with a non-finite loss or gradient that are skipped before training stops.
@@ -102,7 +106,8 @@ class AlignConfig:
     held_out: float = identity(0.0)
     held_out_steps: int = execution(50)
     micro_batch: int = execution(1)
-    gradient_checkpointing: bool | Literal["feed_forward"] = execution(False)
+    gradient_checkpointing: bool | Literal["feed_forward", "twice", "auto"] = execution("auto")
+    speed: Literal["eager", "compiled"] = execution("eager")
     checkpoint_steps: int = execution(50)
     tracker: Literal["tensorboard", "wandb", "trackio", "none"] = execution("tensorboard")
     max_skipped_steps: int = execution(10)

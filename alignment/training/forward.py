@@ -29,7 +29,11 @@ class PolicyForward:
         (both (2n, C, T, h, w)).
         """
         batch = loader.load(draws)
-        return batch, self.predict(batch), self.generator.target(batch.latents, batch.noise, batch.timesteps)
+        return batch, self.predict(batch), self.target(batch)
+
+    def target(self, batch: Batch) -> Tensor:
+        """What predictions on ``batch`` should be (2n, C, T, h, w)."""
+        return self.generator.target(batch.latents, batch.noise, batch.timesteps)
 
     def predict(self, batch: Batch) -> Tensor:
         """The prediction (2n, C, T, h, w) float32 of whatever denoiser is in force."""
@@ -37,6 +41,8 @@ class PolicyForward:
         # Halves that autocast kept of weights in shards would be whole weights.
         kept = not self.parallel.in_step
         with torch.autocast(self.state.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=kept):
+            if batch.told is not None:
+                return self.generator.predict_told(noisy, batch.timesteps, batch.prompt_embeds, batch.told)
             return self.generator.predict(noisy, batch.timesteps, batch.prompt_embeds, batch.settings)
 
     def passes(self, size: int) -> list[tuple[slice, bool]]:

@@ -20,7 +20,7 @@ class Batch:
     """n draws as 2n latents (2n, C, T, h, w), the chosen first, then the rejected; both sides share noise and timestep.
 
     ``noise`` is of the latents' shape; ``timesteps`` (2n,) int64; ``prompt_embeds`` (2n, L, D) float32; ``settings``
-    (2n) are each sample's own.
+    (2n) are each sample's own, ``told`` what the denoiser reads of them (None: the generator does not say).
     """
 
     latents: Tensor
@@ -28,6 +28,7 @@ class Batch:
     timesteps: Tensor
     prompt_embeds: Tensor
     settings: list[SamplerSettings]
+    told: dict[str, Tensor] | None = None
 
 
 class PairLoader:
@@ -74,10 +75,20 @@ class PairLoader:
                 w = low + (high - low) * torch.rand((), generator=rng).item()
                 for side in (row, row + len(draws)):
                     settings[side] = replace(settings[side], guidance_scale=w)
+        told = self.generator.told(settings)
         return Batch(
-            latents=latents.to(self.device),
-            noise=torch.stack(noise + noise).to(self.device),
-            timesteps=torch.tensor(timesteps + timesteps, device=self.device),
-            prompt_embeds=torch.cat([embeds, embeds]).to(self.device),
+            latents=self._there(latents),
+            noise=self._there(torch.stack(noise + noise)),
+            timesteps=self._there(torch.tensor(timesteps + timesteps)),
+            prompt_embeds=self._there(torch.cat([embeds, embeds])),
             settings=settings,
+            told=None if told is None else {name: self._there(value) for name, value in told.items()},
         )
+
+    def _there(self, tensor: Tensor) -> Tensor:
+        return to_device(tensor, self.device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """``tensor``, which is on the CPU, on ``device``, without waiting for what that is doing."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

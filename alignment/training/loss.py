@@ -84,7 +84,8 @@ def dpo_from_errors(
     errors = (policy_chosen_error, policy_rejected_error, reference_chosen_error, reference_rejected_error)
     if any(error.ndim != 1 or error.shape != errors[0].shape for error in errors):
         raise ValueError(f"errors must all have one shape (B,), not {[tuple(error.shape) for error in errors]}")
-    if not bool((torch.as_tensor(beta) > 0).all()):
+    # A GPU's numbers are not waited for.
+    if not (isinstance(beta, Tensor) and not beta.is_cpu) and not bool((torch.as_tensor(beta) > 0).all()):
         raise ValueError(f"beta must be positive, not {beta}")
     if not 0 <= label_smoothing < 0.5:
         raise ValueError(f"label_smoothing must be in [0, 0.5), not {label_smoothing}")

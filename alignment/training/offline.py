@@ -12,6 +12,7 @@ from alignment.training.config import PreferenceTrainingConfig
 from alignment.training.gathering import gather
 from alignment.training.trainer import align
 from generators.base import Generator
+from generators.drawing import unread
 from generators.loading import load_generator
 from videoduet.config import resolve
 from videoduet.processes import processes
@@ -22,12 +23,14 @@ from videoduet.workspace import Workspace
 @dataclass(frozen=True)
 class TrainedGenerator:
     """What came of a training: the directory of the adapter, or of the whole generator where all weights were trained;
-    the trainer's summary; a sentence for each pair or video that was left out.
+    the trainer's summary; a sentence for each pair or video that was left out, and one where the text encoder does not
+    read all of the captions.
     """
 
     path: Path
     summary: dict[str, Any]
     left_out: list[str]
+    unread: list[str]
 
 
 def train_on_preferences(config: PreferenceTrainingConfig) -> TrainedGenerator:
@@ -47,6 +50,7 @@ def train_on_preferences(config: PreferenceTrainingConfig) -> TrainedGenerator:
         # Only now: what failed so far has trained nothing, and may be mended in the same directory.
         workspace.adopt(config, "trained")
     state.wait_for_everyone()
+    notes = unread(generator, [prompt.text for prompt in preferences.prompts.values()])
     summary = align(
         generator, preferences.pairs, preferences.samples, preferences.prompts, config=config.align, seed=config.seed,
         output_dir=output / "align", base=path, events=output / "events" / output.name,
@@ -61,7 +65,7 @@ def train_on_preferences(config: PreferenceTrainingConfig) -> TrainedGenerator:
     if state.is_main_process:
         write_json(output / "left_out.json", problems)
     state.wait_for_everyone()
-    return TrainedGenerator(result, summary, problems)
+    return TrainedGenerator(result, summary, problems, notes)
 
 
 def _write_whole_pipeline(path: str, generator: Generator, denoiser: Path, target: Path) -> None:

@@ -7,6 +7,7 @@ of them a process works on its part of a step's draws, and what comes out is the
 import math
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -19,6 +20,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from alignment.training.config import AlignConfig
+from alignment.training.metrics import means
 from alignment.training.optimizer import make_optimizer
 from alignment.training.sharding import on_main, place, shard, sharded_like, whole
 from videoduet.errors import InputError
@@ -75,6 +77,24 @@ class Replicated:
                 _sum_over_processes(group)
                 group = []
         _sum_over_processes(group)
+
+    def step(self, sums: Tensor) -> tuple[Tensor, float]:
+        """:meth:`update`, which takes no step either where a mean of ``sums`` (those of
+        :func:`alignment.training.metrics.draw_sums`, over all processes) is not finite.
+
+        Returns ``sums`` in float64 on the CPU, and the gradient's norm before.
+        """
+        if self.in_step or not self.optimizer.defaults.get("fused"):
+            sums = sums.double().cpu()
+            return sums, self.update(all(map(math.isfinite, means(sums).values())))
+        # The kernel itself leaves everything as it is, so that nobody waits for the gradient before the step.
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.max_grad_norm)
+        optimizer: Any = self.optimizer
+        optimizer.found_inf = (~(sums.sum(0).isfinite().all() & norm.isfinite())).float()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        *numbers, found = torch.cat([sums.double().flatten(), norm.double().reshape(1)]).tolist()
+        return torch.tensor(numbers, dtype=torch.float64).view(sums.shape), found
 
     def update(self, healthy: bool) -> float:
         """Clip the gradient, take the optimizer's step unless something is not finite; returns the norm before."""

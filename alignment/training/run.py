@@ -20,6 +20,7 @@ from alignment.training.loader import PairLoader
 from alignment.training.metrics import means
 from alignment.training.parallel import parallelize
 from alignment.training.policy import LiveReference
+from alignment.training.recording import record_passes
 from alignment.training.reference import cached_reference_errors
 from alignment.training.schedule import Draw, schedule
 from alignment.training.step_loss import Data, StepLoss
@@ -65,6 +66,7 @@ class AlignRun:
         self.parameters, self.optimizer = self.parallel.parameters, self.parallel.optimizer
         self.policy_forward = PolicyForward(generator, config, self.parallel)
         self.loss = StepLoss(self.policy_forward, self.live_reference)
+        record_passes(self.loss, self.parallel, config)
         self.training = TrainingState(key, self.parallel, self._average(), Progress())
         cut = {"draws_per_pair": config.draws_per_pair, "batch_size": config.batch_size, "seed": seed}
         steps = schedule(
@@ -131,10 +133,12 @@ class AlignRun:
         """One optimizer step and its metrics. One with a non-finite loss or gradient changes nothing but the counts."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self.lr_factor(index + 1)
-        sums = self.loss.accumulate(self.data, index).double().cpu()
+        summed = self.loss.accumulate(self.data, index)
+        # What the next step reads comes from the disk while a GPU still works on this one.
+        self.loss.prefetch(self.data, index + 1)
+        sums, norm = self.parallel.step(summed)
         values = means(sums)
         finite_values = all(map(math.isfinite, values.values()))
-        norm = self.parallel.update(finite_values)
         healthy = finite_values and math.isfinite(norm)
         if healthy:
             if self.training.ema is not None:

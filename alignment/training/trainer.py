@@ -21,6 +21,7 @@ from alignment.training.loader import PairLoader
 from alignment.training.metrics import bucket_means
 from alignment.training.policy import autocasts, make_policy, save_policy
 from alignment.training.prompt_embeds import store_prompt_embeds
+from alignment.training.room import Recomputed, recomputation
 from alignment.training.run import AlignRun
 from alignment.training.schedule import pair_id, split_held_out
 from alignment.training.tensor_rows import TensorRows
@@ -30,6 +31,7 @@ from generators.base import Generator
 from generators.fast import SpeedConfig, speed_up
 from videoduet.errors import InputError
 from videoduet.records import PreferencePair, Prompt, Sample, stable_id
+from videoduet.rewriting import Rewrites
 from videoduet.store import content_hash, read_json, write_json
 
 SUMMARY = "summary.json"
@@ -80,11 +82,7 @@ def align(
         PairLoader(generator, part, samples, embeds, rows, seed=seed, device=state.device, guidance=config.guidance)
         for part in (trained_on, held_out)
     ]
-    speed = SpeedConfig(
-        gradient_checkpointing=config.gradient_checkpointing, autocast=autocasts(generator.denoiser, config),
-        lora_in_half=config.mixed_precision == "bf16",
-    )  # fmt: skip
-    with speed_up(generator.denoiser, speed, state.device):
+    with _sped_up(generator, loaders[0], config, state):
         run = AlignRun(generator, *loaders, config, seed=seed, key=key, output_dir=output_dir, adapter=adapter)
         tracker = Tracker(config.tracker, events or output_dir / "events", here=state.is_main_process)
         last_step = run.train(tracker, on_step)
@@ -124,6 +122,18 @@ def _encode_and_forget(
     state.wait_for_everyone()
     generator.free_encoders()
     return embeds
+
+
+def _sped_up(generator: Generator, loader: PairLoader, config: AlignConfig, state: Any) -> Rewrites:
+    """The policy that is ``generator``'s denoiser, faster and in the memory that there is, until it is undone."""
+    policy = generator.denoiser
+    autocast, half = autocasts(policy, config), config.mixed_precision == "bf16"
+
+    def applied(recomputed: Recomputed) -> Rewrites:
+        speed = SpeedConfig(gradient_checkpointing=recomputed, autocast=autocast, lora_in_half=half)
+        return speed_up(policy, speed, state.device)
+
+    return applied(recomputation(generator, loader, config, state.device, applied))
 
 
 def _summary(run: AlignRun) -> dict[str, Any]:

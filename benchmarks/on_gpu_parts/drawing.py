@@ -85,14 +85,18 @@ def _eager(session: Session, work: Work) -> dict[str, float]:
 
 
 def compiled(session: Session) -> None:
-    """The denoiser compiled, as ``pipelines.sample --compile true`` does it, and sampling with it."""
+    """Denoiser, autoencoder and sampling as ``speed: compiled`` has them, and how far its values are from eager."""
     generator, batch = generator_of(session), session.size.batch
-    work = work_of_forward(session, generator, batch)
-    # A toy is only traced: compiling it would take minutes on a CPU.
-    generator.denoiser.compile(backend="inductor" if session.real else "eager")
+    works = {videos: work_of_forward(session, generator, videos) for videos in (batch, 2 * batch)}
+    decoding, latents = work_of_decoding(session, generator), latents_of(generator, 1)
+    eager = forward_of(generator, batch)[0](), generator.decode(latents)
     try:
-        session.attempt(f"batch {batch}", 40.0, _compiled, session, batch, work)
-        session.attempt("text to mp4", 15.0, _sampled, session, "text to mp4, compiled")
+        with generator.at_speed("compiled"):
+            for videos, work in works.items():
+                session.attempt(f"batch {videos}", 15.0, _compiled, session, videos, work)
+            session.attempt("decode", 5.0, _decoded, session, decoding)
+            session.attempt("against eager", 3.0, _compared, session, eager)
+        session.attempt("text to mp4", 20.0, _sampled_fast, session)
     finally:
         session.forget()
 
@@ -106,6 +110,28 @@ def _compiled(session: Session, batch: int, work: Work) -> None:
     session.wait()
     session.record(f"batch {batch}, to compile", time.perf_counter() - began, "model")
     session.record(what, session.time(forward), "forward", predicted, videos=batch)
+
+
+def _decoded(session: Session, work: Work) -> None:
+    generator = generator_of(session)
+    latents, predicted = latents_of(generator, 2), session.predict("decode, compiled", work)
+    generator.decode(latents)
+    seconds = session.time(lambda: generator.decode(latents), repeats=3) / 2
+    session.record("decode, compiled", seconds, "video", predicted)
+
+
+def _compared(session: Session, eager: tuple[Tensor, Tensor]) -> None:
+    generator = generator_of(session)
+    predicted, frames = eager
+    ours, drawn = forward_of(generator, session.size.batch)[0](), generator.decode(latents_of(generator, len(frames)))
+    apart = float((ours - predicted).norm() / predicted.norm())
+    grey = float((drawn.float() - frames.float()).abs().mean())
+    session.say(f"compiled against eager: denoiser {apart:.1e} of its norm, frames {grey:.2f} grey levels of 255")
+
+
+def _sampled_fast(session: Session) -> None:
+    with generator_of(session).at_speed("compiled"):
+        _sampled(session, "text to mp4, compiled")
 
 
 def latents_of(generator: T2VTurbo, videos: int) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,23 +33,28 @@ PUBLIC_STEPS = 3
 
 @dataclass(frozen=True)
 class Way:
-    """How a step is made: whose it is, in which precision, and whether activations are computed again."""
+    """How a step is made: whose it is, in which precision, whether activations are computed again, and whether its
+    passes are recorded.
+    """
 
     recipe: Literal["ours", "public", "leaner public"]
     precision: Literal["bf16", "no"]
     recompute: bool | str
+    speed: Literal["eager", "compiled"] = "eager"
 
     def __str__(self) -> str:
         kept = f"gradient_checkpointing {self.recompute}".lower()
-        return f"{self.recipe}, mixed_precision {self.precision}, {kept}"
+        speed = f", speed {self.speed}" if self.recipe == "ours" else ""
+        return f"{self.recipe}, mixed_precision {self.precision}, {kept}{speed}"
 
 
 def ways() -> list[Way]:
-    """All that are measured, first what people run. The public recipe's are last, as they leave least."""
-    offered = get_args(get_type_hints(AlignConfig)["gradient_checkpointing"])
-    auto = [Way("ours", "bf16", "auto")] if any("auto" in get_args(kind) for kind in offered) else []
-    others = [Way("ours", "bf16", True), Way("public", "bf16", True), Way("ours", "no", True)]
-    return [*auto, *others, Way("public", "no", True), Way("leaner public", "bf16", True)]
+    """All that are measured, first what matters most: what the card does at best, at least memory, and against what."""
+    return [
+        Way("ours", "bf16", "auto", "compiled"), Way("public", "bf16", True), Way("ours", "bf16", "twice", "compiled"),
+        Way("ours", "bf16", True), Way("ours", "bf16", True, "compiled"), Way("public", "no", True),
+        Way("leaner public", "bf16", True),
+    ]  # fmt: skip
 
 
 def write_pairs(folder: Path, generator: T2VTurbo, count: int) -> list[StoredPair]:
@@ -72,7 +77,7 @@ def align_config(session: Session, way: Way) -> AlignConfig:
         beta=5000.0, learning_rate=2e-5, warmup_steps=0, draws_per_pair=1, epochs=size.epochs, noise_epochs=1,
         batch_size=size.pairs_a_step, micro_batch=size.pairs_a_step, lora_rank=size.lora_rank,
         lora_alpha=size.lora_rank, mixed_precision=way.precision, gradient_checkpointing=way.recompute,  # pyright: ignore[reportArgumentType]
-        checkpoint_steps=10**6, tracker="none",
+        speed=way.speed, checkpoint_steps=10**6, tracker="none",
     )  # fmt: skip
 
 
@@ -82,12 +87,24 @@ def undone(generator: T2VTurbo) -> Iterator[None]:
     pipeline, denoiser = generator.pipeline, generator.denoiser
     policy: Any
     encoders = {"text_encoder": pipeline.text_encoder, "vae": pipeline.vae}
+    forget, device = generator.free_encoders, denoiser.device
+
+    def put_away() -> None:
+        # They wait for the next way where they take none of the card's memory.
+        forget()
+        for encoder in encoders.values():
+            encoder.to("cpu")
+
+    generator.free_encoders = put_away
     try:
         yield
     finally:
+        del generator.free_encoders
         if (policy := generator.denoiser) is not denoiser:
             policy.unload()
             generator.denoiser = denoiser
+        for encoder in encoders.values():
+            encoder.to(device)
         pipeline.register_modules(**encoders)
 
 
@@ -107,10 +124,20 @@ def dpo(session: Session) -> None:
             found = session.attempt(str(way), 22.0, run, session, way, stored, root, step, first)
             if found is not None:
                 losses[str(way)] = found
+    _compare_memory(session)
     reference = next(iter(losses), None)
     for way, found in losses.items():
         apart = [abs(one - other) for one, other in zip(found, losses[reference], strict=False)]
         session.say(f"dpo: {way}: losses differ from those of '{reference}' by {', '.join(f'{a:.1e}' for a in apart)}")
+
+
+def _compare_memory(session: Session) -> None:
+    """Tell each way's peak as a share of the public recipe's in the same precision."""
+    rows = {row.what: row.memory for row in session.results.rows if row.part == "dpo" and row.memory}
+    for public in [name for name in rows if name.startswith("public")]:
+        precision = public.split(", ")[1]
+        for name in [name for name in rows if precision in name and name != public]:
+            session.say(f"dpo: {name}: {rows[name] / rows[public]:.2f} of the peak of '{public}'")
 
 
 def _ours(session: Session, way: Way, stored: list[StoredPair], root: Path, step: Work, first: Work) -> list[float]:

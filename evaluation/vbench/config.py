@@ -5,7 +5,7 @@ from typing import Any
 
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.suite import FLICKERING_VIDEOS, VIDEOS_PER_PROMPT
-from generators.config import check_sampler
+from generators.config import Speed, check_sampler
 from videoduet.config import Precision, at_least, execution, identity, required
 from videoduet.errors import InputError
 
@@ -31,6 +31,7 @@ class VBenchEvaluationConfig:
         batch_size: Videos drawn at once, across prompts.
         sampler: Overrides of the family's settings: steps, guidance_scale, fps, num_frames, height, width.
         dtype: Precision of the weights.
+        speed: How videos are drawn, as pipelines.sample has it: auto, eager or compiled.
         processes: Dimensions scored at once, each in its own process.
         resamples: Bootstrap resamples of the prompts for the 95 % intervals.
         trust_pickles: Let weights files hold more than tensors. Such a file can run code when it is loaded: only for
@@ -52,6 +53,7 @@ class VBenchEvaluationConfig:
     batch_size: int = identity(8)
     sampler: dict[str, Any] = identity(factory=dict)
     dtype: Precision = identity("float32")
+    speed: Speed = identity("auto")
     processes: int = execution(1)
     resamples: int = execution(1000)
     trust_pickles: bool = execution(False)

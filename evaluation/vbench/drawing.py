@@ -14,8 +14,10 @@ from videoduet.config import resolve
 from videoduet.processes import processes
 from videoduet.records import Prompt, stable_id
 from videoduet.seeding import seed_for
-from videoduet.store import read_records, write_records
+from videoduet.store import read_json, read_records, write_json, write_records
 from videoduet.workspace import Workspace
+
+UNREAD = "unread.json"
 
 
 def draw(config: VBenchEvaluationConfig, wanted: Sequence[SuiteVideo]) -> Path:
@@ -35,7 +37,7 @@ def draw(config: VBenchEvaluationConfig, wanted: Sequence[SuiteVideo]) -> Path:
     state.wait_for_everyone()
     if rest := [video for video in wanted if video not in planned]:
         plans.append(rest)
-    needed, generator = set(wanted), None
+    needed, generator, notes = set(wanted), None, unread_of(Path(config.output))
     for number, plan in enumerate(plans):
         items = _items(plan, config.seed)
         if not needed & set(plan) or all((item.prompt.id, item.index) in drawn for item in items):
@@ -44,14 +46,22 @@ def draw(config: VBenchEvaluationConfig, wanted: Sequence[SuiteVideo]) -> Path:
         if state.is_main_process and plan is rest:
             workspace.adopt(config, "drawn")
             write_records(samples / f"plan_{number:03d}.parquet", plan, SuiteVideo)
-        draw_items(
+        notes += draw_items(
             generator, items, samples, samples, version=f"plan{number:03d}", round_number=0,
-            batch_size=config.batch_size, what=f"{len(items)} videos: sample",
+            batch_size=config.batch_size, speed=config.speed, what=f"{len(items)} videos: sample",
         )  # fmt: skip
+        if notes and state.is_main_process:
+            write_json(samples / UNREAD, list(dict.fromkeys(notes)))
     folder = Path(config.output) / "videos"
     if state.is_main_process:
         _name_officially(samples, folder, {Prompt.of(v.prompt).id: v.prompt for plan in plans for v in plan})
     return folder
+
+
+def unread_of(output: Path) -> list[str]:
+    """What of the prompts was not drawn into ``output``, as the text encoder does not read it: sentences."""
+    kept = output / "samples" / UNREAD
+    return read_json(kept) if kept.exists() else []
 
 
 def _items(plan: Sequence[SuiteVideo], seed: int) -> list[SamplingItem]:

@@ -8,7 +8,7 @@ import torch
 
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.config import VBenchEvaluationConfig
-from evaluation.vbench.drawing import draw
+from evaluation.vbench.drawing import draw, unread_of
 from evaluation.vbench.environment import suite_path
 from evaluation.vbench.results import read_base, save, summarise
 from evaluation.vbench.scoring import DimensionResult, Scorer, readable, unscorable
@@ -50,7 +50,7 @@ def evaluate(config: VBenchEvaluationConfig) -> dict[str, Any] | None:
     summary = {
         "name": config.adapter or config.generator or config.videos,
         "base": base and base["name"],
-        "problems": problems + more,
+        "problems": problems + (unread_of(output) if config.generator else []) + more,
         **summarise(results, complete=complete, resamples=config.resamples, base=base),
         "made_with": _made_with(config, results),
     }

@@ -1,7 +1,7 @@
 """What generators have in common that are pipelines of diffusers."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,10 +10,13 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from generators.base import Generator, override
-from generators.whole import refuse_holes, whole_encoders
+from generators.config import Speed
+from generators.fast.drawing import draw_fast
+from generators.whole import refuse_holes, whole_models
 from videoduet.errors import InputError
 from videoduet.loading import loading
 from videoduet.records import SamplerSettings
+from videoduet.rewriting import Rewrites
 
 
 class DiffusersGenerator(Generator):
@@ -45,8 +48,8 @@ class DiffusersGenerator(Generator):
         if cls.full_precision:
             precision = {**dict.fromkeys(cls.full_precision, torch.float32), "default": dtype}
         with loading(f"Generator {path} cannot be loaded", "give a diffusers directory, whole."):
-            encoders = whole_encoders(path, precision)
-            pipeline = cls.pipeline_class.from_pretrained(path, torch_dtype=precision, **encoders)
+            models = whole_models(path, precision)
+            pipeline = cls.pipeline_class.from_pretrained(path, torch_dtype=precision, **models)
             refuse_holes(pipeline.components)
         return cls(pipeline, override(cls.default_settings(pipeline), sampler))
 
@@ -134,6 +137,20 @@ class DiffusersGenerator(Generator):
     def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
         """x_t (B, C, T, h, w) of the scheduler's schedule at timesteps (B,)."""
         return self.pipeline.scheduler.add_noise(latents, noise, timesteps)
+
+    def told(self, settings: Sequence[SamplerSettings]) -> dict[str, Tensor]:
+        """Nothing, where a family does not say otherwise."""
+        return {}
+
+    def predict_told(
+        self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, told: Mapping[str, Tensor]
+    ) -> Tensor:
+        """The prediction of a denoiser that is told nothing else."""
+        return self.predict(noisy, timesteps, prompt_embeds, ())
+
+    def at_speed(self, speed: Speed) -> Rewrites:
+        """The forms of :func:`generators.fast.draw_fast` for denoiser and autoencoder."""
+        return draw_fast(self.denoiser, self.pipeline.components.get("vae"), speed)
 
     def free_encoders(self) -> None:
         """Take text encoder and autoencoder out of the pipeline."""

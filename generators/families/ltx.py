@@ -4,7 +4,7 @@ HaCohen et al., "LTX-Video: Realtime Video Latent Diffusion" (2024). Weights: Li
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -122,8 +122,18 @@ class LTX(FlowGenerator):
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
         """The predicted velocity (B, C, T, h, w), float32; each sample is told its own frame rate."""
-        denoiser, pipeline = self.denoiser, self.pipeline
-        fps = torch.tensor([setting.fps for setting in settings], device=noisy.device).view(-1, 1, 1, 1, 1)
+        told = {name: value.to(noisy.device) for name, value in self.told(settings).items()}
+        return self.predict_told(noisy, timesteps, prompt_embeds, told)
+
+    def told(self, settings: Sequence[SamplerSettings]) -> dict[str, Tensor]:
+        """Each sample's frame rate."""
+        return {"fps": torch.tensor([setting.fps for setting in settings])}
+
+    def predict_told(
+        self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, told: Mapping[str, Tensor]
+    ) -> Tensor:
+        """As :meth:`predict`."""
+        denoiser, pipeline, fps = self.denoiser, self.pipeline, told["fps"].view(-1, 1, 1, 1, 1)
         spatial = pipeline.vae_spatial_compression_ratio
         packed = denoiser(
             self._pack(noisy).to(denoiser.dtype), prompt_embeds.to(denoiser.dtype), timesteps,

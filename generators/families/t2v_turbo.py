@@ -6,8 +6,8 @@ consistency sampling, which ``LCMScheduler`` computes bit-equally when it is giv
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, LCMScheduler, UNet3DConditionModel
@@ -191,9 +191,21 @@ class T2VTurbo(UNetGenerator):
         self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, settings: Sequence[SamplerSettings]
     ) -> Tensor:
         """The prediction (B, C, T, h, w) float32, of ε or v; sample i is told the w and fps of ``settings[i]``."""
+        told = {name: value.to(noisy.device) for name, value in self.told(settings).items()}
+        return self.predict_told(noisy, timesteps, prompt_embeds, told)
+
+    def told(self, settings: Sequence[SamplerSettings]) -> dict[str, Tensor]:
+        """The embedding of each sample's w, and its fps where the UNet takes one."""
+        unet: Any = self.denoiser
+        w = torch.tensor([setting.guidance_scale for setting in settings])
+        fps = {"fps": torch.tensor([setting.fps for setting in settings])} if takes_fps(unet) else {}
+        return {"timestep_cond": guidance_embedding(w, unet.config.time_cond_proj_dim), **fps}
+
+    def predict_told(
+        self, noisy: Tensor, timesteps: Tensor, prompt_embeds: Tensor, told: Mapping[str, Tensor]
+    ) -> Tensor:
+        """As :meth:`predict`."""
         # Asking a model for its dtype walks through all of it; under a LoRA the first weight is the base's.
         unet, dtype = self.denoiser, next(self.denoiser.parameters()).dtype
-        w = torch.tensor([setting.guidance_scale for setting in settings])
-        embedding = guidance_embedding(w, unet.config.time_cond_proj_dim).to(noisy.device, dtype)
-        told = {"fps": torch.tensor([setting.fps for setting in settings])} if takes_fps(unet) else {}
-        return unet(noisy.to(dtype), timesteps, prompt_embeds.to(dtype), timestep_cond=embedding, **told).sample.float()
+        told = {**told, "timestep_cond": told["timestep_cond"].to(dtype)}
+        return unet(noisy.to(dtype), timesteps, prompt_embeds.to(dtype), **told).sample.float()

@@ -6,11 +6,13 @@ Stock diffusers moves channels forth and back between convolutions, which want t
 them first, and goes once more over memory for every activation, bias and sum.
 """
 
+from functools import partial
 from types import MethodType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from diffusers import AutoencoderKL
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
@@ -22,7 +24,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from generators.fast.fused import add_all, add_layer_norm, attend_over_time, gate, group_norm
-from generators.fast.upsampling import can_sum, doubled_and_convolved
+from generators.fast.upsampling import can_sum, doubled_and_convolved, summed
 from videoduet.rewriting import Rewrites
 
 
@@ -37,6 +39,11 @@ def keep_channels_last(model: nn.Module) -> Rewrites:
         for kind, (fits, forward) in _FORMS.items():
             if type(layer) is kind and fits(layer):
                 rewrites.forward(layer, MethodType(forward, layer))
+        # Where images are large: a UNet's small ones gain less than a second kernel costs.
+        if type(layer) is Upsample2D and isinstance(model, AutoencoderKL) and _doubles(layer):
+            with torch.no_grad():
+                if can_sum(_conv(layer)):
+                    rewrites.forward(layer, partial(_summed_upsampled, layer, summed(_conv(layer).weight)))
     for norm, act in _last_norms(model):
         rewrites.forward(norm, MethodType(_normed_image, norm))
         rewrites.forward(act, lambda x: x)
@@ -92,7 +99,8 @@ def _convolved_over_time(layer: nn.Module, rows: Tensor, frames: int) -> tuple[T
 def _is_plain_resnet(block: ResnetBlock2D) -> bool:
     return (
         isinstance(block.nonlinearity, nn.SiLU)
-        and block.time_embedding_norm == "default"
+        # The second, an autoencoder's, is told no time.
+        and block.time_embedding_norm in ("default", "group")
         and not (block.up or block.down or block.skip_time_act)
         and isinstance(block.norm1, nn.GroupNorm)
         and isinstance(block.norm2, nn.GroupNorm)
@@ -137,6 +145,22 @@ def _is_plain_attention(attn: Attention) -> bool:
     norms = (attn.group_norm, attn.spatial_norm, attn.norm_q, attn.norm_k)
     adds_nothing = not attn.residual_connection and attn.rescale_output_factor == 1
     return type(attn.processor) is AttnProcessor2_0 and adds_nothing and all(norm is None for norm in norms)
+
+
+def _is_image_attention(attn: Attention) -> bool:
+    norms = (attn.spatial_norm, attn.norm_q, attn.norm_k)
+    plain = type(attn.processor) is AttnProcessor2_0 and all(norm is None for norm in norms)
+    return plain and isinstance(attn.group_norm, nn.GroupNorm) and attn.residual_connection
+
+
+def _image_attention(attn: Any, hidden_states: Tensor, *arguments: Any, **named: Any) -> Tensor:
+    """An autoencoder's attention of an image's positions to each other."""
+    if arguments or any(value is not None for value in named.values()) or hidden_states.ndim != 4:
+        return type(attn).forward(attn, hidden_states, *arguments, **named)
+    rows = _rows(hidden_states)
+    out = _attended(attn, group_norm(rows, attn.group_norm, act=False), None, None) + rows
+    out = _image(out, *hidden_states.shape[2:])
+    return out if attn.rescale_output_factor == 1 else out / attn.rescale_output_factor
 
 
 def _is_plain_block(block: nn.Module) -> bool:
@@ -227,15 +251,23 @@ def _upsampled(layer: Upsample2D, hidden_states: Tensor, output_size: Any = None
     samples, channels, height, width = hidden_states.shape
     if output_size is not None and tuple(output_size) != (2 * height, 2 * width):
         return type(layer).forward(layer, hidden_states, output_size)
-    conv: Any = layer.conv if layer.name == "conv" else layer.Conv2d_0
-    if can_sum(conv):
-        return doubled_and_convolved(hidden_states, conv)
     rows = hidden_states.permute(0, 2, 3, 1)[:, :, None, :, None]
     rows = rows.expand(samples, height, 2, width, 2, channels).reshape(samples, -1, channels)
-    return conv(_image(rows, 2 * height, 2 * width))
+    return _conv(layer)(_image(rows, 2 * height, 2 * width))
+
+
+def _summed_upsampled(layer: Upsample2D, weight: Tensor, hidden_states: Tensor, output_size: Any = None) -> Tensor:
+    if output_size is not None or not can_sum(_conv(layer)):
+        return _upsampled(layer, hidden_states, output_size)
+    return doubled_and_convolved(hidden_states, _conv(layer), weight)
+
+
+def _conv(layer: Upsample2D) -> Any:
+    return layer.conv if layer.name == "conv" else layer.Conv2d_0
 
 
 _FORMS: dict[type[nn.Module], tuple[Any, Any]] = {
+    Attention: (_is_image_attention, _image_attention),
     ResnetBlock2D: (_is_plain_resnet, _resnet),
     TemporalConvLayer: (_is_plain_temporal, _temporal),
     Transformer2DModel: (_is_plain_2d, _transformer_2d),

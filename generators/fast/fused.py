@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from videoduet.errors import InputError
-
 WORK = 512
 """Rows that one program of the first pass of a group norm goes through."""
+
+MOST_FRAMES = 64
+"""Frames that one program of the attention over time sees; longer videos take PyTorch's."""
 
 
 def by_kernel(x: Tensor) -> bool:
@@ -107,17 +108,15 @@ def add_layer_norm(x: Tensor, add: Tensor | None, norm: nn.LayerNorm) -> tuple[T
 
 def attend_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int, frames: int) -> Tensor:
     """Self-attention over the frames of each pixel: rows (B, T·S, C) in the order frame, pixel, of ``query``, ``key``
-    and ``value`` of that shape, which may be parts of wider rows. Raises InputError for more than 64 frames on a GPU.
+    and ``value`` of that shape, which may be parts of wider rows.
     """
     videos, length, channels = query.shape
     pixels, dim = length // frames, channels // heads
-    if not by_kernel(query):
+    if not by_kernel(query) or frames > MOST_FRAMES:
         q, k, v = (x.unflatten(1, (frames, pixels)).unflatten(-1, (heads, dim)) for x in (query, key, value))
         q, k, v = (x.permute(0, 2, 3, 1, 4).flatten(0, 1) for x in (q, k, v))
         attended = F.scaled_dot_product_attention(q, k, v)
         return attended.unflatten(0, (videos, pixels)).permute(0, 3, 1, 2, 4).reshape(videos, length, channels)
-    if frames > 64:
-        raise InputError(f"{frames} frames are too many for `speed: compiled`; give `speed: eager`.")
     kernels = _kernels()
     out = torch.empty(videos, length, channels, dtype=query.dtype, device=query.device)
     block = max(64, _power(frames))
@@ -127,6 +126,25 @@ def attend_over_time(query: Tensor, key: Tensor, value: Tensor, heads: int, fram
         T=frames, D=dim, PIXELS=together, BLOCK_M=block, BLOCK_D=max(16, _power(dim)),
     )  # fmt: skip
     return out
+
+
+def interleave(coarse: Tensor, bias: Tensor) -> Tensor:
+    """Images (N, 2H, 2W, O) of four (N, H + 1, W + 1, 4·O), side by side in channels, for even and odd rows and
+    columns: each pixel is that of its own one, ``bias`` (O,) added.
+    """
+    samples, height, width, channels = coarse.shape
+    height, width, out = height - 1, width - 1, channels // 4
+    fine = torch.empty(samples, height, 2, width, 2, out, dtype=coarse.dtype, device=coarse.device)
+    if by_kernel(coarse):
+        rows, block = 4 * samples * height * width, min(128, _power(out))
+        _kernels().interleaved[(-(-rows // 32), -(-out // block))](
+            coarse.contiguous(), bias, fine, rows, height, width, out, BLOCK_S=32, BLOCK_C=block
+        )
+    else:
+        for phase, (row, column) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
+            part = coarse[:, row : row + height, column : column + width, phase * out : (phase + 1) * out]
+            torch.add(part, bias, out=fine[:, :, row, :, column])
+    return fine.view(samples, 2 * height, 2 * width, out)
 
 
 def _kernels() -> Any:

@@ -2,6 +2,7 @@
 thousands, which keeps the processor free for text, files and the next batch.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
+from videoduet.progress import console
 from videoduet.rewriting import Rewrites
 
 WARM_UP = 2
@@ -21,17 +23,36 @@ class Graphs:
     def __init__(self, forward: Callable[..., Any], device: torch.device):
         self.forward, self.device = forward, device
         self.recorded: dict[Any, Recording] = {}
+        self.gave_up = False
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """What ``forward`` returns; where gradients are asked for, by itself."""
-        if torch.is_grad_enabled():
+        """What ``forward`` returns: by itself where gradients are asked for, or where it cannot be recorded."""
+        if torch.is_grad_enabled() or self.gave_up:
             return self.forward(*arguments, **named)
         leaves, spec = tree_flatten((arguments, named))
         key = (spec, *((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf for leaf in leaves))
-        if key not in self.recorded:
-            self.recorded[key] = Recording(self, leaves, spec)
+        if key not in self.recorded and not self._record(key, leaves, spec):
+            return self.forward(*arguments, **named)
         return self.recorded[key](leaves)
+
+    def _record(self, key: Any, leaves: list[Any], spec: TreeSpec) -> bool:
+        """Whether the forward could be recorded for such inputs; what stood in the way is said."""
+        began = time.perf_counter()
+        try:
+            self.recorded[key] = Recording(self, leaves, spec)
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                # What was recorded before holds the memory: the same batch may fit without.
+                self.recorded.clear()
+            self.gave_up = True
+            _end_recording(self.device)
+            reason = str(error).strip().partition("\n")[0]
+            _say(f"The denoiser's kernels are launched one by one, since they cannot be recorded: {reason}")
+            return False
+        torch.cuda.synchronize(self.device)
+        _say(f"Compiled and recorded the denoiser in {time.perf_counter() - began:.1f} s.")
+        return True
 
 
 class Recording:
@@ -47,7 +68,8 @@ class Recording:
                 graphs.forward(*arguments, **named)
         torch.cuda.current_stream(graphs.device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, pool=graphs.pool):
+        # What other threads do meanwhile, such as writing the last videos, is no part of it.
+        with torch.cuda.graph(self.graph, pool=graphs.pool, capture_error_mode="thread_local"):
             self.outputs = graphs.forward(*arguments, **named)
 
     def __call__(self, leaves: list[Any]) -> Any:
@@ -57,6 +79,16 @@ class Recording:
                 own.copy_(given)
         self.graph.replay()
         return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, self.outputs)
+
+
+def _end_recording(device: torch.device) -> None:
+    """Let the GPU's random numbers be drawn again: a recording that failed leaves them waiting for its end."""
+    generator = torch.cuda.default_generators[device.index or 0]
+    generator.graphsafe_set_state(generator.clone_state())
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def record(model: nn.Module, device: torch.device | str) -> Rewrites:

@@ -38,7 +38,7 @@ class _Rounded(torch.autograd.Function):
 def _as(tensors: Any, dtypes: list[torch.dtype]) -> tuple[Tensor, ...]:
     copies = [torch.empty_like(tensor, dtype=dtype) for tensor, dtype in zip(tensors, dtypes, strict=True)]
     if copies:
-        torch._foreach_copy_(copies, list(tensors))
+        torch._foreach_copy_(copies, list(tensors))  # pyright: ignore[reportPrivateImportUsage]
     return tuple(copies)
 
 
@@ -55,6 +55,9 @@ class _Factors:
         """
         active = [(layer, layer.active_adapters[0]) for layer in self.layers if not layer.disable_adapters]
         factors = [factor for layer, name in active for factor in _factors(layer, name)]
+        # Before new ones are made: their memory, and what they know of the pass before.
+        for place in active:
+            self.rounded.pop(place, None)
         # What is rounded knows where it is from, whether or not this pass wants gradients.
         with torch.enable_grad():
             rounded = iter(_Rounded.apply(self.dtype, *factors))
@@ -62,7 +65,10 @@ class _Factors:
 
 
 def _factors(layer: LoraLayer, name: str) -> tuple[Tensor, Tensor]:
-    return layer.lora_A[name].weight, layer.lora_B[name].weight
+    down: Any
+    up: Any
+    down, up = layer.lora_A[name], layer.lora_B[name]
+    return down.weight, up.weight
 
 
 def lora_in_half(model: nn.Module) -> Rewrites:
@@ -74,6 +80,7 @@ def lora_in_half(model: nn.Module) -> Rewrites:
     """
     rewrites = Rewrites()
     layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer) and _computes_in_half(layer)]
+    dtype: Any
     for dtype in {layer.get_base_layer().weight.dtype for layer in layers}:
         factors = _Factors([layer for layer in layers if layer.get_base_layer().weight.dtype == dtype], dtype)
         rewrites.add(model.register_forward_pre_hook(factors.refresh).remove)
@@ -83,7 +90,7 @@ def lora_in_half(model: nn.Module) -> Rewrites:
 
 
 def _computes_in_half(layer: LoraLayer) -> bool:
-    base = layer.get_base_layer()
+    base: Any = layer.get_base_layer()
     if type(base) in _CONVOLUTIONS and (base.groups > 1 or base.padding_mode != "zeros"):
         return False
     return (
@@ -97,7 +104,8 @@ def _computes_in_half(layer: LoraLayer) -> bool:
 def _forward(factors: _Factors) -> Any:
     def forward(layer: LoraLayer, x: Tensor) -> Tensor:
         if layer.merged:
-            return type(layer).forward(layer, x)
+            plain: Any = type(layer)
+            return plain.forward(layer, x)
         base = layer.get_base_layer()
         if layer.disable_adapters:
             return _product(base, x)

@@ -5,7 +5,7 @@ Rows are (N, S, C) contiguous: N samples of S positions, channels last. Sums are
 """
 
 # What is written here is Triton's own language, which only looks like Python's.
-# pyright: reportCallIssue=false, reportArgumentType=false, reportPossiblyUnboundVariable=false
+# pyright: basic, reportCallIssue=false, reportArgumentType=false, reportPossiblyUnboundVariable=false
 import triton
 import triton.language as tl
 
@@ -89,6 +89,21 @@ def added(x, bias, residual, y, rows, C, BLOCK_S: tl.constexpr, BLOCK_C: tl.cons
     values = tl.load(x + at, mask, 0.0).to(tl.float32) + tl.load(residual + at, mask, 0.0).to(tl.float32)
     values += tl.load(bias + channels, within, 0.0).to(tl.float32)[None, :]
     tl.store(y + at, values.to(y.dtype.element_ty), mask)
+
+
+@triton.jit
+def interleaved(coarse, bias, fine, rows, H, W, C, BLOCK_S: tl.constexpr, BLOCK_C: tl.constexpr):
+    """fine (N, 2H, 2W, C), of ``rows`` pixels, from coarse (N, H + 1, W + 1, 4·C): see the caller."""
+    row = tl.program_id(0).to(tl.int64) * BLOCK_S + tl.arange(0, BLOCK_S)
+    channels = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    within = channels < C
+    x, y, sample = row % (2 * W), row // (2 * W) % (2 * H), row // (4 * H * W)
+    pixel = (sample * (H + 1) + y // 2 + y % 2) * (W + 1) + x // 2 + x % 2
+    at = (4 * pixel + 2 * (y % 2) + x % 2)[:, None] * C + channels[None, :]
+    mask = (row < rows)[:, None] & within[None, :]
+    values = tl.load(coarse + at, mask, 0.0).to(tl.float32)
+    values += tl.load(bias + channels, within, 0.0).to(tl.float32)[None, :]
+    tl.store(fine + row[:, None] * C + channels[None, :], values.to(fine.dtype.element_ty), mask)
 
 
 @triton.jit

@@ -7,7 +7,7 @@ from generators.fast.config import SpeedConfig
 from generators.fast.folded_lora import fold_lora
 from generators.fast.gated_activation import keep_gates_once
 from generators.fast.half_lora import lora_in_half
-from generators.fast.recomputation import recompute_all, recompute_feed_forwards
+from generators.fast.recomputation import recompute_all, recompute_feed_forwards, recompute_twice
 from generators.fast.short_attention import attend_together
 from videoduet.rewriting import Rewrites
 
@@ -21,6 +21,8 @@ def speed_up(denoiser: nn.Module, config: SpeedConfig, device: torch.device | st
     parts = [keep_gates_once(denoiser)]
     if config.gradient_checkpointing == "feed_forward":
         parts.append(recompute_feed_forwards(denoiser))
+    elif config.gradient_checkpointing == "twice":
+        parts.append(recompute_twice(denoiser))
     elif config.gradient_checkpointing:
         parts.append(recompute_all(denoiser))
     if not config.autocast:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from generators.fast.fused import interleave
+
 # What each of two taps at the coarse side sums of the three at the fine side, for even and for odd rows.
 _SUMS = (((1.0, 0.0, 0.0), (0.0, 1.0, 1.0)), ((1.0, 1.0, 0.0), (0.0, 0.0, 1.0)))
 
@@ -20,19 +22,13 @@ def can_sum(conv: nn.Module) -> bool:
     )
 
 
-def doubled_and_convolved(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """``conv`` (N, O, 2H, 2W) of x (N, C, H, W) with each pixel twice in both directions, channels last in memory."""
-    samples, _, height, width = x.shape
-    out = conv.out_channels
-    coarse = F.conv2d(x, summed(conv.weight), padding=1).permute(0, 2, 3, 1)
-    fine = torch.empty(samples, height, 2, width, 2, out, dtype=x.dtype, device=x.device)
-    bias = torch.zeros(out, dtype=x.dtype, device=x.device) if conv.bias is None else conv.bias
-    for odd_row in (0, 1):
-        for odd_column in (0, 1):
-            phase = 2 * odd_row + odd_column
-            part = coarse[:, odd_row : odd_row + height, odd_column : odd_column + width]
-            torch.add(part[..., phase * out : (phase + 1) * out], bias, out=fine[:, :, odd_row, :, odd_column])
-    return fine.view(samples, 2 * height, 2 * width, out).permute(0, 3, 1, 2)
+def doubled_and_convolved(x: Tensor, conv: nn.Conv2d, weight: Tensor | None = None) -> Tensor:
+    """``conv`` (N, O, 2H, 2W) of x (N, C, H, W) with each pixel twice in both directions, channels last in memory.
+    ``weight`` is its :func:`summed` one, where it is known.
+    """
+    coarse = F.conv2d(x, summed(conv.weight) if weight is None else weight, padding=1).permute(0, 2, 3, 1)
+    bias = torch.zeros(conv.out_channels, dtype=x.dtype, device=x.device) if conv.bias is None else conv.bias
+    return interleave(coarse, bias).permute(0, 3, 1, 2)
 
 
 def summed(weight: Tensor) -> Tensor:

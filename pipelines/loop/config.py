@@ -11,9 +11,9 @@ from alignment.preferences.pairs import PairConfig
 from alignment.training.config import AlignConfig
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.suite import NEEDS_LABELS
-from generators.config import check_sampler
+from generators.config import Speed, check_sampler
 from pipelines.loop.phases import phase_names
-from reward_model.judging.config import Backend, ServerSettings, check_backend
+from reward_model.judging.config import Backend, BatchSize, ServerSettings, check_backend
 from reward_model.training.config import GRPOTraining
 from videoduet.commands import command_parser, made, read_line
 from videoduet.config import PACKAGE_ROOT, Precision, at_least, execution, identity, within
@@ -57,6 +57,7 @@ class GeneratorConfig:
         dtype: Precision of the weights: float32, bfloat16 or float16.
         videos_per_prompt: N, the videos drawn for each prompt in each round (the paper: 10).
         batch_size: Videos drawn at once.
+        speed: How videos are drawn, as pipelines.sample has it: auto, eager or compiled.
     """
 
     path: str = identity("")
@@ -64,6 +65,7 @@ class GeneratorConfig:
     dtype: Precision = identity("float32")
     videos_per_prompt: int = identity(10)
     batch_size: int = identity(8)
+    speed: Speed = identity("auto")
 
     def __post_init__(self) -> None:
         at_least(1, **{"generator.batch_size": self.batch_size})
@@ -89,7 +91,8 @@ class JudgeConfig:
         arguments: What ``factory`` is called with.
         second_path: A second judge of other training, which measures the result and never labels (None: none).
         dtype: Precision of the weights.
-        batch_size: Showings answered at once (two for each pair).
+        batch_size: Showings answered at once, two for each pair (auto: as many as fit into a GPU's free memory, 16 on a
+            CPU).
         samples: Answers to each showing, of which the majority counts (1: one greedy answer).
         temperature: At which several samples are drawn.
         backend: What runs the model: transformers, vllm (installed beside), or server. Only the first can be refreshed.
@@ -106,7 +109,7 @@ class JudgeConfig:
     arguments: dict[str, Any] = identity(factory=dict)
     second_path: str | None = identity(None)
     dtype: Precision = identity("float32")
-    batch_size: int = identity(64)
+    batch_size: BatchSize = identity(64)
     samples: int = identity(1)
     temperature: float = identity(0.7)
     backend: Backend = identity("transformers")
@@ -116,7 +119,8 @@ class JudgeConfig:
     logprobs: bool = identity(True)
 
     def __post_init__(self) -> None:
-        at_least(1, **{"judge.batch_size": self.batch_size, "judge.samples": self.samples})
+        batch = None if self.batch_size == "auto" else self.batch_size
+        at_least(1, **{"judge.batch_size": batch, "judge.samples": self.samples})
         check_backend(self.preset, self.backend, self.settings)
 
     @property
@@ -161,6 +165,12 @@ class RefreshConfig:
     def __post_init__(self) -> None:
         for name in ("original_share", "held_out_prompts"):
             within(0, 1, **{f"refresh.{name}": getattr(self, name)})
+        if (self.training.parameters, self.training.method) != ("lora", "grpo"):
+            raise InputError(
+                "refresh.training goes on with a LoRA from round to round, by rewards; give parameters: lora and "
+                "method: grpo.",
+                exit_code=2,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

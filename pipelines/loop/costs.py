@@ -7,7 +7,7 @@ from typing import Any
 
 from alignment.training.config import AlignConfig
 from pipelines.loop.config import RunConfig
-from pipelines.loop.rates import Card, GeneratorSize, JudgeSize, cards, table
+from pipelines.loop.rates import NAMES, Card, GeneratorSize, JudgeSize, Recomputed, cards, table
 
 PIXEL_BYTES, WRITERS = 0.6, 4
 """Bytes of an mp4 file for a pixel (1.5 MB for 16x320x512), and cores that write beside a GPU."""
@@ -43,11 +43,12 @@ class Setting:
 
 def training_memory(size: GeneratorSize, config: AlignConfig, tokens: int, *, weight_bytes: int) -> float:
     """Peak bytes of a DPO step: weights, LoRA with gradient and Adam's two moments in float32, and the activations of
-    both sides of ``micro_batch`` pairs.
+    both sides of ``micro_batch`` pairs; 'auto' is reckoned as recomputation (:func:`on_card` says what it takes).
     """
     adam = 0.5 if config.optimizer == "adamw_8bit" else 2.0
     lora = 4.0 * size.lora(config.lora_rank) * (2.0 + adam + (config.ema_decay is not None))
-    kept = size.kept(tokens, config.gradient_checkpointing)
+    way = config.gradient_checkpointing
+    kept = size.kept(tokens, True if way == "auto" else way)
     # Float32 keeps twice as many bytes.
     wide = 2.0 if weight_bytes == 4 and config.mixed_precision == "no" else 1.0
     return 1e9 * size.weights[0] * weight_bytes + lora + 2.0 * config.micro_batch * kept * wide
@@ -75,32 +76,47 @@ def shown(config: RunConfig, size: GeneratorSize) -> tuple[int, int, int]:
     return frames, height, width
 
 
+def on_card(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None, card: Card) -> RunConfig:
+    """``config`` with what 'auto' would take on ``card``: the fastest way to train, and as many showings, that fit."""
+    align, batch, room = config.align, config.judge.batch_size, SPARE * card.memory
+    if align.gradient_checkpointing == "auto":
+        way = _fastest(config, size, align.micro_batch, room)
+        align = replace(align, gradient_checkpointing="twice" if way is None else way)
+    if batch == "auto":
+        batch = 256
+        while judge is not None and batch > 2 and _judging(config, judge, batch) > room:
+            batch //= 2
+    return replace(config, align=align, judge=replace(config.judge, batch_size=batch))
+
+
 def setting(
     config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None, card: Card
 ) -> Setting:
     """The run on ``card``, as the config has it."""
-    return Setting(card, _hours(config, counted, size, judge, card), _memory(config, size, judge), {})
+    taken = on_card(config, size, judge, card)
+    return Setting(card, _hours(taken, counted, size, judge, card), _memory(taken, size, judge), {})
 
 
 def fitted(
     config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None, card: Card
 ) -> Setting | None:
-    """The quickest setting of execution fields and batches that fits into ``card``; None where none does."""
-    for way in (False, "feed_forward", True):
-        align = replace(config.align, gradient_checkpointing=way, micro_batch=1)
-        memory = training_memory(size, align, size.tokens(*shown(config, size)), weight_bytes=_width(config))
-        if memory <= SPARE * card.memory:
-            break
-    else:
+    """The quickest setting of recomputation and batches that fits into ``card``; None where none does."""
+    room, changes = SPARE * card.memory, dict[str, Any]()
+    way = _fastest(config, size, 1, room)
+    if way is None:
         return None
-    changes: dict[str, Any] = {"align.gradient_checkpointing": way}
-    batch = config.judge.batch_size
-    while batch > 2 and judge is not None and _judging(config, judge, batch) > SPARE * card.memory:
+    if config.align.gradient_checkpointing not in ("auto", way):
+        changes["align.gradient_checkpointing"] = way
+    if config.align.micro_batch != 1:
+        changes["align.micro_batch"] = 1
+    align = replace(config.align, gradient_checkpointing=way, micro_batch=1)
+    batch = _judged(on_card(config, size, judge, card))
+    while batch > 2 and judge is not None and _judging(config, judge, batch) > room:
         batch //= 2
-    if batch != config.judge.batch_size:
+    if config.judge.batch_size not in ("auto", batch):
         changes["judge.batch_size"] = batch
     drawn = config.generator.batch_size
-    while drawn > 1 and _sampling(config, size, drawn) > SPARE * card.memory:
+    while drawn > 1 and _sampling(config, size, drawn) > room:
         drawn //= 2
     if drawn != config.generator.batch_size:
         changes["generator.batch_size"] = drawn
@@ -110,6 +126,20 @@ def fitted(
     )  # fmt: skip
     found = setting(changed, counted, size, judge, card)
     return Setting(card, found.hours, found.memory, changes) if found.fits else None
+
+
+def _fastest(config: RunConfig, size: GeneratorSize, micro_batch: int, room: float) -> Recomputed | None:
+    tokens = size.tokens(*shown(config, size))
+    for way in NAMES:
+        align = replace(config.align, gradient_checkpointing=way, micro_batch=micro_batch)
+        if training_memory(size, align, tokens, weight_bytes=_width(config)) <= room:
+            return way
+    return None
+
+
+def _judged(config: RunConfig) -> int:
+    """Showings at once, once 'auto' is known."""
+    return 16 if config.judge.batch_size == "auto" else config.judge.batch_size
 
 
 def cheapest(
@@ -141,7 +171,7 @@ def _memory(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None) -> 
         "align": training_memory(size, config.align, tokens, weight_bytes=_width(config)),
     }
     if judge is not None:
-        found["rank"] = _judging(config, judge, config.judge.batch_size)
+        found["rank"] = _judging(config, judge, _judged(config))
     return found
 
 
@@ -158,11 +188,14 @@ def _hours(
     shape = shown(config, size)
     tokens, pixels = size.tokens(*shape), math.prod(shape)
     steps = config.generator.sampler.get("steps", size.steps)
-    video = rates["denoise"] * size.forward(tokens) / 1e12 * steps * size.passes
-    video += rates["decode"] * size.decode * pixels / 1e12
+    drawing = rates["compiled" if size.unet and config.generator.speed != "eager" else "eager"]
+    training = rates["compiled" if size.unet and config.align.speed != "eager" else "eager"]
+    video = drawing["denoise"] * size.forward(tokens) / 1e12 * steps * size.passes
+    video += drawing["decode"] * size.decode * pixels / 1e12
     # Files are written beside the next batch, by the cores that there are for a GPU.
     video = max(video * slower, rates["x264"] * pixels / 1e6 / WRITERS)
-    step = rates["dpo"]["recomputed" if config.align.gradient_checkpointing is True else "kept"]
+    way = config.align.gradient_checkpointing
+    step = training["dpo"][NAMES[True if way == "auto" else way]]
     hours = {
         "sample": counted["videos of rounds"] * video,
         "score": counted["videos of score"] * video,
@@ -171,7 +204,7 @@ def _hours(
     if judge is not None:
         wide = 8.0 if config.judge.dtype == "float32" else 1.0
         read = rates["read"] * judge.weights * table()["showing"]["tokens"] * slower * wide
-        answer = rates["answer"] * judge.weights * judge.new_tokens / config.judge.batch_size
+        answer = rates["answer"] * judge.weights * judge.new_tokens / _judged(config)
         answer *= h100.bandwidth / card.bandwidth
         showing = (read + answer) * config.judge.samples
         hours["rank"] = counted["rank rollouts"] * showing

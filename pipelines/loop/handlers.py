@@ -67,5 +67,5 @@ def score(run: Run, round_number: int) -> None:
         run.generator, run.measuring_judges, run.held_out_prompts,
         lambda version: run.samples("score", version=version), run.folder("score"), run.directory,
         config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
-        batch_size=run.config.generator.batch_size,
+        batch_size=run.config.generator.batch_size, speed=run.config.generator.speed,
     )  # fmt: skip

@@ -64,12 +64,13 @@ def refresh_judge(task: Refresh, directory: Workspace) -> None:
     pairs = mixture(new, within, original, share=task.config.original_share, seed=task.seed)
     if not new:
         reason = "The judge preferred no new video to the loser before it."
-    elif len(pairs) < training.pairs_per_step:
-        reason = f"There are {len(pairs)} labelled pairs, fewer than the {training.pairs_per_step} of one step."
+    elif len(pairs) < training.items_per_step:
+        reason = f"There are {len(pairs)} labelled pairs, fewer than the {training.items_per_step} of one step."
     if reason is not None:
         _finish(task, directory, RefreshSummary(status="off", reason=reason))
         return
     path, prompt = task.source()
+    training = training.for_items(len(pairs))
     with track_steps(f"round {task.round_number}: refresh") as on_step:
         trained = train_judge(
             path,

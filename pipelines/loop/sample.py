@@ -25,7 +25,7 @@ def sample_round(
     ]
     notes = draw_items(
         load_generator(), items, output, directory.root, version=f"G_{round_number}", round_number=round_number,
-        batch_size=config.batch_size, what=f"round {round_number}: sample",
+        batch_size=config.batch_size, speed=config.speed, what=f"round {round_number}: sample",
     )  # fmt: skip
     if processes().is_main_process:
         directory.finish(output, samples=len(items), **({"notes": notes} if notes else {}))

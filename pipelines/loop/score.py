@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from generators.base import Generator
+from generators.config import Speed
 from generators.drawing import draw_items
 from generators.sampling import SamplingItem
 from pipelines.loop.config import ScoreConfig
@@ -25,7 +26,7 @@ Samples = Callable[[str], list[Sample]]
 def score_versions(
     load_generator: Callable[[int], Generator], judges: Callable[[], Iterator[tuple[str, PairwiseJudge]]],
     prompts: Sequence[Prompt], samples: Samples, output: Path, directory: Workspace, *, config: ScoreConfig, seed: int,
-    rounds: int, batch_size: int,
+    rounds: int, batch_size: int, speed: Speed,
 ) -> None:  # fmt: skip
     """Held-out prompts drawn by the base and each G_r from the same noise, compared by several judges.
 
@@ -37,10 +38,11 @@ def score_versions(
         for index in range(config.videos_per_prompt)
     ]
     versions = [f"G_{number}" for number in range(rounds + 1)]
+    notes: list[str] = []
     for number, version in enumerate(versions):
-        draw_items(
+        notes += draw_items(
             load_generator(number), items, output, directory.root, version=version, round_number=number,
-            batch_size=batch_size, what=f"score: sample {version}",
+            batch_size=batch_size, speed=speed, what=f"score: sample {version}",
         )  # fmt: skip
     if processes().is_main_process:
         base, later = samples(versions[0]), versions[1:]
@@ -54,7 +56,9 @@ def score_versions(
             for name, judge in judges()
         }
         vbench = score_vbench({versions[0]: base, **drawn}, prompts, output, config.vbench, directory.root)
-        write_summary(output, ScoreSummary(versions=versions, win_rate=win_rate, vbench=vbench))
+        write_summary(
+            output, ScoreSummary(versions=versions, win_rate=win_rate, vbench=vbench, notes=list(dict.fromkeys(notes)))
+        )
         stop_if_still(vbench, config.vbench, directory.root)
         directory.finish(output, samples=len(items) * len(versions))
 

@@ -113,11 +113,13 @@ class ScoreSummary:
         versions: ``G_0``, the base, and all later ones.
         win_rate: By judge and version: the win rate over the base with its interval, and counts.
         vbench: What VBench says of the held-out videos, or why it says nothing.
+        notes: What of the prompts was not drawn.
     """
 
     versions: list[str]
     win_rate: dict[str, dict[str, dict[str, float | int]]]
     vbench: dict[str, Any]
+    notes: list[str] = field(default_factory=list[str])
 
 
 def write_summary(folder: Path, summary: Any) -> None:

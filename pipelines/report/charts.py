@@ -2,8 +2,10 @@
 # matplotlib's stubs leave parameters open.
 # pyright: reportUnknownMemberType=false
 
+import functools
 import hashlib
 import io
+import json
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,7 +39,7 @@ def _chart(
     series = {label: points for label, points in series.items() if points}
     if not series:
         return None
-    drawing = _svg(title, series, unit, xlabel, **drawn)
+    drawing = _svg(title, json.dumps([series, drawn]), unit, xlabel)
     told: list[str] = []
     for label, points in series.items():
         ends = points if len(points) <= 8 else (points[0], points[-1])
@@ -45,7 +47,10 @@ def _chart(
     return {"title": title, "svg": Markup(drawing), "alt": f"{title}, in {unit}. " + "; ".join(told)}
 
 
-def _svg(title: str, series: dict[str, Points], unit: str, xlabel: str, **drawn: Any) -> str:
+@functools.lru_cache(maxsize=64)
+def _svg(title: str, curves: str, unit: str, xlabel: str) -> str:
+    """The drawing of ``curves``, series and how to draw them as JSON: after each phase most are what they were."""
+    series, drawn = json.loads(curves)
     # Half a second, for those alone who write a page.
     import matplotlib as mpl
     from matplotlib.figure import Figure

@@ -101,6 +101,7 @@ def notes(run: RecordedRun) -> list[tuple[str, str]]:
         if low is not None and high is not None and low > high:
             text = f"The loop's own judge likes {version} far better than the second judge does"
             found.append(("warning", f"{text}: the generator may have learnt that judge's taste."))
+    found += [("warning", f"score: {text}") for text in run.score.get("notes") or ()]
     if alarm := mapping(run.score.get("vbench")).get("alarm"):
         found.append(("warning", str(alarm)))
     for row in run.quarantined[:20]:

@@ -1,5 +1,7 @@
 """Judgements as text: tables with the reasoning, JSON, JSON Lines, CSV."""
 
+import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,13 +21,22 @@ MOST_SHOWN = 20
 
 def print_json(found: Mapping[str, Any]) -> None:
     """Print ``found`` as one JSON value; NaN and infinities become null."""
-    print(json_text(finite(found), indent=2))
+    sys.stdout.write(_sayable(json_text(finite(found), indent=2) + "\n"))
 
 
 def print_json_lines(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print each row as a line of JSON; NaN and infinities become null."""
     for row in rows:
-        sys.stdout.write(json_line(finite(row)))
+        sys.stdout.write(_sayable(json_line(finite(row))))
+
+
+def _sayable(text: str) -> str:
+    """JSON as standard output can say it: what is not in its encoding is escaped as JSON has it."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return re.sub("[^\x00-\x7f]", lambda found: json.dumps(found[0])[1:-1], text)
+    return text
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:

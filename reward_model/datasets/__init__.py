@@ -12,6 +12,7 @@ from typing import Literal
 from reward_model.datasets import filmed, generated, preferences, questions
 from reward_model.datasets.items import Item, PreferenceItem, QuestionItem, Reading, ScoredClip, Split
 from videoduet.errors import InputError
+from videoduet.loading import loading
 from videoduet.records import stable_id
 from videoduet.tables import is_text
 
@@ -85,7 +86,8 @@ def read_dataset(name: str, folder: str | Path, split: Split = "all") -> Reading
     if split not in (published.splits or ("train", "test", "all")):
         splits = ", ".join(published.splits or ("train", "test", "all"))
         raise InputError(f"{name} has no split {split!r}; take one of {splits}.", exit_code=2)
-    reading = published.read(folder, split)
+    with loading(f"{name}: the files in {folder} cannot be read", "download them again, or repair them."):
+        reading = published.read(folder, split)
     if not reading.items:
         raise InputError(f"{reading.summary()} Put the videos below {folder} as docs/datasets.md describes.")
     if published.splits or split == "all":

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,9 +14,7 @@ from videoduet.errors import InputError
 from videoduet.folders import files_below
 from videoduet.store import JSON, read_json
 from videoduet.tables import Table, is_text, kind_of, objects, read_lines, read_table
-
-VIDEOS = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".gif")
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
+from videoduet.video import VIDEOS
 
 
 @dataclass
@@ -24,7 +22,7 @@ class MediaFolder:
     """The videos (or images) anywhere below a folder, found by the name that a row gives them."""
 
     root: Path
-    suffixes: Sequence[str] = VIDEOS
+    suffixes: Collection[str] = frozenset(VIDEOS)
     missing: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -131,6 +129,8 @@ class Scores:
     def _number(self, row: Row, column: str) -> float:
         value, (low, high) = row[column], self.scale
         try:
+            if isinstance(value, bool):
+                raise TypeError
             score = math.nan if value is None or not str(value).strip() else float(value)
         except (TypeError, ValueError) as error:
             raise InputError(f"{row.place}: {column} is {value!r}, not a number; repair or remove the row.") from error

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reward_model.datasets.files import (
-    IMAGES,
-    VIDEOS,
     MediaFolder,
     Row,
     Scores,
@@ -17,6 +15,7 @@ from reward_model.datasets.files import (
 )
 from reward_model.datasets.items import Reading, ScoredClip, Split
 from videoduet.errors import InputError
+from videoduet.video import IMAGES, VIDEOS
 
 PERCENT, LIKERT = (0.0, 100.0), (1.0, 5.0)
 

@@ -44,7 +44,8 @@ class PreferenceItem:
 
 @dataclass(frozen=True, kw_only=True)
 class QuestionItem:
-    """A question about one video or two, its options and the right one; ``kind`` is a group to report by.
+    """A question about one video or two, its options and the right one; ``kind`` is a group to report by, and so is
+    each of ``groups``.
 
     Options are what an answer may say: ('yes', 'no'), or letters, which the question then spells out.
     """
@@ -54,6 +55,7 @@ class QuestionItem:
     options: tuple[str, ...]
     answer: str
     kind: str = ""
+    groups: tuple[str, ...] = ()
 
 
 Item = ScoredClip | PreferenceItem | QuestionItem

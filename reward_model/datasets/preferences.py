@@ -63,7 +63,7 @@ def read_genai_bench(folder: Path, split: Split) -> Reading:
     pairs: list[PreferenceItem | None] = []
     for path in paths:
         for row in rows(path, (*sides, "prompt", "vote_type")):
-            first, second = (PurePosixPath(row[side]).name for side in sides)
+            first, second = (PurePosixPath(str(row[side])).name for side in sides)
             label: dict[str, Choice] = {"overall": _label(_VOTES, row, "vote_type")}
             pairs.append(_pair(media, first, second, row["prompt"], label))
     return Reading("GenAI-Bench", split, [pair for pair in pairs if pair], missing=media.missing)

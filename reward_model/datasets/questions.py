@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reward_model.datasets.files import MediaFolder, required, rows
+from reward_model.datasets.files import MediaFolder, Row, required, rows
 from reward_model.datasets.items import QuestionItem, Reading, Split
 from videoduet.errors import InputError
 from videoduet.tables import read_lines
@@ -71,7 +71,8 @@ def read_q_bench_video(folder: Path, split: Split) -> Reading:
     """Q-Bench-Video (Zhang et al. 2025): multiple choice on one video or two; open questions are left out, and counted.
 
     ``Q_Bench_Video_dev.json``: video_name (two joined by _cat_), question, question_type, answers, correct_choice (a
-    letter). The test file holds no right answers, so only the dev file can be scored here.
+    letter). The test file holds no right answers, so only the dev file can be scored here. ``context`` says what a
+    question about a single video is about: Global or Referring.
     """
     (path, *_) = required("Q-Bench-Video", folder, "Q_Bench_Video_dev.json", "Q_Bench_Video*.json")
     media, open_ended = MediaFolder(folder), 0
@@ -104,9 +105,16 @@ def read_q_bench_video(folder: Path, split: Split) -> Reading:
                 options=letters,
                 answer=answer,
                 kind=str(row["question_type"]),
+                groups=("two videos",) if joined else (*_context(row), "single videos"),
             )
         )
     reading = Reading("Q-Bench-Video", split, items, missing=media.missing)
     if open_ended:
         reading.left_out["open questions, which have no options"] = open_ended
     return reading
+
+
+def _context(row: Row) -> tuple[str, ...]:
+    """The field ``context`` of a question about a single video, in the paper's two words; () where it is another."""
+    told = str(row["context"]).lower() if "context" in row else ""
+    return tuple(name for name in ("global", "referring") if name in told)

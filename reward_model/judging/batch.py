@@ -90,7 +90,7 @@ def _judged(workspace: Workspace, config: JudgingConfig, command: str, items: Se
     judged = Judged(
         command=command, judge=config.judge, preset=config.preset, adapter=config.adapter, dtype=config.dtype,
         samples=config.samples, temperature=config.temperature, backend=config.backend, items=len(items),
-        items_id=stable_id(*items), judge_id=(workspace.kept() or {}).get("judge_id"),
+        items_id=stable_id(*items), shown=config.shown, judge_id=(workspace.kept() or {}).get("judge_id"),
     )  # fmt: skip
     workspace.check(judged, "judged")
     if processes().is_main_process:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any, overload
 
 from reward_model.judging.base import PairwiseJudge, VideoJudge
-from reward_model.judging.config import TINY, Backend, Decoding, JudgingConfig, ServerSettings, check_backend
-from reward_model.presets import kept_prompts, preset_named
+from reward_model.judging.config import TINY, Backend, BatchSize, Decoding, JudgingConfig, ServerSettings, check_backend
+from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt
+from reward_model.wordings import Shown
 from videoduet.config import Precision, resolve
 from videoduet.errors import InputError
 from videoduet.processes import device as this_device
@@ -26,11 +27,12 @@ def build_judge(
     preset: str | None = None,
     adapter: str | Path | None = None,
     prompt: JudgePrompt | None = None,
+    shown: Shown | None = None,
     backend: Backend = "transformers",
     server: ServerSettings | None = None,
     decoding: Decoding | None = None,
     dtype: Precision = "float32",
-    batch_size: int = 64,
+    batch_size: BatchSize = 64,
     device: str | None = None,
     factory: str | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -40,8 +42,9 @@ def build_judge(
 
     ``path`` is a transformers or PEFT directory, also one that the package ships, or a hub id. ``preset`` says what the
     judge is asked (see :mod:`reward_model.presets`), prompts kept beside its weights go before that, and ``prompt``,
-    the wording of a comparison, before both. ``backend`` 'server' needs ``server``, which names the model; 'vllm' takes
-    no ``adapter``. ``batch_size`` (showings at once) and ``device`` (None: this process's) are for 'transformers'.
+    the wording of a comparison, before both; ``shown`` says what is shown in place of what they say. ``backend``
+    'server' needs ``server``, which names the model; 'vllm' takes no ``adapter``. ``batch_size`` (showings at once, or
+    'auto') and ``device`` (None: this process's) are for 'transformers'.
 
     Raises InputError where the judge cannot be loaded or made, or options do not go together.
     """
@@ -51,19 +54,19 @@ def build_judge(
     if server is not None:
         from reward_model.judging.server import ServerJudge
 
-        return ServerJudge(server, preset=preset, decoding=decoding, prompt=prompt)
+        return ServerJudge(server, preset=preset, decoding=decoding, prompt=prompt, shown=shown)
     if path is None:
         raise InputError("No judge is named; give a model's path, a server or a factory.", exit_code=2)
     path = resolve(str(path))
     if backend == "vllm":
         from reward_model.judging.vllm_offline import VllmJudge
 
-        return VllmJudge(path, preset=preset, decoding=decoding, dtype=dtype, prompt=prompt)
+        return VllmJudge(path, preset=preset, decoding=decoding, dtype=dtype, prompt=prompt, shown=shown)
     from reward_model.judging.local import Judge
 
     return Judge.from_pretrained(
-        path, preset=preset, adapter=adapter, prompt=prompt, dtype=dtype, batch_size=batch_size, decoding=decoding,
-        device=device or this_device(),
+        path, preset=preset, adapter=adapter, prompt=prompt, shown=shown, dtype=dtype, batch_size=batch_size,
+        decoding=decoding, device=device or this_device(),
     )  # fmt: skip
 
 
@@ -77,6 +80,7 @@ def load_judge(config: JudgingConfig) -> VideoJudge:
     return build_judge(
         config.judge, preset=config.preset, adapter=config.adapter, dtype=config.dtype, batch_size=config.batch_size,
         decoding=Decoding(config.samples, config.temperature), backend=config.backend, server=config.settings,
+        shown=config.shown,
     )  # fmt: skip
 
 
@@ -85,11 +89,11 @@ def judge_source(path: str, preset: str | None) -> tuple[str, JudgePrompt]:
     it compares: what training goes on from, and what is kept beside its weights. Raises InputError where it is not made
     to compare.
     """
-    from reward_model.judging.loading import base_directory, local_directory
+    from reward_model.judging.loading import local_directory, own_prompts
 
     chosen = preset_named(preset)
     directory = local_directory(resolve(path), chosen.subfolder)
-    return directory, kept_prompts(base_directory(directory), chosen.prompts).of("compare")
+    return directory, own_prompts(directory, chosen.prompts).of("compare")
 
 
 def _made(factory: str, arguments: Mapping[str, Any]) -> PairwiseJudge:

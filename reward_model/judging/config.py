@@ -7,11 +7,14 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from reward_model.presets import preset_named
+from reward_model.wordings import Shown
 from videoduet.config import Precision, at_least, execution
 from videoduet.errors import InputError
-from videoduet.video import Reader
+from videoduet.video import FrameSampling, Reader
 
 Backend = Literal["transformers", "vllm", "server"]
+BatchSize = int | Literal["auto"]
+"""Showings at once; 'auto': as many as fit into a GPU's free memory, and 16 on a CPU."""
 TINY = "shapes_world/models/judge"
 
 
@@ -96,12 +99,15 @@ class JudgingConfig:
             --judge ByteDance/Q-Insight), or general.
         adapter: A PEFT adapter to put on top.
         prompt: The text that the videos were made for, where a list does not say.
+        num_frames: Frames shown of a video, evenly spaced (None: as many as the judge was trained with).
+        frames: Frames shown by their rate: fps, min_frames, max_frames; goes before num_frames.
+        max_pixels: The most pixels that a frame is shown with (None: as the judge was trained with).
         batch: A CSV, TSV, JSON, JSON Lines or parquet file with the columns first, second, prompt (compare) or video,
             prompt (the others).
         output: A directory that keeps what is judged; the same command goes on where it was.
         report: Write an HTML page with the videos beside the verdicts to this file.
         dtype: Precision of the weights.
-        batch_size: Showings at once, two for each pair.
+        batch_size: Showings at once, two for each pair (auto: as many as fit into a GPU's free memory, 16 on a CPU).
         samples: Answers to each showing, of which the majority counts (1: one greedy answer).
         temperature: At which several samples are drawn.
         backend: What runs the model: transformers, vllm (installed beside), or server.
@@ -117,11 +123,14 @@ class JudgingConfig:
     preset: str | None = None
     adapter: str | None = None
     prompt: str = ""
+    num_frames: int | None = None
+    frames: FrameSampling | None = None
+    max_pixels: int | None = None
     batch: str | None = None
     output: str | None = None
     report: str | None = None
     dtype: Precision = "float32"
-    batch_size: int = 16
+    batch_size: BatchSize = "auto"
     samples: int = 1
     temperature: float = 0.7
     backend: Backend = "transformers"
@@ -132,8 +141,14 @@ class JudgingConfig:
     reader: Reader | None = None
 
     def __post_init__(self) -> None:
-        at_least(1, batch_size=self.batch_size, samples=self.samples)
+        at_least(1, batch_size=None if self.batch_size == "auto" else self.batch_size, samples=self.samples)
+        at_least(1, num_frames=self.num_frames, max_pixels=self.max_pixels)
         check_backend(self.preset, self.backend, self.settings)
+
+    @property
+    def shown(self) -> Shown:
+        """What is shown in place of what the judge's prompts say."""
+        return Shown(num_frames=self.num_frames, frames=self.frames, max_pixels=self.max_pixels)
 
     @property
     def settings(self) -> ServerSettings | None:
@@ -157,4 +172,5 @@ class Judged:
     backend: Backend
     items: int
     items_id: str
+    shown: Shown = Shown()
     judge_id: str | None = execution(None)

@@ -8,10 +8,9 @@ import pyarrow as pa
 
 from videoduet.errors import InputError
 from videoduet.tables import is_text, kind_of, read_lines, read_table
-from videoduet.video import IMAGES
+from videoduet.video import IMAGES, VIDEOS
 
 TABLES = "CSV, TSV, JSON, JSON Lines or parquet"
-VIDEOS = {".mp4", ".webm", ".mov", ".gif", ".mkv", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".ogv", ".wmv", ".flv"}
 
 Shown = tuple[str, str]
 """A video's path and its prompt."""

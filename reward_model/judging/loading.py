@@ -9,10 +9,13 @@ from huggingface_hub import snapshot_download
 from packaging.version import Version
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 
-from reward_model.encoding import VIDEO_TOKEN
+from reward_model.encoding import VIDEO_TOKEN, tokens_per_second
+from reward_model.judging.beside import beside
+from reward_model.presets import kept_prompts
+from reward_model.prompts import PROMPT_FILES, Prompts
 from videoduet.adapters import base_of, put_on
 from videoduet.errors import InputError
-from videoduet.loading import check_files, lacking, loading
+from videoduet.loading import check_files, lacking, loading, refuse_odd
 from videoduet.records import stable_id
 from videoduet.store import content_hash
 
@@ -52,15 +55,15 @@ def local_directory(path: str | Path, subfolder: str | None = None) -> str:
 
 
 def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str = "float32") -> torch.nn.Module:
-    """The vision-language model at ``path`` (or, for a PEFT directory, the base it names with the adapter merged in).
+    """The vision-language model at ``path`` (or, for a PEFT directory, the base it names with the adapter in it).
 
-    ``adapter`` is put on top of that, and merged where the weights are float32. Raises InputError where nothing can be
-    loaded.
+    ``adapter`` is put on top of that. Adapters are merged where the weights are float32, and else kept beside them in
+    float32, so that nothing that they learned is rounded away. Raises InputError where nothing can be loaded.
     """
     check_files(path)
     with loading(f"Judge {path} cannot be loaded", WHOLE):
         if (Path(path) / "adapter_config.json").exists():
-            model = put_on(load_model(base_of(path), dtype=dtype), path, "judge").merge_and_unload()
+            model = _adapted(load_model(base_of(path), dtype=dtype), path)
         else:
             check_family(path)
             model = _whole_model(path, dtype)
@@ -79,26 +82,61 @@ def check_family(path: str | Path) -> None:
             raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
 
 
+def positions_per_second(path: str | Path) -> float | None:
+    """How many positions a second has for the model at ``path`` (:func:`reward_model.encoding.tokens_per_second`)."""
+    with loading(f"Judge {path} cannot be loaded", WHOLE):
+        return tokens_per_second(AutoConfig.from_pretrained(path))
+
+
 def _whole_model(path: str | Path, dtype: str) -> Any:
     # What a checkpoint lacks would be drawn at random, with a warning.
     auto: Any = AutoModelForImageTextToText
     model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
     if problem := lacking(info):
         raise ValueError(f"its weights lack {problem}")
+    refuse_odd(model, info, "its weights")
     return model
 
 
 def _adapted(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:
-    # Into half-precision weights most of what the adapter learned would be rounded away.
-    adapted = put_on(model, adapter, "judge")
-    return adapted.merge_and_unload() if model.dtype is torch.float32 else adapted
+    adapted: Any = put_on(model, adapter, "judge")
+    if model.dtype is torch.float32:
+        return adapted.merge_and_unload()
+    try:
+        return beside(adapted)
+    except ValueError as error:
+        raise InputError(
+            f"Adapter {adapter} cannot be kept beside weights in half precision ({error}); load the judge in float32."
+        ) from error
+
+
+def lineage(path: str | Path) -> list[str]:
+    """The judge at ``path``, the base that it names where it is a PEFT directory, the base of that, and so on."""
+    if (Path(path) / "adapter_config.json").exists():
+        return [str(path), *lineage(base_of(path))]
+    return [str(path)]
 
 
 def base_directory(path: str | Path) -> str:
-    """Where processor and judge prompt live: the directory itself, or the base that a PEFT directory names."""
-    if (Path(path) / "adapter_config.json").exists():
-        return base_directory(base_of(path))
-    return str(path)
+    """Where the processor lives: the directory itself, or the base that a PEFT directory names."""
+    return lineage(path)[-1]
+
+
+def own_prompts(path: str | Path, prompts: Prompts, adapter: str | Path | None = None) -> Prompts:
+    """``prompts`` with those in their place that are kept beside the judge at ``path``, or else beside its base; those
+    beside ``adapter`` go before both.
+    """
+    for directory in [*reversed(lineage(path)), *([] if adapter is None else [adapter])]:
+        prompts = kept_prompts(directory, prompts)
+    return prompts
+
+
+def wording_directory(path: str | Path) -> str:
+    """The directory in the lineage of the judge at ``path`` that holds what it was last trained to be asked when it
+    compares; its base where none does.
+    """
+    found = lineage(path)
+    return next((each for each in found if (Path(each) / PROMPT_FILES["compare"]).exists()), found[-1])
 
 
 def load_processor(path: str | Path) -> ProcessorMixin:

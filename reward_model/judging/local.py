@@ -2,7 +2,7 @@
 
 import itertools
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, ProcessorMixin
-from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from reward_model.encoding import Showing, ShowingEncoder, video_tensors
+from reward_model.encoding import Showing, ShowingEncoder, tokens_per_second, vision_inputs
 from reward_model.judging.base import Answer, VideoJudge
-from reward_model.judging.config import Decoding
+from reward_model.judging.config import BatchSize, Decoding
+from reward_model.judging.engine import MOST_AT_ONCE, Drawn, drawn, in_two_parts, rows_that_fit
 from reward_model.judging.labels import LabelLogits, label_ids, verdict_at_label
 from reward_model.judging.loading import (
     base_directory,
@@ -22,19 +22,25 @@ from reward_model.judging.loading import (
     load_model,
     load_processor,
     local_directory,
+    own_prompts,
     weights_id,
 )
-from reward_model.judging.sharing import positions, prefill, shared_prefixes
-from reward_model.presets import kept_prompts, preset_named
+from reward_model.judging.picking import Drawing, UnknownSettings
+from reward_model.judging.sharing import in_order, positions, prefill, shared_prefixes, vision_output
+from reward_model.judging.windows import windows_together
+from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.questions import Question, View
 from reward_model.reading_ahead import looked_ahead
+from reward_model.wordings import Shown
 from videoduet.errors import in_words
+from videoduet.progress import console
 from videoduet.records import stable_id
 from videoduet.seeding import seed_for
 
 BATCHES_AHEAD = 4
 """So many batches of questions are read at once, that those of like length may be asked together."""
+BATCH_ON_CPU = 16
 LIKE_LENGTH = 64
 """Tokens. Padding up to so many costs less than it would to ask in another order."""
 
@@ -42,8 +48,10 @@ LIKE_LENGTH = 64
 class Judge(VideoJudge):
     """A judge backed by a transformers vision-language model (Qwen2.5-VL or Qwen3-VL).
 
-    Answers are greedy unless ``decoding`` says otherwise. ``batch_size`` counts showings (two for each pair). Vision
-    tokens are computed once per video and kept for the last ``keep`` videos, however many pairs they appear in.
+    Answers are greedy unless ``decoding`` says otherwise. ``batch_size`` counts showings (two for each pair); 'auto'
+    are as many as fit into a GPU's free memory, and 16 on a CPU. Vision tokens are computed once per video and kept for
+    the last ``keep`` videos, however many pairs they appear in. ``engine`` says whether answers are drawn by
+    :mod:`reward_model.judging.engine` (None: on a GPU) or by ``generate``.
     """
 
     def __init__(
@@ -54,12 +62,14 @@ class Judge(VideoJudge):
         *,
         judge_id: str,
         decoding: Decoding | None = None,
-        batch_size: int = 64,
+        batch_size: BatchSize = 64,
         keep: int = 512,
+        engine: bool | None = None,
     ):
         prompts = Prompts(prompts) if isinstance(prompts, JudgePrompt) else prompts
         super().__init__(prompts, judge_id=judge_id, decoding=decoding)
         self.model, self.batch_size, self.keep = model.eval(), batch_size, keep
+        self.engine = model.device.type == "cuda" if engine is None else engine
         self.processor, self.tokenizer = processor, processor.tokenizer
         self._encoders: dict[tuple, ShowingEncoder] = {}
         self._spellings: dict[tuple[str, str], list[int]] = {}
@@ -76,8 +86,9 @@ class Judge(VideoJudge):
         preset: str | None = None,
         adapter: str | Path | None = None,
         prompt: JudgePrompt | None = None,
+        shown: Shown | None = None,
         dtype: str = "float32",
-        batch_size: int = 64,
+        batch_size: BatchSize = 64,
         decoding: Decoding | None = None,
         device: str | torch.device | None = None,
     ) -> "Judge":
@@ -85,7 +96,7 @@ class Judge(VideoJudge):
 
         ``preset`` (a name in :data:`reward_model.presets.PRESETS`) says what the judge is asked and shown, and in which
         subfolder of ``path`` it lies. Prompts kept beside the weights go before the preset's, and ``prompt`` before
-        both. Raises InputError where the judge cannot be loaded.
+        both; ``shown`` says what is shown in place of what they say. Raises InputError where nothing can be loaded.
         """
         chosen = preset_named(preset)
         path = local_directory(path, chosen.subfolder)
@@ -95,9 +106,10 @@ class Judge(VideoJudge):
         processor = load_processor(base)
         model = load_model(path, adapter, dtype)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        prompts, decoding = kept_prompts(base, chosen.prompts), decoding or Decoding()
+        prompts, decoding = own_prompts(path, chosen.prompts, adapter), decoding or Decoding()
         if prompt is not None:
             prompts = replace(prompts, compare=prompt)
+        prompts = (shown or Shown()).in_all(prompts)
         weights = [weights_id(path), weights_id(base), weights_id(adapter) if adapter else ""]
         judge_id = stable_id(*weights, prompts.compare_id, dtype, decoding)
         return cls(model, processor, prompts, judge_id=judge_id, decoding=decoding, batch_size=batch_size)
@@ -120,7 +132,7 @@ class Judge(VideoJudge):
     def _encoder(self, view: View) -> ShowingEncoder:
         key = (view.sampling, view.max_pixels)
         if key not in self._encoders:
-            self._encoders[key] = ShowingEncoder.for_view(self.processor, view)
+            self._encoders[key] = ShowingEncoder.for_view(self.processor, view, tokens_per_second(self.model.config))
         return self._encoders[key]
 
     def _label_ids(self, labels: tuple[str, str]) -> list[int]:
@@ -134,7 +146,7 @@ class Judge(VideoJudge):
         self._features.clear()
         for encoder in self._encoders.values():
             encoder.forget()
-        step = max(1, self.batch_size // 2) * 2
+        step = max(1, self._most // 2) * 2
         questions = looked_ahead(questions, step * BATCHES_AHEAD, self._encoder)
         while window := list(itertools.islice(questions, step * BATCHES_AHEAD)):
             # What is shown, drawn and measured alike can share a batch.
@@ -158,7 +170,10 @@ class Judge(VideoJudge):
             # Whatever is wrong with one item ends no batch.
             except Exception as error:
                 answers[index] = Answer(error=in_words(error))
-        rows = _in_order(showings)
+        rows = in_order(showings, LIKE_LENGTH)
+        if self.batch_size == "auto" and self._on_gpu and rows:
+            longest = max(len(showing.ids) for showing in showings.values()) + questions[0].view.max_new_tokens
+            step = min(step, rows_that_fit(self.model, longest) // 2 * 2)
         for start in range(0, len(rows), step):
             batch = rows[start : start + step]
             seed = seed_for(self.judge_id, *((questions[i].sample, *showings[i].paths) for i in batch))
@@ -166,34 +181,72 @@ class Judge(VideoJudge):
             answers.update(zip(batch, found, strict=True))
         return [answers[index] for index in range(len(questions))]
 
+    @property
+    def _on_gpu(self) -> bool:
+        return self.model.device.type == "cuda"
+
+    @property
+    def _most(self) -> int:
+        """So many showings are asked at once at most."""
+        if isinstance(self.batch_size, int):
+            return self.batch_size
+        return MOST_AT_ONCE if self._on_gpu else BATCH_ON_CPU
+
     @torch.no_grad()
     def _generated(
         self, showings: list[Showing], encoder: ShowingEncoder, question: Question, seed: int
     ) -> list[Answer]:
         """The answers to a batch, whose questions are like ``question``."""
-        inputs = self._inputs(showings, encoder)
         labels = self._label_ids(question.labels) if question.labels is not None else []
-        recorder = LabelLogits(labels)
         sampled = self.decoding.samples > 1 and question.sampled
-        drawn = {"do_sample": False}
+        how: dict[str, Any] = {"do_sample": False}
         if sampled:
-            drawn = {"do_sample": True, "temperature": self.decoding.temperature, "top_p": 1.0, "top_k": 0}
+            how = {"do_sample": True, "temperature": self.decoding.temperature, "top_p": 1.0, "top_k": 0}
         with torch.random.fork_rng(enabled=sampled):
             if sampled:
                 torch.manual_seed(seed)
-            generated = self.model.generate(
-                **inputs,
-                **drawn,
-                max_new_tokens=question.view.max_new_tokens,
-                logits_processor=LogitsProcessorList([recorder]),
-            )
-        completions = generated[:, -len(recorder.steps) :].cpu()
-        texts = self.tokenizer.batch_decode(completions, skip_special_tokens=True)
+            found = self._drawn(showings, encoder, how, question.view.max_new_tokens, labels)
+        texts = self.tokenizer.batch_decode(found.tokens, skip_special_tokens=True)
         if not labels:
             return [Answer(text) for text in texts]
-        logits = torch.stack(recorder.steps, dim=1)
-        rows = zip(texts, completions, logits, strict=True)
+        rows = zip(texts, found.tokens, found.logits, strict=True)
         return [Answer(row[0], verdict_at_label(self.tokenizer, *row, labels).p) for row in rows]
+
+    def _drawn(
+        self, showings: list[Showing], encoder: ShowingEncoder, how: dict[str, Any], new: int, labels: list[int]
+    ) -> Drawn:
+        """At most ``new`` tokens of each answer, by the engine where it knows ``how``, else by ``generate``."""
+        drawing = self._drawing(how) if self.engine else None
+        if drawing is not None:
+            shares = shared_prefixes(showings, LIKE_LENGTH) is not None
+            with windows_together(self.model):
+                features = self._video_features(showings, encoder)
+            heads = [showing.prefix if shares else 0 for showing in showings]
+            prompts = in_two_parts(self.model, encoder, showings, heads, features)
+            return drawn(self.model, prompts, drawing, new, labels)
+        recorder = LabelLogits(labels)
+        model: Any = self.model
+        generated = model.generate(
+            **self._inputs(showings, encoder),
+            **how,
+            max_new_tokens=new,
+            logits_processor=LogitsProcessorList([recorder]),
+        )
+        return Drawn(generated[:, -len(recorder.steps) :].cpu(), torch.stack(recorder.steps, dim=1))
+
+    def _drawing(self, how: dict[str, Any]) -> Drawing | None:
+        """``how``, and what the model's own settings say; None where they ask for more than the engine knows."""
+        model: Any = self.model
+        try:
+            return Drawing.of(model.generation_config, **how)
+        except UnknownSettings as unknown:
+            console.print(
+                f"The judge's generation config sets {unknown}, which is left to transformers' generate: slower, and "
+                "right.",
+                markup=False,
+            )  # fmt: skip
+            self.engine = False
+            return None
 
     def _inputs(self, showings: list[Showing], encoder: ShowingEncoder) -> dict:
         """What ``generate`` takes: with vision tokens instead of pixels, and with what the model has read already."""
@@ -202,9 +255,9 @@ class Judge(VideoJudge):
         inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
         # Said beforehand, as the model cannot count them from a prefix it has read and what follows alone.
         inputs["position_ids"] = positions(self.model, inputs)
-        features = self._video_features(showings, encoder)
-        # A family without vision tokens of deeper layers takes its tokens as embeddings in their place; the other wants
-        # to be handed them.
+        with windows_together(self.model):
+            features = self._video_features(showings, encoder)
+        # Without vision tokens of deeper layers, a video's are embeddings in their place; others are handed over.
         in_place = len(features[0][0]) == 1
         if in_place:
             embeds = self.model.get_input_embeddings()(inputs["input_ids"])
@@ -214,12 +267,12 @@ class Judge(VideoJudge):
         if owners is not None:
             length = max(showing.prefix for showing in showings)
             firsts = [features[owner][0] for owner in sorted(set(owners))]
-            cache = prefill(self.model, inputs, owners, length, {} if in_place else _seen(firsts))
+            cache = prefill(self.model, inputs, owners, length, {} if in_place else vision_output(firsts))
             inputs["past_key_values"] = cache
             # The first video of each is in the cache.
             features = [rest for _, *rest in features]
         unread = list(itertools.chain.from_iterable(features))
-        return inputs if in_place or not unread else {**inputs, **_seen(unread)}
+        return inputs if in_place or not unread else {**inputs, **vision_output(unread)}
 
     def _video_features(self, showings: list[Showing], encoder: ShowingEncoder) -> list[list[Sequence[Tensor]]]:
         """Vision tokens (n, d) of each showing's videos (with those of deeper layers, where the family has them); those
@@ -231,30 +284,11 @@ class Judge(VideoJudge):
                 if (encoder, path) not in self._features:
                     missing[encoder, path] = video
         if missing:
-            tensors = video_tensors(list(missing.values()))
-            output = self.model.get_video_features(
-                tensors["pixel_values_videos"].to(self.model.device), tensors["video_grid_thw"].to(self.model.device)
-            )
+            model: Any = self.model
+            output = model.get_video_features(*vision_inputs(list(missing.values()), model.device))
             deep = getattr(output, "deepstack_features", None) or []
             self._features.update(zip(missing, zip(output.pooler_output, *deep, strict=True), strict=True))
         features = [[self._features[encoder, path] for path in showing.paths] for showing in showings]
         while len(self._features) > self.keep:
             self._features.popitem(last=False)
         return features
-
-
-def _in_order(showings: Mapping[int, Showing]) -> list[int]:
-    """Their keys, such that those of like length, and in these those with the same first video, are neighbours."""
-    seen: dict[str, int] = {}
-    place = {index: seen.setdefault(showing.paths[0], index) for index, showing in showings.items()}
-    return sorted(
-        showings,
-        key=lambda i: (len(showings[i].ids) // LIKE_LENGTH, showings[i].prefix // LIKE_LENGTH, place[i]),
-    )
-
-
-def _seen(features: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
-    """Videos' vision tokens as a model takes them that also has those of deeper layers (transformers >= 5.18)."""
-    pooled, *deep = zip(*features, strict=True)
-    output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
-    return {"mm_encoder_outputs": {"video": output}}

@@ -24,6 +24,7 @@ from reward_model.judging.config import Decoding, ServerSettings
 from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt
 from reward_model.questions import Question, View
+from reward_model.wordings import Shown
 from videoduet.errors import in_words
 from videoduet.records import stable_id
 from videoduet.store import read_json, write_json
@@ -33,6 +34,11 @@ WORTH_ANOTHER_TRY = {408, 409, 425, 429}
 """Besides all from 500 on, but these:"""
 NOT_DONE_HERE = {501, 505}
 BROKEN_OFF = {"error", "abort"}
+FINAL = {
+    "content_filter", "invalid_api_key", "model_not_found", "context_length_exceeded", "insufficient_quota",
+    "invalid_request_error", "authentication_error", "permission_error", "not_found_error",
+}  # fmt: skip
+"""What an error in a reply calls itself, as its code or its type, that another try would meet again."""
 """What a server calls the end of an answer that it could not finish; others are the model's own."""
 LONGEST_WAIT = 60.0
 VIDEOS_KEPT = 64
@@ -52,10 +58,12 @@ class ServerJudge(VideoJudge):
         preset: str | None = None,
         decoding: Decoding | None = None,
         prompt: JudgePrompt | None = None,
+        shown: Shown | None = None,
     ):
         prompts, decoding = preset_named(preset).prompts, decoding or Decoding()
         if prompt is not None:
             prompts = replace(prompts, compare=prompt)
+        prompts = (shown or Shown()).in_all(prompts)
         judge_id = stable_id("server", settings.model, prompts.compare_id, decoding)
         super().__init__(prompts, judge_id=judge_id, decoding=decoding)
         self.settings = settings
@@ -187,8 +195,12 @@ def _read(reply: Mapping, labels: tuple[str, str] | None) -> Answer:
     """
     if "choices" not in reply and isinstance(error := reply.get("error"), Mapping):
         code = error.get("code")
-        passing = not isinstance(code, int) or _may_pass(code)
+        passing = _may_pass(code) if isinstance(code, int) else FINAL.isdisjoint((str(code), str(error.get("type"))))
         raise (ValueError if passing else Refusal)(f"{code}: {error.get('message')}")
+    if not reply.get("choices"):
+        # An empty list, with what was found of the prompt, is how some say that they will not answer it.
+        refused = "prompt_filter_results" in reply or "promptFeedback" in reply
+        raise (Refusal if refused else ValueError)(f"the reply holds no answer: {json.dumps(reply)[:200]}")
     choice = reply["choices"][0]
     message = choice["message"]
     text = _words(message.get("content")) or _words(message.get("refusal"))

@@ -8,7 +8,7 @@ forward of the language model (:class:`SharedPrefill`). Every rewriting can be u
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
 from reward_model.encoding import Showing, VideoInputs
 from videoduet.rewriting import Rewrites
@@ -34,6 +35,15 @@ def read_once(owners: Sequence[int]) -> tuple[list[int], list[int]]:
     rows = sorted(set(owners))
     place = {row: index for index, row in enumerate(rows)}
     return rows, [place[owner] for owner in owners]
+
+
+def in_order(showings: Mapping[int, Showing], like: int) -> list[int]:
+    """Their keys, such that those of like length (to ``like`` tokens), and in these those with the same first video,
+    are neighbours.
+    """
+    seen: dict[str, int] = {}
+    place = {index: seen.setdefault(showing.paths[0], index) for index, showing in showings.items()}
+    return sorted(showings, key=lambda i: (len(showings[i].ids) // like, showings[i].prefix // like, place[i]))
 
 
 def shared_prefixes(showings: Sequence[Showing], slack: int) -> list[int] | None:
@@ -78,6 +88,13 @@ def prefill(
     )
     cache.batch_select_indices(torch.tensor(row_of, device=model.device))
     return cache
+
+
+def vision_output(features: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
+    """Videos' vision tokens as a model takes them that also has those of deeper layers (transformers >= 5.18)."""
+    pooled, *deep = zip(*features, strict=True)
+    output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
+    return {"mm_encoder_outputs": {"video": output}}
 
 
 class _Rewriting(Rewrites):

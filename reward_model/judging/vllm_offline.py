@@ -9,12 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from reward_model.encoding import ShowingEncoder
 from reward_model.judging.base import Answer, VideoJudge, label_probability
 from reward_model.judging.config import Decoding
-from reward_model.judging.loading import load_processor, local_directory, weights_id
+from reward_model.judging.loading import load_processor, local_directory, positions_per_second, weights_id
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import JudgePrompt
 from reward_model.questions import Question, video_paths
+from reward_model.wordings import Shown
 from videoduet.errors import InputError, in_words
 from videoduet.records import stable_id
 from videoduet.video import Clip, read_video, sample_clip
@@ -37,6 +41,7 @@ class VllmJudge(VideoJudge):
         preset: str | None = None,
         decoding: Decoding | None = None,
         prompt: JudgePrompt | None = None,
+        shown: Shown | None = None,
         dtype: str = "bfloat16",
         engine: Mapping[str, Any] | None = None,
     ):
@@ -51,9 +56,11 @@ class VllmJudge(VideoJudge):
         prompts = kept_prompts(path, chosen.prompts)
         if prompt is not None:
             prompts = replace(prompts, compare=prompt)
+        prompts = (shown or Shown()).in_all(prompts)
         judge_id = stable_id("vllm", weights_id(path), prompts.compare_id, dtype, decoding)
         super().__init__(prompts, judge_id=judge_id, decoding=decoding)
         self.processor = load_processor(path)
+        self._time = ShowingEncoder(self.processor, None, tokens_per_second=positions_per_second(path))
         self.model = LLM(
             model=path, dtype=dtype, enable_prefix_caching=True, limit_mm_per_prompt={"video": 2}, **(engine or {})
         )
@@ -90,23 +97,25 @@ class VllmJudge(VideoJudge):
 
     def _request(self, question: Question) -> dict:
         text = self.processor.apply_chat_template(question.messages, tokenize=False, add_generation_prompt=True)
-        clips = [self._clip(path, question) for path in video_paths(question.messages)]
-        videos = [(clip.frames, _metadata(clip)) for clip in clips]
+        videos = [self._video(path, question) for path in video_paths(question.messages)]
         request = {"prompt": text, "multi_modal_data": {"video": videos}}
         if (most := question.view.max_pixels) is not None:
             size = {"shortest_edge": min(56 * 56, most), "longest_edge": most}
             request["mm_processor_kwargs"] = {"size": size}
         return request
 
-    def _clip(self, path: str, question: Question) -> Clip:
+    def _video(self, path: str, question: Question) -> tuple[np.ndarray, dict]:
+        """Frames, and when they are shown, as far as the model can tell."""
         sampling = question.view.sampling
-        return sample_clip(question.clips[path], sampling) if path in question.clips else read_video(path, sampling)
+        clip = sample_clip(question.clips[path], sampling) if path in question.clips else read_video(path, sampling)
+        step = self.processor.video_processor.temporal_patch_size
+        return clip.frames, _metadata(clip, self._time.told(path, step * clip.spacing, len(clip.frames)) / step)
 
 
-def _metadata(clip: Clip) -> dict:
+def _metadata(clip: Clip, spacing: float) -> dict:
     count = len(clip.frames)
     return {
-        "fps": 1 / clip.spacing, "total_num_frames": count, "duration": clip.spacing * count,
+        "fps": 1 / spacing, "total_num_frames": count, "duration": spacing * count,
         "frames_indices": list(range(count)), "video_backend": "pyav", "do_sample_frames": False,
     }  # fmt: skip
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -20,11 +20,16 @@ from reward_model.datasets import (
 from reward_model.judging.adopted import adopt_older
 from reward_model.judging.base import Failure, PairwiseJudge, VideoJudge
 from reward_model.judging.build import build_judge
+from reward_model.judging.server import ServerJudge
 from reward_model.judging.tasks import own_question_about, question_about
+from reward_model.measuring.asking import asked, chunks
 from reward_model.measuring.config import JudgeEvaluationConfig, Measured
+from reward_model.measuring.described import mentions
 from reward_model.measuring.evaluation import Bootstrap, evaluate_preferences, evaluate_questions, evaluate_scores
-from reward_model.measuring.published import NOTES, published_rows
-from reward_model.prompts import wording_id
+from reward_model.measuring.overall import overall_of
+from reward_model.measuring.published import note_on, published_rows
+from reward_model.presets import preset_named
+from reward_model.prompts import TaskPrompts, wording_id
 from reward_model.questions import Question, ScoreQuestion
 from videoduet.errors import InputError, in_words
 from videoduet.progress import console, track
@@ -49,7 +54,7 @@ def judge_of(config: JudgeEvaluationConfig) -> VideoJudge | PairwiseJudge:
         return build_judge(factory=config.factory, arguments=config.arguments)
     return build_judge(
         config.judge, preset=config.preset, adapter=config.adapter, backend=config.backend, server=config.settings,
-        dtype=config.dtype, batch_size=2 * config.batch_size,
+        dtype=config.dtype, batch_size=2 * config.batch_size, shown=config.shown,
     )  # fmt: skip
 
 
@@ -58,7 +63,7 @@ def evaluate(config: JudgeEvaluationConfig) -> dict[str, Any]:
 
     Raises InputError where the judge cannot be asked, no item can be used, or ``output`` holds answers of another.
     """
-    reading = items_of(config)
+    others, reading = [_results_in(directory) for directory in config.together], items_of(config)
     console.print(reading.summary(), markup=False, highlight=False, soft_wrap=True)
     torch.manual_seed(config.seed)
     judge, items = judge_of(config), reading.items
@@ -71,9 +76,14 @@ def evaluate(config: JudgeEvaluationConfig) -> dict[str, Any]:
     output = workspace.root
     if isinstance(items[0], PreferenceItem):
         outcomes: Sequence = compared(config, items, judge, output)
+    elif config.checker_settings is not None and isinstance(judge, VideoJudge):
+        questions = cast("Sequence[QuestionItem]", items)
+        outcomes = mentions(questions, judge, ServerJudge(config.checker_settings), output, config.batch_size)
     else:
         outcomes = answered(config, items, judge, output)
     measured = _worth(items, outcomes, config, judge)
+    # Yes and no are another task than a free description.
+    comparable = config.benchmark != "finevd" or config.checker is not None
     results = {
         "benchmark": config.benchmark,
         "split": reading.split,
@@ -83,9 +93,14 @@ def evaluate(config: JudgeEvaluationConfig) -> dict[str, Any]:
         **measured,
         "missing": reading.missing,
         "left_out": dict(reading.left_out),
-        "published": {name: published_rows(config.benchmark, reading.split, name) for name in measured["dimensions"]},
-        "note": NOTES.get(config.benchmark),
+        "published": {
+            name: published_rows(config.benchmark, reading.split, name) if comparable else []
+            for name in measured["dimensions"]
+        },
+        "note": note_on(config.benchmark, described=config.checker is not None),
     }
+    if others:
+        results["together"] = overall_of([*others, results])
     write_json(output / "results.json", results)
     return results
 
@@ -97,16 +112,24 @@ def _judge_id(config: JudgeEvaluationConfig, judge: VideoJudge | PairwiseJudge) 
 
 
 def _measured(config: JudgeEvaluationConfig, judge: VideoJudge | PairwiseJudge, judge_id: str, items: int) -> Measured:
-    own = judge.prompts.score if config.preset is not None and isinstance(judge, VideoJudge) else None
+    own = judge.prompts.score if isinstance(judge, VideoJudge) and _in_its_own_words(config, judge) else None
     return Measured(
         benchmark=config.benchmark, data=config.data, split=config.split, limit=config.limit, scale=config.scale,
         prompts=config.prompts, seed=config.seed, batch_size=config.batch_size, judge_id=judge_id, items=items,
-        score_wording=wording_id(own) if own else "",
+        score_wording=wording_id(own) if own else "", shown=config.shown, checker=_checked_by(config, judge),
     )  # fmt: skip
 
 
-def _chunks(items: Sequence[Item], size: int) -> list[tuple[int, Sequence[Item]]]:
-    return [(start, items[start : start + size]) for start in range(0, len(items), size)]
+def _checked_by(config: JudgeEvaluationConfig, judge: VideoJudge | PairwiseJudge) -> str:
+    if config.checker is None or not isinstance(judge, VideoJudge):
+        return ""
+    return f"{config.checker} {wording_id(judge.prompts.of('describe'))}"
+
+
+def _results_in(directory: str) -> dict[str, Any]:
+    if not (path := Path(directory) / "results.json").exists():
+        raise InputError(f"{directory} holds no results.json; give --together directories that were measured.")
+    return read_json(path)
 
 
 def compared(
@@ -114,7 +137,7 @@ def compared(
 ) -> list[Comparison | None]:
     """The judge's opinion of every pair, in both orders where it is asked in two; None where a video cannot be read."""
     paths = []
-    for start, chunk in track(_chunks(items, config.batch_size), f"{config.benchmark}: pairs"):
+    for start, chunk in track(chunks(items, config.batch_size), f"{config.benchmark}: pairs"):
         paths.append(output / "answers" / f"{start:07d}.parquet")
         if not paths[-1].exists():
             write_records(paths[-1], _opinions(judge, [item.pair for item in chunk]), Comparison)
@@ -154,19 +177,10 @@ def _opinions_of_a_class(judge: PairwiseJudge, pairs: Sequence[VideoPair]) -> li
 
 def answered(config: JudgeEvaluationConfig, items: Sequence[Item], judge: VideoJudge, output: Path) -> list[str | None]:
     """The judge's answer to every question about one item; None where a video cannot be read."""
-    answers: list[str | None] = []
-    for start, chunk in track(_chunks(items, config.batch_size), f"{config.benchmark}: questions"):
-        path = output / "answers" / f"{start:07d}.json"
-        if not path.exists():
-            found = list(judge.answer(_question(config, item, judge) for item in chunk))
-            if lost := next((answer.error for answer in found if answer.lost), None):
-                raise InputError(lost)
-            write_json(path, [answer.text if answer.error is None else None for answer in found])
-        kept = read_json(path)
-        if len(kept) != len(chunk):
-            raise InputError(f"{path} holds {len(kept)} answers to {len(chunk)} questions; give another --output.")
-        answers += kept
-    return answers
+    return asked(
+        items, lambda item: _question(config, item, judge), judge, output / "answers", config.batch_size,
+        f"{config.benchmark}: questions",
+    )  # fmt: skip
 
 
 def _question(config: JudgeEvaluationConfig, item: Item, judge: VideoJudge) -> Question:
@@ -174,10 +188,21 @@ def _question(config: JudgeEvaluationConfig, item: Item, judge: VideoJudge) -> Q
 
 
 def _own_question(config: JudgeEvaluationConfig, item: Item, judge: VideoJudge) -> ScoreQuestion | None:
-    """The question in the judge's own words, where a preset says that it has any."""
-    if config.preset is None or not isinstance(item, ScoredClip):
+    """The question in the judge's own words, where it has any."""
+    if not (isinstance(item, ScoredClip) and _in_its_own_words(config, judge)):
         return None
     return own_question_about(item, judge.prompts)
+
+
+def _in_its_own_words(config: JudgeEvaluationConfig, judge: VideoJudge) -> bool:
+    """Whether scores are asked for in the judge's own words, where it has any: those of the preset that was named, or
+    what was kept beside its weights, unless the user asks in others.
+    """
+    if config.preset is not None:
+        return True
+    general = config.shown.in_all(preset_named(None).prompts).score
+    asked_otherwise = config.prompts != TaskPrompts() or config.scale != (0.0, 100.0)
+    return not asked_otherwise and judge.prompts.score not in (None, general)
 
 
 def _worth(

@@ -11,6 +11,7 @@ from reward_model.metrics import (
     Array,
     bootstrap_interval,
     correlations,
+    held_out_right,
     krcc,
     plcc,
     position_consistency,
@@ -18,7 +19,7 @@ from reward_model.metrics import (
     srcc,
 )
 from reward_model.parsing import parse_option, read_scores
-from videoduet.records import Comparison
+from videoduet.records import Comparison, stable_id
 
 PLAIN = {"SRCC": srcc, "PLCC": plcc, "KRCC": krcc}
 
@@ -99,7 +100,8 @@ def evaluate_preferences(
     items: Sequence[PreferenceItem], comparisons: Sequence[Comparison], bootstrap: Bootstrap = Bootstrap()
 ) -> dict[str, Any]:
     """tau (tie-calibrated on these pairs) and diff against the overall preference, and consistency of position where
-    pairs were shown in both orders.
+    pairs were shown in both orders. ``tau, held out`` calibrates ties on other prompts than it measures
+    (:func:`held_out_right`), and is left out where all pairs have one prompt.
 
     Where the data set labels further dimensions, the same overall judgment is measured against each.
     """
@@ -114,6 +116,11 @@ def evaluate_preferences(
             label: bootstrap.estimate(result[label], _accuracy(label), human, margins[labelled])
             for label in ("tau", "diff")
         } | {key: result[key] for key in ("threshold", "accuracy", "human_ties", "n")}
+        half = np.array([int(stable_id(item.prompt), 16) % 2 for item in items])[labelled]
+        right, thresholds = held_out_right(human, margins[labelled], half)
+        if thresholds:
+            dimensions[name]["tau, held out"] = bootstrap.estimate(float(right.mean()), np.mean, right)
+            dimensions[name] |= {f"threshold {place + 1}, held out": found for place, found in enumerate(thresholds)}
     found = {"n": len(items), "unreadable": sum(comparison.status == "unparsable" for comparison in comparisons)}
     verdicts = [(c.forward.verdict, c.backward.verdict) for c in comparisons if c.backward is not None]
     if not verdicts:
@@ -124,7 +131,7 @@ def evaluate_preferences(
 def evaluate_questions(
     items: Sequence[QuestionItem], answers: Sequence[str], bootstrap: Bootstrap = Bootstrap()
 ) -> dict[str, Any]:
-    """Accuracy by kind of question and over all; an answer that cannot be read is wrong, and counted.
+    """Accuracy by kind of question, by group and over all; an answer that cannot be read is wrong, and counted.
 
     ``chance`` is what guessing among the options would give.
     """
@@ -132,6 +139,8 @@ def evaluate_questions(
     right = np.array([float(s == item.answer) for s, item in zip(said, items, strict=True)])
     kinds = np.array([item.kind for item in items])
     groups: Mapping[str, np.ndarray] = {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist())}
+    named = dict.fromkeys(name for item in items for name in item.groups)
+    groups = {**groups, **{name: np.array([name in item.groups for item in items]) for name in named}}
     groups = {**groups, "overall": np.ones(len(items), dtype=bool)}
     chance = np.array([1 / len(item.options) for item in items])
     dimensions = {

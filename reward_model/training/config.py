@@ -1,24 +1,40 @@
 """What can be set about the training of a judge."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reward_model.datasets.items import Split
 from reward_model.prompts import TaskPrompts
 from reward_model.rewards import Variant
-from videoduet.config import Precision, at_least, execution, identity, required
+from videoduet.config import Precision, at_least, execution, identity, required, within
 from videoduet.errors import InputError
+from videoduet.video import FrameSampling
 
 
 @dataclass(frozen=True, kw_only=True)
 class GRPOTraining:
-    """How a judge learns from labelled pairs. The paper's own numbers are not published; these follow Q-Insight.
+    """How a judge learns. The defaults are those of the embedded default, whose judge is tiny.
+
+    VQ-Insight prints a group of 8, a KL of 0.001, a learning rate of 1e-6 for all weights and 3 epochs; VQAThinker a
+    group of 4, a KL of 0.04, the same rate and epochs, sampling at 0.9 with top_k 50, and a clip of 0.2. Its text has a
+    batch of 64 videos, its script 16 videos a pass and two passes an update. The recipes say the same.
 
     Attributes:
-        steps: Optimizer steps.
-        pairs_per_step: Labelled pairs in a step.
-        num_generations: Rollouts for each pair (the group), 2 or more.
-        learning_rate: Peak learning rate of the LoRA.
+        method: 'grpo' from rewards, or 'sft': cross-entropy on the right answer to the same items, to compare with.
+        parameters: What is trained of the language model: a 'lora', or 'all' weights (float32, whatever computes).
+        vision: What is trained of the vision tower: 'frozen', a 'lora' beside the language model's, or 'all' of it with
+            all of the language model.
+        steps: Optimizer steps (where ``epochs`` says nothing).
+        epochs: Times that all items are shown, whence the steps (None: ``steps`` says).
+        pairs_per_step: Items in a pass: labelled pairs, or what a recipe's data hold.
+        passes: Passes in a step. Rewards that compare videos see those of one pass.
+        num_generations: Rollouts for each item (the group), 2 or more.
+        temperature: At which rollouts are drawn.
+        top_p: Share of the probability that tokens are drawn from.
+        top_k: So many of the likeliest tokens are drawn from (0: all).
+        learning_rate: Peak learning rate.
+        clip: ε: how far from 1 the ratio of new to old probabilities counts.
         kl_weight: Weight of the KL to the judge before GRPO.
         format_weight: Weight of the format reward.
         lora_rank: Rank of the LoRA.
@@ -26,10 +42,19 @@ class GRPOTraining:
         checkpoint_steps: Steps between checkpoints.
     """
 
+    method: Literal["grpo", "sft"] = identity("grpo")
+    parameters: Literal["lora", "all"] = identity("lora")
+    vision: Literal["frozen", "lora", "all"] = identity("frozen")
     steps: int = identity(60)
+    epochs: float | None = identity(None)
     pairs_per_step: int = identity(8)
+    passes: int = identity(1)
     num_generations: int = identity(8)
+    temperature: float = identity(1.0)
+    top_p: float = identity(1.0)
+    top_k: int = identity(0)
     learning_rate: float = identity(1e-4)
+    clip: float = identity(0.2)
     kl_weight: float = identity(0.02)
     format_weight: float = identity(0.2)
     lora_rank: int = identity(16)
@@ -37,11 +62,32 @@ class GRPOTraining:
     checkpoint_steps: int = execution(10)
 
     def __post_init__(self) -> None:
-        least = {"num_generations": 2}
-        for name in ("steps", "pairs_per_step", "num_generations", "lora_rank", "micro_batch", "checkpoint_steps"):
-            if getattr(self, name) < least.get(name, 1):
-                message = f"training.{name} is {getattr(self, name)}; give {least.get(name, 1)} or more."
-                raise InputError(message, exit_code=2)
+        at_least(2, **{"training.num_generations": self.num_generations})
+        for name in ("steps", "pairs_per_step", "passes", "lora_rank", "micro_batch", "checkpoint_steps"):
+            at_least(1, **{f"training.{name}": getattr(self, name)})
+        at_least(0, **{"training.top_k": self.top_k})
+        within(0, 1, **{"training.clip": self.clip})
+        for name in ("temperature", "top_p", "epochs"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise InputError(f"training.{name} is {value}; give more than 0.", exit_code=2)
+        within(0, 1, **{"training.top_p": self.top_p})
+        if self.vision != "frozen" and self.vision != self.parameters:
+            raise InputError(
+                f"training.vision is '{self.vision}' with training.parameters '{self.parameters}'; give both the same, "
+                "or vision 'frozen'.",
+                exit_code=2,
+            )
+
+    @property
+    def items_per_step(self) -> int:
+        """How many items an optimizer step learns from."""
+        return self.pairs_per_step * self.passes
+
+    def for_items(self, count: int) -> "GRPOTraining":
+        """The same for ``count`` items, with ``steps`` for as many ``epochs`` as are asked for."""
+        if self.epochs is None:
+            return self
+        return replace(self, steps=max(1, math.ceil(self.epochs * count / self.items_per_step)), epochs=None)
 
 
 Temporal = Literal["none", "modeling", "consistency", "fidelity", "contrast", "margin", "severity"]
@@ -60,7 +106,8 @@ class RewardConfig:
     Attributes:
         variant: 'paper' for the printed formulas (a score's error counts at most the whole scale), 'released' for what
             the authors' code does.
-        score: A score's reward: 'l1' (VQ-Insight) or 'bell' (VQAThinker, on the 1-5 scale).
+        score: A score's reward: 'l1' (VQ-Insight), 'bell' (VQAThinker, on the 1-5 scale), or 'none' where it is ranked
+            alone (a temporal reward still measures it by l1).
         ranking: VQAThinker's pairwise ranking of a step's videos of one data set.
         temporal: 'modeling' shows half of a group shuffled frames too (VQ-Insight), 'consistency' all of it perturbed
             ones (VQAThinker), 'none' neither. 'fidelity' wants scores above those of shuffled frames; 'contrast',
@@ -73,7 +120,7 @@ class RewardConfig:
     """
 
     variant: Variant = identity("paper")
-    score: Literal["l1", "bell"] = identity("l1")
+    score: Literal["l1", "bell", "none"] = identity("l1")
     ranking: bool = identity(False)
     temporal: Temporal = identity("none")
     length: bool = identity(False)
@@ -84,6 +131,8 @@ class RewardConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.l_min < self.l_max:
             raise InputError(f"rewards.l_min {self.l_min} must be below l_max {self.l_max}.", exit_code=2)
+        if self.score == "none" and not self.ranking:
+            raise InputError("rewards.score 'none' leaves the ranking alone; set ranking: true.", exit_code=2)
         if self.temporal == "consistency" and not (self.ranking or self.score == "bell"):
             message = "rewards.temporal 'consistency' compares VQAThinker's rewards; set score: bell or ranking: true."
             raise InputError(message, exit_code=2)
@@ -132,11 +181,16 @@ class JudgeTrainingConfig:
         rewards: Which rewards are given.
         training: GRPO; ``pairs_per_step`` counts items.
         prompts: Wording of questions about one video.
-        num_frames: Frames shown of a video (None: as the judge's prompt says).
+        reasoning: Ask for a thought before the answer; else in words that ask for the answer alone, without the format
+            reward.
+        num_frames: Frames shown of a video, evenly spaced (None: as the judge's prompt says).
+        frames: Frames shown by their rate: fps, min_frames, max_frames; goes before ``num_frames``.
+        max_pixels: The most pixels a frame is shown with (None: as the judge's prompt says).
         max_new_tokens: Longest answer in tokens (None: as the judge's prompt says).
         hard_pairs: Train only on pairs that the judge gets wrong or cannot decide before training.
         merge: Also write the whole model, which transformers loads without peft.
-        dtype: Precision of the weights while the judge looks for hard pairs.
+        dtype: Precision of the weights while the judge looks for hard pairs; training has its own (see
+            :func:`reward_model.training.policy.precision`).
         seed: Seed of all randomness.
         plan: Print what the training will cost, and stop.
     """
@@ -149,7 +203,10 @@ class JudgeTrainingConfig:
     rewards: RewardConfig = RewardConfig()
     training: GRPOTraining = GRPOTraining()
     prompts: TaskPrompts = identity(TaskPrompts())
+    reasoning: bool = identity(True)
     num_frames: int | None = identity(None)
+    frames: FrameSampling | None = identity(None)
+    max_pixels: int | None = identity(None)
     max_new_tokens: int | None = identity(None)
     hard_pairs: bool = identity(False)
     merge: bool = execution(False)
@@ -159,8 +216,19 @@ class JudgeTrainingConfig:
 
     def __post_init__(self) -> None:
         required(self, "model", "data", "output")
-        at_least(1, num_frames=self.num_frames, max_new_tokens=self.max_new_tokens)
+        at_least(1, num_frames=self.num_frames, max_new_tokens=self.max_new_tokens, max_pixels=self.max_pixels)
         if self.scale[0] >= self.scale[1]:
             raise InputError(f"scale is {list(self.scale)}; give a low and a higher bound.", exit_code=2)
+        if self.training.method == "sft" and self.reasoning:
+            raise InputError(
+                "training.method 'sft' learns the answers of the data, which hold no thoughts; give reasoning: false.",
+                exit_code=2,
+            )
+        if self.rewards.score == "bell" and self.scale != (1.0, 5.0):
+            raise InputError(
+                f"rewards.score is 'bell', VQAThinker's on 1 to 5, and scale is {list(self.scale)}; give scale: [1, 5] "
+                "or score: l1.",
+                exit_code=2,
+            )
         if self.rewards.ranking and self.training.pairs_per_step < 2:
             raise InputError("rewards.ranking compares videos; set training.pairs_per_step to 2 or more.", exit_code=2)

@@ -100,6 +100,9 @@ def reward_table(
         [[math.nan if shuffled(r) else task_reward(r.right, r.text, config) for r in group] for group in groups]
     )
     table = {"accuracy": accuracy, "format": np.array([[format_reward(r.text) for r in group] for group in groups])}
+    if config.score == "none":
+        scored = np.array([group[0].right["kind"] == "score" for group in groups])
+        table["accuracy"] = np.where(scored[:, None], math.nan, accuracy)
     metrics: dict[str, float] = {}
     ranks = _rankings(groups, config, perturb=None) if config.ranking else None
     if ranks is not None:
@@ -159,7 +162,11 @@ def _versions(groups: Sequence[Sequence[Rollout]], config: RewardConfig) -> tupl
     for index, group in enumerate(groups):
         if "clip" in group[0].right:
             clips.setdefault(group[0].right["clip"], []).append(index)
-    levels = np.array([[_level(r.right, r.text, config) for r in group] for group in groups], dtype=float)
+    # A pair, or a question, says no level.
+    levels = np.array(
+        [[_level(r.right, r.text, config) if "clip" in r.right else None for r in group] for group in groups],
+        dtype=float,
+    )
     reward = severity_margin_reward if config.temporal == "margin" else severity_ranking_reward
     ordered: list[np.ndarray] = []
     other: list[np.ndarray] = []
@@ -181,7 +188,7 @@ def _level(right: dict[str, Any], text: str | None, config: RewardConfig) -> flo
     if right["kind"] == "score":
         values = {"": _number(text or "", scale, config)}
     else:
-        values = parse_scores(text or "", list(right["targets"])) or {}
+        values = parse_scores(text or "", list(right["targets"]), scale) or {}
     counted = [value for name, value in values.items() if name == "temporal" or "temporal" not in values]
     told = [value for value in counted if value is not None]
     if not told:

@@ -5,40 +5,89 @@ silently. Here videos travel as paths in the prompt, are decoded once each, and 
 per-sample list, a form that TRL shuffles and splits with the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from accelerate.utils import DistributedType
 from torch import Tensor
-from transformers import Qwen2_5_VLModel
+from transformers import PreTrainedModel, Qwen2_5_VLModel
 from trl import GRPOTrainer
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.utils import add_fused_lm_head
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
 from reward_model.judging.sharing import SharedPrefill, SharedVision
+from reward_model.training.rollouts import drawing_of, rollouts
+from reward_model.training.shards import ShardingTrainer, shard, whole
 from reward_model.training.shared_prompt import pack
 
 SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
 
 
-class VideoGRPOTrainer(GRPOTrainer):
+class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
     """GRPOTrainer whose conversational prompts may hold ``{"type": "video", "video": path}`` parts, any number each.
 
-    ``share_videos`` encodes each video once for all its rollouts and forwards, and each prompt is read once for all its
-    completions, to draw them and for their log-probabilities; the vision tower must be frozen.
+    ``share_videos`` reads each prompt once for all its completions, to draw them and for their log-probabilities, and
+    encodes each video once for all its rollouts and forwards where the vision tower is frozen; on a GPU completions
+    then are drawn by :mod:`reward_model.judging.engine`. ``reference`` is the frozen judge that the KL is to where all
+    weights are trained; with a LoRA it is the judge without it. ``shards``: processes share the weights out among them.
     """
 
-    def __init__(self, *args, encoder: ShowingEncoder, share_videos: bool = False, **kwargs):
-        self.encoder = encoder
+    def __init__(
+        self,
+        *args,
+        encoder: ShowingEncoder,
+        share_videos: bool = False,
+        reference: PreTrainedModel | None = None,
+        shards: bool = False,
+        **kwargs,
+    ):
+        self.encoder, self.shards = encoder, shards
         self._videos: list[list[VideoInputs]] = []
-        super().__init__(*args, **kwargs)
-        self.shared = SharedVision(_part(self.model, "visual")) if share_videos else None
-        self.prefill = SharedPrefill(_part(self.model, "language_model")) if share_videos else None
+        self._shown: list[Showing] = []
+        settings: GRPOConfig = kwargs["args"]
+        with _no_reference_by_name(settings, reference):
+            super().__init__(*args, **kwargs)
+        if reference is not None:
+            self.beta = settings.beta
+            add_fused_lm_head(reference, temperature=self.temperature)
+            self.ref_model = reference.to(self.accelerator.device)
+        model: Any = self.model
+        visual = _part(model, "visual")
+        frozen = not any(parameter.requires_grad for parameter in visual.parameters())
+        self.shared = SharedVision(visual) if share_videos and frozen else None
+        self.prefill = SharedPrefill(_part(model, "language_model")) if share_videos else None
+        # Weights that processes share out are whole within the library's own calls alone.
+        alone = self.accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_GPU) and not shards
+        on_gpu = alone and self.accelerator.device.type == "cuda"
+        self.engine = self.shared is not None and on_gpu and not self.use_vllm
 
     def stop_sharing(self) -> None:
         """Give the model its own forwards back, once it is trained."""
         for rewriting in (self.shared, self.prefill):
             if rewriting is not None:
                 rewriting.undo()
+
+    def share_out(self) -> None:
+        """Shard the model, and the reference."""
+        super().share_out()
+        if self.ref_model is not None:
+            shard(self.ref_model)
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
+        model: Any = self.accelerator.unwrap_model(self.model)
+        drawing, new = drawing_of(self.generation_config) if self.engine else None, self.max_completion_length
+        with ExitStack() as around:
+            if self.shards:
+                around.enter_context(whole(model))
+            if model.dtype is torch.float32:
+                # In the precision in which their log-probabilities are worked out, where that is a lower one.
+                around.enter_context(self.accelerator.autocast())
+            if drawing is None or new is None:
+                return super()._generate_single_turn(prompt_ids, *args, **kwargs)
+            return rollouts(model, self.encoder, self._shown, drawing, new, self.shared), None
 
     def _tensors(self, rows: Sequence[list[VideoInputs]]) -> dict[str, Tensor]:
         """The video inputs of a forward on some rows."""
@@ -59,7 +108,7 @@ class VideoGRPOTrainer(GRPOTrainer):
 
     def _model_inputs(self, showings: Sequence[Showing]) -> tuple[list[list[int]], None, dict[str, Any]]:
         """The same for prompts that are encoded; their videos are those of the forwards that follow."""
-        self._videos = [showing.videos for showing in showings]
+        self._shown, self._videos = list(showings), [showing.videos for showing in showings]
         if self.prefill is not None:
             self.prefill.expect(showings)
         token_types = [[2 * (token == self.encoder.video_token_id) for token in showing.ids] for showing in showings]
@@ -80,7 +129,7 @@ class VideoGRPOTrainer(GRPOTrainer):
     ) -> tuple[Tensor, Tensor | None, None]:
         """Log-probabilities (B, logits_to_keep) of the completions, with the videos in the forward."""
         batch_size = batch_size or len(input_ids)
-        forward = self._plain_forward if self.shared is None else self._packed_forward
+        forward = self._plain_forward if self.prefill is None else self._packed_forward
         logps, entropies = [], []
         for start in range(0, len(input_ids), batch_size):
             rows = slice(start, start + batch_size)
@@ -135,6 +184,16 @@ class VideoGRPOTrainer(GRPOTrainer):
             second_per_grid_ts=tensors["second_per_grid_ts"],
         )
         return positions[:, 0]
+
+
+@contextmanager
+def _no_reference_by_name(args: GRPOConfig, reference: PreTrainedModel | None) -> Generator[None]:
+    """Within it a trainer that has a reference loads none by the model's name, which may be a PEFT directory's."""
+    beta = args.beta
+    if reference is not None:
+        args.beta = 0.0
+    yield
+    args.beta = beta
 
 
 def _part(model: torch.nn.Module, name: str) -> torch.nn.Module:

@@ -4,15 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from reward_model.datasets import PreferenceItem, Reading, read_dataset
+from reward_model.datasets import PreferenceItem, Reading, ScoredClip, read_dataset
 from reward_model.judging.build import build_judge
-from reward_model.judging.loading import base_directory, load_model, load_processor
-from reward_model.prompts import JudgePrompt
+from reward_model.judging.loading import (
+    base_directory,
+    load_model,
+    load_processor,
+    own_prompts,
+    wording_directory,
+)
+from reward_model.prompts import JudgePrompt, Prompts, TaskPrompts
 from reward_model.training.config import VERSIONS, JudgeTrainingConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
+from reward_model.training.readable import readable_rows
+from reward_model.training.sft import run_sft
 from reward_model.training.stage_trainer import StageTrainer
 from reward_model.training.trainer import run_grpo
+from reward_model.wordings import DIRECT, DIRECT_COMPARISON, Shown, as_asked, save, trained
 from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.processes import processes
@@ -24,22 +34,41 @@ from videoduet.workspace import Workspace
 
 @dataclass(frozen=True)
 class Trained:
-    """What a stage left: the directory of the adapter, or of the whole model where it is merged, and how rewards
-    rose (means over the first and last tenth of the steps); ``notes`` say what kept it from learning.
+    """What a stage left: the directory of the adapter, or of the whole model where it is merged or all trained, and
+    what became of its ``measure``, the reward or the loss (means over the first and last tenth of the steps); ``notes``
+    say what kept it from learning.
     """
 
     path: Path
     steps: int
-    reward_first: float
-    reward_last: float
+    first: float
+    last: float
     notes: tuple[str, ...] = ()
+    measure: str = "reward"
 
 
 def judge_prompt(config: JudgeTrainingConfig) -> JudgePrompt:
-    """The comparison's wording, with this training's number of frames and tokens."""
-    prompt = JudgePrompt.load(base_directory(resolve(config.model)))
-    changed = {"num_frames": config.num_frames, "max_new_tokens": config.max_new_tokens}
-    return replace(prompt, **{name: value for name, value in changed.items() if value is not None})
+    """The comparison's wording, with what this training shows."""
+    prompt = JudgePrompt.load(wording_directory(resolve(config.model))) if config.reasoning else DIRECT_COMPARISON
+    return Shown(
+        num_frames=config.num_frames, frames=config.frames, max_pixels=config.max_pixels,
+        max_new_tokens=config.max_new_tokens,
+    ).of(prompt)  # fmt: skip
+
+
+def task_prompts(config: JudgeTrainingConfig) -> TaskPrompts:
+    """The wording of other questions: the recipe's own, or a direct one where it has none and wants no reasoning."""
+    return DIRECT if not config.reasoning and config.prompts == TaskPrompts() else config.prompts
+
+
+def asked_from_now_on(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> Prompts:
+    """What the trained judge is asked: as it was trained to be. A score as the first data set that has scores asks."""
+    prompt, score = judge_prompt(config), None
+    scored = [item for i in ingredients for item in i.reading.items[:1] if isinstance(item, ScoredClip)]
+    if scored:
+        names, prompted = tuple(scored[0].scores), scored[0].prompt is not None
+        score = as_asked(task_prompts(config), names, config.scale, prompted=prompted, shown=prompt)
+    return trained(own_prompts(resolve(config.model), Prompts()), prompt, score)
 
 
 def gather(config: JudgeTrainingConfig) -> list[Ingredient]:
@@ -49,7 +78,23 @@ def gather(config: JudgeTrainingConfig) -> list[Ingredient]:
         reading = usable(read_dataset(data.name, data.folder, data.split)).limited(data.limit, config.seed)
         console.print(reading.summary(), markup=False, highlight=False, soft_wrap=True)
         ingredients.append(Ingredient(reading, data.share))
+    _check_scales(config, ingredients)
     return ingredients
+
+
+def _check_scales(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> None:
+    """Raises InputError where rewards of scores are asked for, and no data set has a scale."""
+    given = {
+        "ranking": config.rewards.ranking,
+        f"temporal: {config.rewards.temporal}": config.rewards.temporal != "none",
+    }
+    asked = [name for name, on in given.items() if on]
+    if asked and not any(i.reading.scale for i in ingredients):
+        names = ", ".join(i.reading.name for i in ingredients)
+        raise InputError(
+            f"rewards.{asked[0]} is for scores, and {names} have no scale of scores; take it out, or add scored data.",
+            exit_code=2,
+        )
 
 
 def hard_pairs(config: JudgeTrainingConfig, reading: Reading, output: Path) -> Reading:
@@ -83,10 +128,11 @@ def hard_pairs(config: JudgeTrainingConfig, reading: Reading, output: Path) -> R
 
 def cost(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> dict[str, int]:
     """What a training generates at most: rollouts, those on perturbed videos among them, and tokens."""
-    training, group = config.training, config.training.num_generations
-    items = training.steps * training.pairs_per_step
+    count = sum(len(i.reading.items) for i in ingredients)
+    training, group = config.training.for_items(count), config.training.num_generations
+    items = training.steps * training.items_per_step
     scored = sum(len(i.reading.items) for i in ingredients if i.reading.scale is not None)
-    share = scored / sum(len(i.reading.items) for i in ingredients)
+    share = scored / count
     more = {"modeling": group // 2, "fidelity": group // 2, "consistency": group}.get(config.rewards.temporal, 0)
     rollouts = items * group + round(items * share) * more
     return {
@@ -112,35 +158,51 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
     if state.is_main_process:
         told = [{"summary": i.reading.summary(), "missing": i.reading.missing} for i in ingredients]
         write_json(output / "data.json", told)
-    prompt, training, weights = judge_prompt(config), config.training, {"format": config.training.format_weight}
-    rows = stage_rows(
-        ingredients, steps=training.steps, per_step=training.pairs_per_step, scale=config.scale,
-        prompts=config.prompts, judge_prompt=prompt, seed=config.seed, one_source_a_step=config.rewards.ranking,
-        versions=VERSIONS.get(config.rewards.temporal, ()),
+    count = sum(len(i.reading.items) for i in ingredients)
+    versions = VERSIONS.get(config.rewards.temporal, ()) if config.training.method == "grpo" else ()
+    # A clip's versions are rows beside it, so a step has fewer clips.
+    prompt, training = judge_prompt(config), config.training.for_items(count * (1 + len(versions)))
+    lay_out = partial(
+        stage_rows, steps=training.steps * training.passes, per_step=training.pairs_per_step, scale=config.scale,
+        prompts=task_prompts(config), judge_prompt=prompt, seed=config.seed, one_source_a_step=config.rewards.ranking,
+        versions=versions,
     )  # fmt: skip
-    seed = seed_for(config.seed, "perturbation")
+    rows = readable_rows(ingredients, lay_out, prompt.view.sampling, output)
+    kept = asked_from_now_on(config, ingredients)
     with track_steps("training the judge") as on_step:
-        summary = run_grpo(
-            resolve(config.model), rows, output, training, seed=config.seed, prompt=prompt,
-            trainer_class=partial(StageTrainer, rewards=config.rewards, perturbation_seed=seed),
-            reward_weights=[weights.get(name, 1.0) for name in config.rewards.columns],
-            counts={"items": sum(len(i.reading.items) for i in ingredients)},
-            adapter=Path(config.adapter) if config.adapter else None,
+        run = run_sft if training.method == "sft" else partial(run_grpo, **_by_rewards(config))
+        summary = run(
+            resolve(config.model), rows, output, training, seed=config.seed, prompt=prompt, counts={"items": count},
+            kept=kept, adapter=Path(config.adapter) if config.adapter else None,
             on_step=lambda step: on_step({"step": step, "steps": training.steps}),
         )  # fmt: skip
-    result = output / ("model" if config.merge else "adapter")
+    whole = config.merge or training.parameters == "all"
+    result = output / ("model" if whole else "adapter")
     if config.merge and state.is_main_process and not result.exists():
-        _merge(output / "adapter", prompt, result)
+        _merge(output / "adapter", kept, result)
     state.wait_for_everyone()
-    return Trained(
-        result, summary["steps"], summary["reward_first"], summary["reward_last"], tuple(summary.get("notes", ()))
-    )
+    measure = "loss" if training.method == "sft" else "reward"
+    first, last = (summary[f"{measure}_{when}"] for when in ("first", "last"))
+    return Trained(result, summary["steps"], first, last, tuple(summary.get("notes", ())), measure)
 
 
-def _merge(adapter: Path, prompt: JudgePrompt, target: Path) -> None:
-    """Write the whole model with the adapter in its weights, its processor and its prompt."""
+def _by_rewards(config: JudgeTrainingConfig) -> dict[str, Any]:
+    """What GRPO is given besides: who rewards, and what the rewards weigh."""
+    seed = seed_for(config.seed, "perturbation")
+    weights = {"format": config.training.format_weight if config.reasoning else 0.0}
+    return {
+        "trainer_class": partial(StageTrainer, rewards=config.rewards, perturbation_seed=seed),
+        "reward_weights": [weights.get(name, 1.0) for name in config.rewards.columns],
+    }
+
+
+def _merge(adapter: Path, prompts: Prompts, target: Path) -> None:
+    """Write the whole model with the adapter in its weights, in float32, its processor and what it is asked.
+
+    Rounded to bfloat16 most of what the adapter learned would be gone.
+    """
     model, processor = load_model(adapter), load_processor(base_directory(adapter))
     with atomic_path(target) as temporary:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
-        prompt.save(temporary)
+        save(prompts, temporary)

@@ -1,43 +1,37 @@
-"""Train a judge on labelled pairs by GRPO, with a LoRA on a frozen base."""
+"""Train a judge by GRPO: a LoRA on a frozen base, or all of its weights."""
 
-import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import PartialState
 from datasets import Dataset
-from peft import LoraConfig
-from transformers import (
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
 from trl import GRPOConfig
 
-from reward_model.encoding import ShowingEncoder
-from reward_model.judging.loading import base_directory, load_model, load_processor
+from reward_model.encoding import ShowingEncoder, tokens_per_second
+from reward_model.judging.loading import base_directory, load_processor, own_prompts, wording_directory
 from reward_model.parsing import parse_choice
-from reward_model.prompts import JudgePrompt
+from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.rewards import comparison_reward, format_reward
+from reward_model.training.checkpoints import COMPLETE as COMPLETE
+from reward_model.training.checkpoints import Marks
+from reward_model.training.checkpoints import last_checkpoint as _last_checkpoint  # noqa: F401
 from reward_model.training.config import GRPOTraining
 from reward_model.training.diagnosis import diagnose
+from reward_model.training.finishing import check_batch as _check_batch  # noqa: F401
+from reward_model.training.finishing import finish, kept_summary, micro_batch, rise
 from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
-from videoduet.adapters import put_into
-from videoduet.config import SCHEMA_VERSION, refuse_newer
-from videoduet.errors import InputError
+from reward_model.training.policy import Policy, load_policy
+from reward_model.training.shards import launched_sharded
+from videoduet.processes import device
 from videoduet.records import LabelledPair
 from videoduet.seeding import seed_for
-from videoduet.store import atomic_path, read_json, write_bytes, write_json
 
-COMPLETE = "complete"
-"""A file that marks a checkpoint as whole, and holds the version of its form: the trainer itself does not write
-checkpoints atomically."""
+MEASURE = "reward"
+"""What a training by rewards tells of itself."""
 
 
 def accuracy_reward(completions: list, preferred: list[str], **_) -> list[float]:
@@ -73,68 +67,27 @@ def showings(pairs: Sequence[LabelledPair], prompt: JudgePrompt, seed: int, coun
     return rows
 
 
-class _Marks(TrainerCallback):
-    """Marks whole checkpoints, and tells the caller of each step."""
-
-    def __init__(self, on_step: Callable[[int], None] | None):
-        self.on_step = on_step
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Mark the checkpoint that was just written."""
-        # Only what every process has written is whole.
-        PartialState().wait_for_everyone()
-        mark = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / COMPLETE
-        write_bytes(mark, str(SCHEMA_VERSION).encode())
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Tell the caller, and save nothing after the last step."""
-        if state.global_step >= args.max_steps:
-            # A trainer resumed from a checkpoint of its very last step would take one step more.
-            control.should_save = False
-        if self.on_step is not None:
-            self.on_step(state.global_step)
-
-
-def _last_checkpoint(directory: Path) -> str | None:
-    """The newest whole checkpoint; torn ones are removed, by the first process while the others wait."""
-    with PartialState().main_process_first():
-        return _whole_checkpoint(directory)
-
-
-def _whole_checkpoint(directory: Path) -> str | None:
-    found = {}
-    for path in directory.glob("checkpoint-*"):
-        if (path / COMPLETE).exists():
-            # The first form had an empty mark.
-            refuse_newer(int((path / COMPLETE).read_text() or 0), f"Checkpoint {path}")
-            found[int(path.name.split("-")[1])] = str(path)
-        else:
-            shutil.rmtree(path)
-    return found[max(found)] if found else None
-
-
 def _arguments(
     config: GRPOTraining, output_dir: Path, max_new_tokens: int, suppressed: list[int], seed: int, weights: list[float]
 ) -> GRPOConfig:
-    rollouts, processes = config.pairs_per_step * config.num_generations, PartialState().num_processes
-    if rollouts % processes:
-        raise InputError(
-            f"{config.pairs_per_step} pairs x {config.num_generations} rollouts cannot be shared by {processes} "
-            "processes; give numbers that divide."
-        )
-    mine = rollouts // processes
-    micro_batch = max(size for size in range(1, min(config.micro_batch, mine) + 1) if mine % size == 0)
+    what = f"{config.pairs_per_step} pairs x {config.num_generations} rollouts"
+    mine, size = micro_batch(config.pairs_per_step * config.num_generations, config.micro_batch, what)
     return GRPOConfig(
         output_dir=str(output_dir),
-        per_device_train_batch_size=micro_batch,
-        gradient_accumulation_steps=mine // micro_batch,
+        per_device_train_batch_size=size,
+        gradient_accumulation_steps=mine // size * config.passes,
+        steps_per_generation=mine // size,
         num_generations=config.num_generations,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=config.top_k,
         max_completion_length=max_new_tokens,
         max_steps=config.steps,
         shuffle_dataset=False,
         learning_rate=config.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=2,
+        epsilon=config.clip,
         beta=config.kl_weight,
         use_bias_correction_kl=False,
         loss_type="grpo",
@@ -165,7 +118,8 @@ def train_judge(
     adapter: Path | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> dict:
-    """A summary of GRPO of the judge at ``path`` on ``pairs``, whose LoRA is written to ``output_dir/adapter``.
+    """A summary of GRPO of the judge at ``path`` on ``pairs``, whose LoRA is written to ``output_dir/adapter`` (or the
+    whole judge to ``output_dir/model``, where all weights are trained).
 
     It is asked in the words of ``prompt`` (None: those that are kept beside its weights, else the general ones).
     ``adapter`` (a LoRA on the same base) is where training starts; the KL reference is the base without any adapter.
@@ -173,10 +127,10 @@ def train_judge(
     ``steps``, ``pairs``, ``reward_first`` and ``reward_last`` (means over the first and last tenth of the steps, at
     least one), and ``notes`` where something kept the judge from learning.
     """
-    prompt = prompt or JudgePrompt.load(base_directory(path))
+    prompt, config = prompt or JudgePrompt.load(wording_directory(path)), config.for_items(len(pairs))
     return run_grpo(
         path,
-        showings(pairs, prompt, seed, config.steps * config.pairs_per_step),
+        showings(pairs, prompt, seed, config.steps * config.items_per_step),
         output_dir,
         config,
         seed=seed,
@@ -200,79 +154,60 @@ def run_grpo(
     trainer_class: Callable[..., VideoGRPOTrainer],
     reward_weights: list[float],
     counts: dict[str, int],
+    kept: Prompts | None = None,
     adapter: Path | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> dict:
     """What GRPO of the judge at ``path`` on ``rows``, in their order, came to, as :func:`train_judge` says of pairs.
 
     ``prompt`` says how many frames are shown and how long an answer may be; ``trainer_class`` brings the rewards,
-    ``reward_weights`` their weights. The summary holds ``counts`` too.
+    ``reward_weights`` their weights. ``kept`` is what is kept beside what is trained, as what it is asked from then on
+    (None: what the judge at ``path`` is asked, and ``prompt``). The summary holds ``counts`` too.
     """
-    if (output_dir / "training.json").exists():
-        return {name: value for name, value in read_json(output_dir / "training.json").items() if name != "log"}
-    checkpoints = output_dir / "checkpoints"
-    model, processor = load_model(path), load_processor(base_directory(path))
+    if (done := output_dir / "training.json").exists():
+        return kept_summary(done, counts, MEASURE)
+    kept = kept or replace(own_prompts(path, Prompts()), compare=prompt)
+    with launched_sharded() as shards:
+        policy, processor = load_policy(path, config, device(), shards=shards), load_processor(base_directory(path))
+        trainer = build_trainer(
+            policy, processor, rows, output_dir / "checkpoints", config, seed=seed, prompt=prompt,
+            trainer_class=partial(trainer_class, shards=shards), reward_weights=reward_weights, on_step=on_step,
+        )  # fmt: skip
+        return finish(
+            trainer, processor, output_dir, config, kept=kept, adapter=adapter,
+            at_once=config.items_per_step * config.num_generations,
+            summarise=lambda log: {
+                **counts, **rise(log, MEASURE),
+                **({"notes": notes} if (notes := diagnose(log, prompt.max_new_tokens)) else {}),
+            },
+        )  # fmt: skip
+
+
+def build_trainer(
+    policy: Policy,
+    processor: Any,
+    rows: list[dict],
+    checkpoints: Path,
+    config: GRPOTraining,
+    *,
+    seed: int,
+    prompt: JudgePrompt,
+    trainer_class: Callable[..., VideoGRPOTrainer],
+    reward_weights: list[float],
+    on_step: Callable[[int], None] | None = None,
+) -> VideoGRPOTrainer:
+    """A trainer of ``policy`` on ``rows``; the rest as in :func:`run_grpo`."""
     # A video token in an answer would stand for a video that is not there.
     suppressed = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_VISION_TOKENS))
     # The trainer makes the LoRA before it seeds anything.
     torch.manual_seed(seed_for(seed, "lora"))
-    trainer = trainer_class(
-        model=model,
+    return trainer_class(
+        model=policy.model,
+        reference=policy.reference,
         processing_class=processor,
         args=_arguments(config, checkpoints, prompt.max_new_tokens, suppressed, seed, reward_weights),
         train_dataset=Dataset.from_list(rows),
-        peft_config=_lora(config, path),
-        callbacks=[_Marks(on_step)],
-        encoder=ShowingEncoder.for_view(processor, prompt.view),
+        peft_config=policy.lora,
+        callbacks=[Marks(on_step)],
+        encoder=ShowingEncoder.for_view(processor, prompt.view, tokens_per_second(policy.model.config)),
     )
-    # Metrics are kept in the log; the terminal belongs to the progress bar.
-    trainer.remove_callback(PrinterCallback)
-    if adapter is not None:
-        # A PeftModel handed to the trainer would get a copy of its adapter as reference; the reference here is the
-        # base.
-        put_into(trainer.model, adapter, "judge")
-    _check_batch(trainer, config.pairs_per_step * config.num_generations)
-    trainer.train(resume_from_checkpoint=_last_checkpoint(checkpoints))
-    trainer.stop_sharing()
-    log = trainer.state.log_history
-    summary = {"steps": trainer.state.global_step, **counts, **_rise(log)}
-    if notes := diagnose(log, prompt.max_new_tokens):
-        summary["notes"] = notes
-    if trainer.accelerator.is_main_process:
-        with atomic_path(output_dir / "adapter") as temporary:
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(temporary)
-        write_json(output_dir / "training.json", {**summary, "log": log})
-        shutil.rmtree(checkpoints, ignore_errors=True)
-    trainer.accelerator.wait_for_everyone()
-    return summary
-
-
-def _check_batch(trainer: VideoGRPOTrainer, rollouts: int) -> None:
-    """Raises InputError where a step would hold another number of rollouts, as a launcher's settings may have it."""
-    held, steps = trainer.get_total_train_batch_size(trainer.args), trainer.args.gradient_accumulation_steps
-    # DeepSpeed takes a step when its own config says so.
-    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
-    given = plugin.deepspeed_config.get("gradient_accumulation_steps", "auto") if plugin is not None else "auto"
-    held = held if given == "auto" else held // steps * int(given)
-    if held != rollouts:
-        raise InputError(
-            f"The launcher makes a step of {held} rollouts instead of {rollouts}; take gradient_accumulation_steps out "
-            "of its config, and start one process for each GPU (accelerate launch) or show it one alone "
-            "(CUDA_VISIBLE_DEVICES=0)."
-        )
-
-
-def _lora(config: GRPOTraining, path: str | Path) -> LoraConfig:
-    return LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_rank,
-        target_modules=r".*language_model.*(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)",
-        base_model_name_or_path=str(path),
-    )
-
-
-def _rise(log: Sequence[dict]) -> dict[str, float]:
-    """The mean reward at first and at last."""
-    rewards = [row["reward"] for row in log if "reward" in row]
-    tenth = max(1, len(rewards) // 10)
-    return {"reward_first": float(np.mean(rewards[:tenth])), "reward_last": float(np.mean(rewards[-tenth:]))}

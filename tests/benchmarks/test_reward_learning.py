@@ -24,7 +24,6 @@ from benchmarks.reward_learning import (
     unread,
 )
 from benchmarks.reward_learning_data import cold_start, labelled, write_datasets
-from benchmarks.workers import workers
 from reward_model.datasets import PreferenceItem, read_dataset
 from reward_model.parsing import parse_choice, parse_score
 from videoduet.video import read_video
@@ -125,8 +124,7 @@ def test_arms_are_checked_before_anything_is_done(tmp_path, arms):
 
 
 def test_data_are_in_the_published_formats(tmp_path):
-    with workers(2) as pool:
-        write_datasets(tmp_path / "data", train=3, held_out=2, each=pool.map)
+    write_datasets(tmp_path / "data", train=3, held_out=2)
     for kind, (name, folder) in HELD_OUT.items():
         reading = read_dataset(name, tmp_path / "data" / folder, "test")
         assert (len(reading.items), reading.missing) == (2, []), kind

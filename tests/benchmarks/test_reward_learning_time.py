@@ -16,6 +16,7 @@ from benchmarks.reward_learning_time import (
     of_untrained,
     order,
     said_of,
+    untrained_change,
     write_spoilt,
 )
 from reward_model.datasets import ScoredClip, read_dataset
@@ -57,3 +58,14 @@ def test_a_judge_that_sees_falls_in_order():
         assert fall(seeing, kind) == pytest.approx([0.2, 0.2]) and order(seeing, kind).tolist() == [1, 1]
     assert of_untrained("order", blind).tolist() == [0.5, 0.5] and of_untrained("fall", blind).tolist() == [0, 0]
     assert set(STATISTICS) == {"fall", "order"}
+
+
+def test_a_judge_that_learned_to_see_falls_further():
+    whole = {"whole_0": [8.0, 6.0]}
+    before, after = (
+        whole | {f"{kind}_{level}": [8.0 - drop * level, 6.0 - drop * level] for kind in SPOILT for level in (1, 2, 3)}
+        for drop in (0.0, 1.0)
+    )
+    assert untrained_change("fall", before, after) == pytest.approx((0.2, 0.2, 0.2))
+    assert untrained_change("order", before, after) == pytest.approx((0.5, 0.5, 0.5))
+    assert untrained_change("fall", after, after) == (0, 0, 0)

@@ -6,8 +6,10 @@ from diffusers import AutoencoderKL, UNet3DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
+from torch.nn import functional
 
 from generators.families.unet_base import UNetGenerator
+from generators.fast import channels_last
 from generators.fast.channels_last import keep_channels_last
 from generators.fast.upsampling import can_sum, doubled_and_convolved
 
@@ -87,6 +89,31 @@ def test_an_autoencoder_computes_what_it_did():
             ours = vae.decode(latents).sample, vae.encode(frames).latent_dist.mode()
         assert torch.equal(vae.decode(latents).sample, plain[0])
     assert all(map(close, ours, plain))
+
+
+@pytest.mark.parametrize("kind", ["unet", "decoder"])
+def test_no_layer_sees_channels_first(kind, monkeypatch):
+    model, wrong, norms = said(UNet3DConditionModel(**UNET) if kind == "unet" else AutoencoderKL(**VAE)), [], []
+    convolve, fused = functional.conv2d, channels_last.group_norm
+
+    def watched(x: Tensor, weight: Tensor, *arguments, **named) -> Tensor:
+        if x.shape[1] > 4 and not x.is_contiguous(memory_format=torch.channels_last):
+            wrong.append(tuple(x.shape))
+        return convolve(x, weight, *arguments, **named)
+
+    monkeypatch.setattr(functional, "conv2d", watched)
+
+    def normed(rows: Tensor, norm: nn.GroupNorm, **named) -> Tensor:
+        norms.append(norm)
+        assert rows.is_contiguous(), "the kernel would copy"
+        return fused(rows, norm, **named).contiguous()  # as the kernel writes it
+
+    monkeypatch.setattr(channels_last, "group_norm", normed)
+    part = model if kind == "unet" else model.decoder
+    with torch.no_grad(), keep_channels_last(model):
+        predicted(model, 16) if kind == "unet" else model.decode(torch.randn(3, 4, 5, 6))
+    assert not wrong
+    assert set(norms) == {layer for layer in part.modules() if isinstance(layer, nn.GroupNorm)}
 
 
 def test_attention_that_somebody_chose_stays():

@@ -151,6 +151,81 @@ def test_a_generator_that_lacks_weights_is_refused(shipped_generator, tmp_path, 
         load_generator(tmp_path / "g")
 
 
+def rewritten(generator: Path, part: str, change) -> Path:
+    """The generator's copy whose ``part`` has the tensors that ``change`` makes of its own."""
+    (file,) = (generator / part).glob("*.safetensors")
+    save_file(change(load_file(file)), file, metadata={"format": "pt"})
+    return generator
+
+
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("unet", "down_blocks.9.resnets.0.conv1.weight"),
+        ("vae", "post_quant_conv.lora_A.weight"),
+        ("text_encoder", "text_model.encoder.layers.99.mlp.fc1.weight"),
+    ],
+)
+def test_a_generator_with_weights_that_nothing_takes_is_refused(shipped_generator, tmp_path, part, name):
+    """As of a model of more layers, or with an adapter of other software in it."""
+    copied = rewritten(
+        shutil.copytree(shipped_generator, tmp_path / "g"), part, lambda state: {**state, name: torch.ones(2)}
+    )
+    with pytest.raises(InputError, match=rf"of its {part}; its config.json may be another") as refused:
+        load_generator(copied)
+    assert f"nothing takes {name.removeprefix('text_model.')} " in str(refused.value)
+
+
+def test_what_checkpoints_have_beside_their_weights_is_no_fault(shipped_generator, tmp_path):
+    copied = shutil.copytree(shipped_generator, tmp_path / "g")
+    one = torch.ones(2)
+    rewritten(copied, "unet", lambda state: {**state, "model_ema.decay": one, "ema.conv_in.weight": one.clone()})
+    more = ("text_model.embeddings.position_ids", "vision_model.embeddings.class_embedding", "logit_scale")
+    rewritten(copied, "text_encoder", lambda state: {**state, **{name: one.clone() for name in more}})
+    expected, found = (weights(load_generator(path)) for path in (shipped_generator, copied))
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_weights_that_are_no_numbers_are_refused_by_name(shipped_generator, tmp_path, part, value):
+    named = []
+
+    def change(state: dict) -> dict:
+        named.append(max(state))
+        state[max(state)].view(-1)[-1] = value
+        return state
+
+    copied = rewritten(shutil.copytree(shipped_generator, tmp_path / "g"), part, change)
+    with pytest.raises(InputError, match="NaN or infinity in float32") as refused:
+        load_generator(copied)
+    assert f"of its {part}" in str(refused.value) and named[0].removeprefix("text_model.") in str(refused.value)
+
+
+def test_only_what_is_too_large_for_a_precision_is_refused_in_it(shipped_generator, tmp_path):
+    copied = shutil.copytree(shipped_generator, tmp_path / "g")
+
+    def of(value: float):
+        return lambda state: {**state, "conv_in.bias": torch.full_like(state["conv_in.bias"], value, dtype=torch.float)}
+
+    rewritten(copied, "unet", of(6e4))
+    load_generator(copied, dtype="float16")  # the sum of which is more than float16 holds
+    rewritten(copied, "unet", of(7e4))
+    load_generator(copied)
+    with pytest.raises(InputError, match=r"conv_in.bias of its unet: NaN or infinity in float16"):
+        load_generator(copied, dtype="float16")
+
+
+@pytest.mark.parametrize("wrapper", ["", "_orig_mod."])
+def test_an_adapter_of_no_numbers_is_refused(shipped_generator, right, tmp_path, wrapper):
+    def change(state: dict) -> dict:
+        state[min(state)][0, 0] = float("nan")
+        return {f"{wrapper}{name}": value for name, value in state.items()}
+
+    with pytest.raises(InputError, match=r"lora_A\S* of its weights: NaN or infinity"):
+        with_adapter(load_generator(shipped_generator), changed(right, tmp_path / "a", change))
+
+
 @pytest.mark.parametrize("text", [None, "", "[]", '{"a": 1}'])
 @pytest.mark.parametrize(
     "name", ["model_index.json", "unet/config.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer.json"]

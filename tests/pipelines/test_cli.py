@@ -1,5 +1,8 @@
 """``videoduet COMMAND``: the commands under one name."""
 
+import importlib
+import io
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from pipelines import cli
+from pipelines.report.judgements_text import print_json, print_json_lines
 from videoduet import __version__
+from videoduet.commands import guarded
 
 PIPELINES = Path(cli.__file__).parent
 
@@ -84,3 +89,67 @@ def test_an_unknown_command_is_told_with_the_nearest(name, meant, capsys):
         cli.main([name])
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"error: there is no command {name}; {meant}\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_the_help_of_a_command_calls_it_as_it_was_typed(name, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    module = importlib.import_module(f"pipelines.{cli.COMMANDS[name]}")
+    for run, called in (
+        (lambda: cli.main([name, "--help"]), f"videoduet {name}"),
+        (lambda: module.main(["--help"]), f"python -m pipelines.{cli.COMMANDS[name].removesuffix('.__main__')}"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run()
+        assert ended.value.code == 0
+        assert capsys.readouterr().out.startswith(f"usage: {called} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["convert_generator", "t2v_turbo", "--output", "o"], "--checkpoint, --tokenizer"),
+        (["phase", "sample"], "--run_dir"),
+        (["report"], "run_dir"),
+    ],
+)
+def test_what_is_missing_is_called_as_it_is_typed(arguments, missing, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    said = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 2
+    assert said == f"error: the following arguments are required: {missing} (--help explains them)"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["phase", "--help"]])
+def test_a_reader_that_leaves_early_is_no_error(arguments):
+    """As in ``videoduet run --help | head -1``."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
+    process.stderr.close()
+
+
+def test_a_reader_that_leaves_a_command_s_output_ends_it_quietly(capsys):
+    def left() -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(SystemExit) as ended:
+        guarded(left, "the same command")
+    assert ended.value.code == 141 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_json_can_be_read_whatever_standard_output_says(encoding, monkeypatch):
+    row = {"prompt": "ein Café, 家 🏠, \u2028", "video": "b\udcff.mp4"}
+    for write, read in (
+        (lambda: print_json(row), json.loads),
+        (lambda: print_json_lines([row]), lambda text: json.loads(*text.removesuffix("\n").split("\n"))),
+    ):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, newline=""))
+        guarded(write, "the same command")
+        assert read(written.getvalue().decode(encoding)) == row

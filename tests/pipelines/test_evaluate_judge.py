@@ -214,3 +214,41 @@ def test_answers_of_an_older_version_go_on(judge, clips, tmp_path, monkeypatch):
     assert evaluate(asked) == results
     with pytest.raises(InputError, match="another seed"):
         evaluate(replace(asked, seed=1))
+
+
+def test_descriptions_are_read_behind_a_server(judge, clips, tmp_path, capsys):
+    """FineVD by the paper's protocol stands beside its rows; by yes and no it does not."""
+    asked = replace(config(judge, clips, tmp_path, "finevd"), limit=4)
+    plain = evaluate(asked)
+    assert plain["published"]["overall"] == [] and "--checker" in plain["note"]
+
+    def reply(body):
+        return {"choices": [{"message": {"content": "<answer>yes</answer>"}}]}
+
+    with serving(reply=reply) as server:
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        described = replace(asked, output=str(tmp_path / "described"), checker="reader", checker_server=url)
+        results = evaluate(described)
+    assert {body["model"] for body in server.bodies} == {"reader"} and len(server.bodies) == 4
+    right = [item.answer == "yes" for item in items_of(asked).items]
+    assert results["dimensions"]["overall"]["accuracy"]["value"] == sum(right) / 4
+    assert results["published"]["overall"][-1] == {"method": "VQAThinker", "accuracy": pytest.approx(0.7245)}
+    show(results)
+    assert "free descriptions" in capsys.readouterr().err
+    with pytest.raises(InputError, match="another checker"):
+        evaluate(replace(described, checker="other"))
+
+
+def test_results_are_taken_together(judge, clips, tmp_path, capsys):
+    asked = replace(
+        config(judge, clips, tmp_path, "konvid_1k", split="all", limit=2), together=[str(tmp_path / "lsvq")]
+    )
+    with pytest.raises(InputError, match=r"no results.json"):
+        evaluate(asked)
+    one = {"value": 0.8}
+    known = {"benchmark": "lsvq", "split": "test", "dimensions": {"overall": {"SRCC": one, "PLCC": one, "n": 9}}}
+    write_json(tmp_path / "lsvq" / "results.json", known)
+    results = evaluate(asked)
+    assert {"lsvq test_1080p", "live_vqc all"} <= set(results["together"]["in-domain"]["missing"])
+    show(results)
+    assert "Overall, in-domain: " in capsys.readouterr().err

@@ -21,11 +21,12 @@ from evaluation.vbench.results import read_base, save, summarise
 from evaluation.vbench.scoring import DimensionResult, readable
 from evaluation.vbench.statistics import ScoredVideo
 from evaluation.vbench.suite import SuiteVideo, read_suite, suite_videos
-from pipelines.evaluate_vbench import main
+from pipelines.evaluate_vbench import main, run
 from pipelines.report.vbench import write_page
 from pipelines.setup_vbench import main as setup
 from shapes_world import all_scenes
 from videoduet.errors import InputError
+from videoduet.store import read_json
 from videoduet.video import read_video, write_video
 
 ROWS = [
@@ -91,6 +92,17 @@ def test_the_suite_is_drawn_under_official_names(config):
     for (prompt, index), _ in drawn.items():
         assert (folder / f"{prompt}-{index}.mp4").exists() == ("/" not in prompt)
     assert read_video(next(folder.glob("*.mp4"))).frames.shape == (4, 32, 32, 3)
+
+
+def test_what_the_text_encoder_does_not_read_is_kept_and_told(config, monkeypatch, capsys):
+    rows = [{**ROWS[0], "prompt_en": f"{ROWS[0]['prompt_en']} " * 40}, *ROWS[1:]]
+    suite_path().write_text(json.dumps(rows))
+    for _ in ("drawn", "read back"):
+        with pytest.raises(InputError, match="No dimension"):
+            run(config)
+        (told,) = [text for text in read_json(Path(config.output) / "results.json")["problems"] if "longer" in text]
+        assert told.startswith("1 of 4 prompts are longer") and f"Warning: {told}" in capsys.readouterr().err
+        assert "prompts are longer than the" in (Path(config.output) / "results.html").read_text()
 
 
 def test_what_was_drawn_is_kept_and_more_is_added(config):

@@ -197,6 +197,8 @@ def test_refresh_says_why_it_is_off(run, changes, words):
     assert run.directory.is_done(run.directory.phase("refresh", 1))
 
 
+# .ci/run, like anyone's first command, does the same on more prompts.
+@pytest.mark.slow
 @shipped_judge
 def test_the_whole_loop_with_the_judge_that_ships(tmp_path, no_report):
     judge = {"factory": None, "path": str(MODELS / "judge"), "second_path": str(MODELS / "second_judge")}

@@ -196,12 +196,14 @@ def test_warnings_come_first_and_name_the_round(tmp_path):
     edit(tmp_path / "round_00/align/summary.json", status="skipped", reason=position)
     edit(tmp_path / "round_01/refresh/summary.json", status="kept_previous", reason="accuracy fell from 0.81 to 0.70.")
     edit(tmp_path / "round_01/align/summary.json", notes=["Both errors rose above the reference's."])
+    edit(tmp_path / "score/summary.json", notes=["2 of 3 prompts are longer than is read."])
     text = text_of(write_report(tmp_path).read_text("utf-8"))
     assert f"Warning. Round 0: align was skipped: {position}" in text
     assert "Round 1: refresh kept the previous judge: accuracy fell from 0.81 to 0.70." in text
     assert "Round 0: the judge leans to the video shown first (98 % of wins went to the first)." in text
     assert "Round 0: the judge abstained on 90 % of comparisons." in text
     assert "Warning. Round 1: Both errors rose above the reference's." in text
+    assert "Warning. score: 2 of 3 prompts are longer than is read." in text
     assert text.index("Warning.") < text.index("Note.")
 
 

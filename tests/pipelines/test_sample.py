@@ -1,8 +1,6 @@
 """``pipelines.sample`` for prompts of one's own."""
 
 import csv
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,15 +81,15 @@ def test_an_adapter_changes_the_videos(config, tmp_path):
     assert plain.keys() == changed.keys() and all(plain[key] != changed[key] for key in plain)
 
 
-def test_the_command(config, tmp_path):
+def test_the_command(config, tmp_path, capsys):
     (tmp_path / "v.csv").write_text(f"uuid,prompt\n1,{TEXTS[0]}\n2,{TEXTS[1]}\n")
     command = [
         *("--generator", config.generator, "--prompts", str(tmp_path / "v.csv"), "--output", str(tmp_path / "cli")),
         *("--sampler", '{"steps": 1, "num_frames": 2}', "--limit", "1", "--subset_seed", "5"),
     ]
-    done = subprocess.run([sys.executable, "-m", "pipelines.sample", *command], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "cli" / "videos").glob("*.mp4"))) == 1 and "videos.csv" in done.stderr
+    main(command)
+    said = capsys.readouterr().err
+    assert len(list((tmp_path / "cli" / "videos").glob("*.mp4"))) == 1 and "videos.csv" in said
 
 
 @pytest.mark.parametrize(

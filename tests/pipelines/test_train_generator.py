@@ -75,6 +75,16 @@ def test_the_command(config, capsys):
     assert stopped.value.code == 1 and "trained with another align.sdpo_mu" in capsys.readouterr().err
 
 
+def test_captions_longer_than_the_text_encoder_reads_are_told(config, data, capsys):
+    rows = json.loads(data.read_text())
+    long = f"{rows[0]['caption']} " * 40
+    data.write_text(json.dumps([{**rows[0], "caption": long}, *rows[1:]]))
+    for _ in ("trained", "read back"):
+        command(config)
+        said = capsys.readouterr().err
+        assert "Note: 1 of 3 prompts are longer than the" in said and f"They begin: {long[:60]!r}" in said
+
+
 def test_what_is_written_can_be_read_again_and_nothing_is_encoded_twice(config, tmp_path, monkeypatch):
     first = train(config)
     again = replace(

@@ -1,6 +1,7 @@
 """The command through the stages on miniature data sets: it trains, resumes, merges, and refuses what it should."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -79,6 +80,31 @@ def test_recipes_can_be_read_and_say_what_the_papers_say(recipe):
     assert set(switched_off.rewards.columns) <= {"accuracy", "format", "ranking"}
 
 
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_come_in_two_sizes(recipe):
+    """All weights at the papers' rate on eight GPUs, and a LoRA at a LoRA's rate on one; else they are the same."""
+    large, small = (parse(["--config", str(path)]) for path in (recipe, recipe.parent / "one_gpu" / recipe.name))
+    assert (large.training.parameters, large.training.learning_rate) == ("all", 1e-6)
+    assert (small.training.parameters, small.training.learning_rate) == ("lora", 1e-5)
+    assert small.training.lora_rank == 64 and large.training.epochs == small.training.epochs == 3
+    same = ("pairs_per_step", "passes", "num_generations", "kl_weight", "temperature", "top_p", "top_k", "clip")
+    assert [getattr(large.training, name) for name in same] == [getattr(small.training, name) for name in same]
+    assert (large.scale, large.rewards, large.max_pixels) == (small.scale, small.rewards, small.max_pixels)
+    # A LoRA goes on from an adapter: in bfloat16 a merged model would not be what was learned.
+    assert small.model.endswith("adapter") == large.model.endswith("model")
+
+
+def test_vqathinkers_batch_by_its_text_and_by_its_script():
+    script, text = (parse(["--config", str(ROOT / "configs" / "reward_model" / name)]) for name in
+                    ("vqathinker.yaml", "variants/vqathinker_64_videos.yaml"))  # fmt: skip
+    assert (script.training.pairs_per_step, script.training.items_per_step) == (16, 32)
+    assert (text.training.pairs_per_step, text.training.items_per_step) == (64, 64)
+    for read in (script, text):
+        training = read.training
+        assert (training.temperature, training.top_p, training.top_k, training.clip) == (0.9, 1.0, 50, 0.2)
+    assert script.training.for_items(28056).steps == 2631
+
+
 def test_a_recipe_of_all_kinds_of_items(folders, tmp_path, capsys):
     """Images, several dimensions, pairs and questions, in one mixture."""
     names = ("koniq_10k", "lgvq", "vision_reward_pairs", "vision_reward_questions")
@@ -103,6 +129,32 @@ def test_hard_pairs_leave_what_the_judge_gets_right(folders, tmp_path):
     hard = read_json(tmp_path / "hard_pairs" / "VisionRewardDB-Video.json")
     assert [ingredient.reading.items[index] for index in hard] == list(kept.items)
     assert len(kept.items) + kept.left_out["pairs that the judge gets right"] == len(ingredient.reading.items)
+
+
+def test_videos_that_cannot_be_read_are_left_out_before_any_training(folders, tmp_path, capsys, monkeypatch):
+    data = Path(shutil.copytree(folders["lsvq"], tmp_path / "lsvq"))
+    videos = sorted(data.rglob("*.mp4"))
+    whole = videos[0].read_bytes()
+    videos[0].write_bytes(whole[: len(whole) // 2])
+    asked = config({"lsvq": data}, tmp_path / "out", "lsvq")
+    assert train(asked) == tmp_path / "out" / "adapter"
+    told = read_json(tmp_path / "out" / "unreadable.json")
+    assert list(told) == [str(videos[0])] and "cannot be read" in told[str(videos[0])]
+    said = capsys.readouterr().err
+    assert "1 videos cannot be read, and their items are left out" in said and videos[0].name in said
+    # A resumed training sees the rows of the first, whatever has happened to the file since.
+    videos[0].write_bytes(whole)
+    monkeypatch.setattr("reward_model.training.readable.read_video", None)
+    assert train(asked) == tmp_path / "out" / "adapter"
+
+
+def test_a_data_set_of_which_no_video_can_be_read_is_named(folders, tmp_path):
+    data = Path(shutil.copytree(folders["lsvq"], tmp_path / "lsvq"))
+    for video in data.rglob("*.mp4"):
+        video.write_bytes(video.read_bytes()[:999])
+    with pytest.raises(InputError, match=r"LSVQ: none of its videos can be read, such as: Video .* cannot be read"):
+        train(config({"lsvq": data}, tmp_path / "out", "lsvq"))
+    assert not (tmp_path / "out" / "adapter").exists()
 
 
 def test_plan_counts_what_will_be_generated(folders, tmp_path, capsys):
@@ -140,11 +192,11 @@ def test_wrong_usage_names_the_key(capsys):
 
 def _stage(recipe: str, model: Path, output: Path, data: list[dict]) -> list[str]:
     """The command line of a stage's recipe, on miniature data and with few and short answers."""
-    training = {"steps": 4, "pairs_per_step": 2, "num_generations": 2, "lora_rank": 2, "micro_batch": 4,
-                "checkpoint_steps": 1}  # fmt: skip
+    training = {"steps": 4, "epochs": "null", "pairs_per_step": 2, "passes": 1, "num_generations": 2, "lora_rank": 2,
+                "micro_batch": 4, "checkpoint_steps": 1, "parameters": "lora", "vision": "frozen"}  # fmt: skip
     return [
         f"--config={ROOT / 'configs' / 'reward_model' / recipe}.yaml", f"--model={model}", f"--output={output}",
-        f"--data={json.dumps(data)}", "--max_new_tokens=72",
+        f"--data={json.dumps(data)}", "--max_new_tokens=72", "--merge=true",
         *(f"--training.{name}={value}" for name, value in training.items()),
     ]  # fmt: skip
 

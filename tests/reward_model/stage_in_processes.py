@@ -7,6 +7,7 @@ videos as they are shown, and its place in the group.
 import json
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,13 @@ from reward_model.training.trainer import run_grpo
 REWARDS = {
     "modeling": RewardConfig(temporal="modeling", length=True, l_min=1, l_max=9),
     "consistency": RewardConfig(score="bell", ranking=True, temporal="consistency"),
+    "shrunk": RewardConfig(temporal="modeling", length=True, l_min=1, l_max=9),
     "released": RewardConfig(variant="released", score="bell", ranking=True, temporal="consistency"),
 }
 SCORES = {"red": 1.0, "green": 5.0, "blue": 2.0, "three_frames": 3.0, "wide": 4.0}
 # Twelve rollouts: with two processes the second group is cut in two.
+# "shrunk": twelve at once are too many, so one process takes four, and each of two the three that divide its six.
+MICRO_BATCH = {"shrunk": 4}
 TRAINING = GRPOTraining(steps=2, pairs_per_step=3, num_generations=4, learning_rate=1e-2, lora_rank=2, micro_batch=12)
 
 
@@ -39,7 +43,7 @@ class Given(StageTrainer):
         super().__init__(*args, **kwargs)
 
     def _generate_single_turn(self, prompt_ids, images, fields, *rest):
-        rows = self.args.per_device_train_batch_size
+        rows = self.args.per_device_train_batch_size * self.args.steps_per_generation
         first = self.accelerator.process_index * rows
         sizes = fields["video_grid_thw"].prod(-1).tolist()
         completions = []
@@ -86,13 +90,14 @@ def main(judge: str, clips: str, output: str) -> None:
             return trainers[-1]
 
         run_grpo(
-            judge, rows, Path(output) / name, TRAINING, seed=4, prompt=SMALL_PROMPT, trainer_class=build,
-            reward_weights=[1.0] * len(rewards.columns), counts={},
+            judge, rows, Path(output) / name, replace(TRAINING, micro_batch=MICRO_BATCH.get(name, 12)), seed=4,
+            prompt=SMALL_PROMPT, trainer_class=build, reward_weights=[1.0] * len(rewards.columns), counts={},
         )  # fmt: skip
         (trainer,) = trainers
         if trainer.accelerator.is_main_process:
             processes = trainer.accelerator.num_processes
             kept = {"processes": processes, "columns": rewards.columns, "steps": trainer.steps}
+            kept["micro_batch"] = trainer.args.per_device_train_batch_size
             (Path(output) / f"{name}.json").write_text(json.dumps(kept))
 
 

@@ -19,7 +19,7 @@ from miniature import (
 from small_judge import SCENES
 
 from reward_model.datasets import DATASETS, Item, PreferenceItem, QuestionItem, ScoredClip, read_dataset
-from reward_model.datasets.files import MediaFolder
+from reward_model.datasets.files import MediaFolder, Row, Scores
 from shapes_world.world import FPS, render
 from videoduet.errors import InputError
 from videoduet.video import write_video
@@ -252,6 +252,8 @@ def test_the_row_that_is_named_is_the_files_own(tmp_path, clips):
     with pytest.raises(InputError, match="row 10: MOS is '101'"):
         read_dataset("koniq_10k", folder, "test")
     assert read_dataset("koniq_10k", folder, "train").items
+    with pytest.raises(InputError, match=r"f, row 1: mos is True, not a number"):
+        Scores((0, 100)).read(Row({"mos": True}, "f, row 1"), {"overall": "mos"})
     write_jsonl(tmp_path / "static.jsonl", [{"id": "0.mp4->60"}, {"id": "1.mp4->600"}])
     with pytest.raises(InputError, match="static.jsonl, row 2: id is '600', off the scale of 0 to 100"):
         read_dataset("aigvqa_db", tmp_path)

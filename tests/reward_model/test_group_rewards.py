@@ -105,6 +105,18 @@ def test_a_preference_has_no_temporal_reward():
     assert np.isnan(table["temporal"]).all() and metrics == {}
 
 
+@pytest.mark.parametrize("temporal", ["contrast", "margin", "severity"])
+def test_versions_are_rewarded_beside_pairs(temporal):
+    """What says no level has no temporal reward, and spoils none."""
+    clip = [{**score(50), "clip": 0, "severity": severity} for severity in (0.0, 1.0)]
+    pair = {"kind": "preference", "preferred": "first", "dataset": "B", "scale": [0, 100]}
+    groups = [rollouts(clip[0], [said(80), said(40)]), rollouts(pair, [said(1), said("?")]),
+              rollouts(clip[1], [said(40), said(50)])]  # fmt: skip
+    table, _ = reward_table([one for group in groups for one in group], RewardConfig(temporal=temporal), 2)
+    earned = table["temporal"].reshape(3, 2)
+    assert np.isnan(earned[1]).all() and (earned[[0, 2]] >= 0).all() and earned[0, 0] > earned[0, 1]
+
+
 def test_length_is_of_the_answer():
     batch = [*rollouts(score(50), [50], length=320), *rollouts(score(50), [50], length=321)]
     assert reward_table(batch, RewardConfig(length=True), 1)[0]["length"].tolist() == [0.0, 0.1]

@@ -91,6 +91,24 @@ def test_weights_that_are_cut_short_or_lack_some(copied):
         assert "its weights lack " in refusal(copied)
 
 
+def test_weights_that_nothing_takes_or_that_are_no_numbers(copied):
+    state = load_file(copied / "model.safetensors")
+    norm = next(name for name in sorted(state) if name.endswith("norm.weight"))
+    odd = {
+        "v_head.summary.weight": torch.ones(2),  # a reward model's head, which nobody would ask
+        "model.language_model.layers.99.mlp.up_proj.weight": torch.ones(2),
+        norm: torch.full_like(state[norm], float("nan")),
+    }
+    for name, value in odd.items():
+        save_file({**state, name: value}, copied / "model.safetensors", metadata={"format": "pt"})
+        said = refusal(copied)
+        assert name.removeprefix("model.") in said and ("NaN" if name == norm else "nothing takes") in said
+    more = {"model_ema.decay": torch.ones(1), "model.language_model.rotary_emb.inv_freq": torch.ones(4)}
+    save_file({**state, **more}, copied / "model.safetensors", metadata={"format": "pt"})
+    whole = dict(load_model(copied).named_parameters())
+    assert all(torch.isfinite(value).all() for value in whole.values()) and len(whole) >= len(state)
+
+
 def test_a_processor_without_words_for_videos(copied):
     text = (copied / "tokenizer.json").read_text().replace("<|video_pad|>", "<|other_pad|>")
     (copied / "tokenizer.json").write_text(text)

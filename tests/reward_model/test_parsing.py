@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from reward_model.parsing import parse_choice, parse_score, parse_scores
+from reward_model.parsing import parse_choice, parse_score, parse_scores, read_scores
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "vqinsight_rewards.json").read_text())
 
@@ -338,6 +338,38 @@ def never_invents_a_number(text: str) -> None:
         assert not {"about", "or", "nan", "inf"} & set(re.findall(r"[^\W_\d]+", tail.split("</answer>")[0])), text
     if scores is not None:
         assert "spatial" in tail and "temporal" in tail
+
+
+@pytest.mark.parametrize(
+    ("text", "scale", "expected"),
+    [
+        ('{"quality": "4/5", "motion": 2.5}', (1, 5), (4.0, 2.5)),
+        ('{"quality": 4/5, "motion": "2.5 / 5.0"}', (0, 100), (80.0, 50.0)),
+        ("quality: 8 out of 10\nmotion: 35/100", (0, 5), (4.0, 1.75)),
+        ('{"quality": "4/7", "motion": 3}', (1, 5), None),
+        ('{"quality": "6/5", "motion": 3}', (0, 100), None),
+        ('{"quality": "80%", "motion": 3}', (0, 100), None),
+        ('{"quality": "4,5", "motion": 3}', (1, 5), None),
+        ('{"quality": "⅘", "motion": "four"}', (1, 5), None),
+        ('{"quality": "4/5", "motion": 3}', None, None),
+    ],
+)
+def test_denominators_of_several_dimensions(text, scale, expected):
+    found = read_scores(f"<answer>{text}</answer>", ("quality", "motion"), scale)
+    assert found == (None if expected is None else dict(zip(("quality", "motion"), expected, strict=True)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4 out of 5", 80.0), ("4 / 5", 80.0), ('{"rating": "4/5"}', 80.0), ("Score: 8/10", 80.0), ("80/100", 80.0),
+        ("80%", None), ("80 percent", None), ("4,5", None), ("⅘", None), ("four", None), ("eighty", None),
+        ("4/6", None),
+        ("4 out of five", None), ("between 70 and 80", None), ("∞", None), ("1e999", None), ("８０", None),
+    ],
+)  # fmt: skip
+def test_a_score_as_people_and_models_write_it(text, expected):
+    assert read_scores(text, (), (0, 100)) == (None if expected is None else {"": expected})
 
 
 @settings(SOME, max_examples=700)

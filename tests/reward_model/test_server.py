@@ -214,7 +214,10 @@ def test_an_answer_that_ends_without_a_verdict_is_asked_for_once(pairs, choice, 
         {"choices": [{"finish_reason": "abort", "message": {"content": "<answer>1"}}]},
         {"error": {"code": 502, "message": "the upstream is gone"}},
         {"error": {"message": "overloaded"}},
+        {"error": {"message": "slow down", "code": "rate_limit_exceeded", "type": "requests"}},
         {},
+        {"choices": None, "error": "busy"},
+        {"detail": "starting"},
     ],
 )
 def test_what_may_pass_is_asked_for_again(pairs, reply):
@@ -224,8 +227,17 @@ def test_what_may_pass_is_asked_for_again(pairs, reply):
     assert len(server.bodies) == 6 and "3 tries" in failures[0].reason and failures[0].lost
 
 
-def test_what_will_not_pass_is_asked_for_once(pairs):
-    with serving(reply=lambda _: {"error": {"code": 402, "message": "no credits"}}) as server:
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        ({"error": {"code": 402, "message": "no credits"}}, "402: no credits"),
+        ({"error": {"code": "content_filter", "message": "not that"}}, "content_filter: not that"),
+        ({"error": {"code": None, "type": "invalid_request_error", "message": "too long"}}, "None: too long"),
+        ({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}, "the reply holds no answer: {"),
+    ],
+)
+def test_what_will_not_pass_is_asked_for_once(pairs, reply, words):
+    with serving(reply=lambda _: reply) as server:
         failures = []
         assert list(judge_at(server).compare(pairs[:1], failures=failures)) == []
-    assert len(server.bodies) == 2 and "refused the question (402: no credits)" in failures[0].reason
+    assert len(server.bodies) == 2 and f"refused the question ({words}" in failures[0].reason

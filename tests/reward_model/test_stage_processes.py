@@ -35,6 +35,7 @@ def test_two_processes_reward_as_one(runs, name):
     """Also where a group is cut between them, and where a reward compares the groups of the whole batch."""
     one, two = (json.loads((run / f"{name}.json").read_text()) for run in runs)
     assert (one["processes"], two["processes"]) == (1, 2)
+    assert (one["micro_batch"], two["micro_batch"]) == ((4, 3) if name == "shrunk" else (12, 6))
     assert one["columns"] == two["columns"] == list(REWARDS[name].columns)
     assert len(one["steps"]) == len(two["steps"]) == TRAINING.steps
     for alone, together in zip(one["steps"], two["steps"], strict=True):

@@ -11,7 +11,7 @@ from reward_model.judging.sharing import SharedVision
 from reward_model.perturbations import PERTURBATIONS
 from reward_model.prompts import TaskPrompts
 from reward_model.training import stage_trainer
-from reward_model.training.config import GRPOTraining, RewardConfig
+from reward_model.training.config import VERSIONS, GRPOTraining, RewardConfig
 from reward_model.training.group_rewards import Rollout, reward_table
 from reward_model.training.mixture import Ingredient, stage_rows
 from reward_model.training.perturbed_videos import perturbed
@@ -23,6 +23,7 @@ from videoduet.video import read_video
 TRAINING = GRPOTraining(steps=2, pairs_per_step=2, num_generations=4, learning_rate=1e-2, lora_rank=2, micro_batch=8,
                         checkpoint_steps=1)  # fmt: skip
 PROMPTS = TaskPrompts(system="", score="{low} {high}", prompted="{prompt} ")
+MARGIN = RewardConfig(temporal="margin")
 MODELING = RewardConfig(temporal="modeling", length=True, l_min=1, l_max=13)
 THINKER = RewardConfig(score="bell", ranking=True, temporal="consistency")
 ADAPTER = "adapter/adapter_model.safetensors"
@@ -38,7 +39,7 @@ def reading(small) -> Reading:
 def train(small, reading, output, rewards, stop: int | None = None, record: list | None = None, **options) -> dict:
     rows = stage_rows(
         [Ingredient(reading)], steps=TRAINING.steps, per_step=TRAINING.pairs_per_step, scale=(1, 5), prompts=PROMPTS,
-        judge_prompt=SMALL_PROMPT, seed=4,
+        judge_prompt=SMALL_PROMPT, seed=4, versions=VERSIONS.get(rewards.temporal, ()),
     )  # fmt: skip
 
     trainers = []
@@ -65,7 +66,11 @@ def train(small, reading, output, rewards, stop: int | None = None, record: list
     if not trainers:
         return summary
     shared, prefill = trainers[0].shared, trainers[0].prefill
-    return {**summary, "encoded": shared and shared.encoded, "read": prefill and prefill.read}
+    return {
+        **summary,
+        "encoded": shared.encoded if shared is not None else None,
+        "read": prefill.read if prefill is not None else None,
+    }
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
@@ -112,6 +117,21 @@ def test_half_of_a_group_also_sees_shuffled_frames(undisturbed):
             assert not torch.equal(before, after)
             assert torch.equal(before.flatten().sort().values, after.flatten().sort().values)
         assert torch.equal(ordered[0], ordered[1]) and not torch.equal(shuffled[0], shuffled[1]), "each its own order"
+
+
+def test_a_version_of_a_clip_is_shown_shuffled_and_rewarded(small, reading, tmp_path):
+    """The rows of a version show the frames of its clip in another order, the same for the whole group."""
+    record = []
+    summary = train(small, reading, tmp_path, MARGIN, record=record)
+    assert len(record) == 2, "one drawing a step: the version's rows are among the others"
+    for shown in record:
+        clip, version = shown[:4], shown[4:]
+        assert len(version) == 4 and not torch.equal(clip[0], version[0])
+        assert torch.equal(clip[0].flatten().sort().values, version[0].flatten().sort().values)
+        assert all(torch.equal(group[0], other) for group in (clip, version) for other in group)
+    assert summary["encoded"] == 2 * 2, "a version is encoded once for all its rollouts"
+    log = [row for row in read_json(tmp_path / "training.json")["log"] if "reward" in row]
+    assert all(0 <= row["rewards/temporal/mean"] <= 0.3 and "temporal/perturbed" in row for row in log)
 
 
 def test_resumed_ends_with_the_same_bytes(small, reading, undisturbed, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from videoduet.errors import InputError
 from videoduet.prompt_sets import read_prompts
 from videoduet.store import read_json, write_json
 from videoduet.tables import csv_lines, is_text, json_line, kind_of, read_lines, read_table
@@ -51,6 +52,24 @@ def test_a_wrong_row_is_named_by_its_number(tmp_path, text, says):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ValueError, match=says):
         rows_of(tmp_path / "a.csv")
+
+
+def test_two_columns_of_one_name_are_told_apart_by_nobody(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,x, prompt,,\na,1,a,,\nb,2,c,,\n")
+    rows = read_table(tmp_path / "a.csv").rows()
+    assert next(rows) == {"prompt": "a", "x": "1", "": ""}
+    with pytest.raises(ValueError, match="row 2 has two values of the column 'prompt'"):
+        next(rows)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32-le"])
+def test_text_of_another_encoding_is_named(tmp_path, name, encoding):
+    (tmp_path / name).write_bytes('{"prompt": "a"}\n'.encode(encoding))
+    with pytest.raises(InputError, match=rf"{name} (is not UTF-8 text|cannot be read)"):
+        read_prompts(str(tmp_path / name))
+    (tmp_path / "zeros.txt").write_text("a\x00bc\n\x00\n")
+    assert read_lines(tmp_path / "zeros.txt") == ["a\x00bc", "\x00"]
 
 
 def test_rows_may_end_early_where_that_is_allowed(tmp_path):

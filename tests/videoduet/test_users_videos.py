@@ -1,12 +1,16 @@
 """Videos as users have them: every container, rate, size and orientation, written by real encoders."""
 
+import os
+
 import numpy as np
 import pytest
 from encoders import encode, shades, turn
 from PIL import Image
 
+from reward_model.datasets.files import MediaFolder
+from reward_model.judging.listed import read_videos
 from videoduet.errors import InputError
-from videoduet.video import Clip, FrameSampling, read_video, sample_clip, video_id, write_video
+from videoduet.video import VIDEOS, Clip, FrameSampling, count_frames, read_video, sample_clip, video_id, write_video
 
 FORMATS = {
     "h264.mp4": ("libx264", "yuv420p"),
@@ -150,6 +154,14 @@ def test_odd_frames_in_a_folder(tmp_path):
         read_video(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_is_refused_rather_than_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    for read in (read_video, count_frames):
+        with pytest.raises(InputError, match=r"a\.mp4 is a pipe or a device, not a file"):
+            read(tmp_path / "a.mp4")
+
+
 def test_no_frames_at_all(tmp_path):
     with pytest.raises(InputError, match="holds no images"):
         read_video(tmp_path)
@@ -176,3 +188,11 @@ def test_a_clip_in_memory_is_sampled_alike(tmp_path):
         )
         assert np.array_equal(expected.frames, found.frames) and np.array_equal(expected.seconds, found.seconds)
     assert isinstance(found, Clip)
+
+
+@pytest.mark.parametrize("suffix", ["avif", "apng", "m2ts", "MTS", "3gp", "ogv", "wmv", "flv", "mpg", "mp4"])
+def test_a_folder_s_videos_are_known_by_their_suffix(tmp_path, suffix):
+    (tmp_path / f"a.{suffix}").touch()
+    (tmp_path / "notes.txt").touch()
+    assert read_videos([str(tmp_path)], None, "x") == [(str(tmp_path / f"a.{suffix}"), "x")]
+    assert MediaFolder(tmp_path).find("a") == str(tmp_path / f"a.{suffix}") and f".{suffix.lower()}" in VIDEOS

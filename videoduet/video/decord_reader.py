@@ -1,7 +1,7 @@
 """Frames by decord (``pip install videoduet[decord]``), which seeks in long films where PyAV decodes all of them.
 
 The pixels are the same. What decord shows otherwise than a player is left to PyAV: it knows no display matrices, no
-pixels that are not square, no transparency and no HDR, and no film whose rows it would pad.
+pixels that are not square, no transparency, no HDR and no fields, and no film whose rows it would pad.
 """
 # decord comes without types.
 # pyright: reportMissingImports=false, reportMissingTypeStubs=false, reportUnknownMemberType=false
@@ -16,7 +16,7 @@ import numpy as np
 from videoduet.errors import InputError
 from videoduet.video.clips import Clip, Sampling, choose, timeline
 from videoduet.video.pictures import Placement, frame_placement, is_transparent
-from videoduet.video.streams import announced_times, decoded, opened
+from videoduet.video.streams import announced_times, opened
 from videoduet.video.tones import HDR
 
 Reader = Literal["pyav", "decord"]
@@ -83,10 +83,13 @@ def _plain(path: Path) -> tuple[int, int] | None:
             return None
         if stream.sample_aspect_ratio not in (None, 0, 1) or stream.metadata.get("alpha_mode") == "1":
             return None
-        frame = next(decoded(container, stream), None)
+        frame = next(container.decode(stream), None)
         # More bits than eight decord rounds otherwise.
         if frame is None or any(component.bits != 8 for component in frame.format.components):
             return None
         if frame_placement(frame) != Placement() or is_transparent(frame) or frame.color_trc in HDR:
+            return None
+        # Two fields in a frame decord shows as one torn picture.
+        if frame.interlaced_frame:
             return None
         return frame.height, frame.width

@@ -23,6 +23,12 @@ from videoduet.video.streams import announced_times, decoded, opened, rate_of
 from videoduet.video.webp import is_moving_webp, read_webp
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+VIDEOS = {
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".gif", ".apng", ".avif", ".mpg", ".mpeg",
+    ".m2v", ".vob", ".ts", ".mts", ".m2ts", ".mxf", ".ogv", ".ogg", ".wmv", ".asf", ".flv", ".f4v", ".dv", ".y4m",
+    ".h264", ".264", ".h265", ".265", ".hevc",
+}  # fmt: skip
+"""Suffixes by which a folder's videos are known; a file that is named is read whatever it is called."""
 
 
 def read_video(
@@ -111,6 +117,9 @@ def _named(path: Path) -> Generator[None]:
     try:
         if not path.exists():
             raise InputError(f"Video {path} does not exist; check the path.")
+        if not (path.is_file() or path.is_dir()):
+            # A pipe is waited for without end, and can be read once only.
+            raise InputError(f"Video {path} is a pipe or a device, not a file; write it to a file first.")
         yield
     except InputError:
         raise

@@ -2,21 +2,26 @@
 # PyAV leaves the parameters of packets and frames open.
 # pyright: reportUnknownMemberType=false
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
 import av
 from av.container import InputContainer
+from av.sidedata.sidedata import Type
 from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import ColorTrc
 from av.video.stream import VideoStream
 
 from videoduet.errors import InputError
+from videoduet.video.fields import deinterlaced
 
 COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 BESIDES = Disposition.dependent | Disposition.still_image | Disposition.visual_impaired | Disposition.hearing_impaired
+DOLBY_VISION = ("dvh1", "dvhe", "dav1")
+"""What MP4 calls films that only Dolby Vision shows as they are meant."""
 
 
 @contextmanager
@@ -76,7 +81,30 @@ def rate_of(stream: VideoStream) -> float | None:
 
 
 def decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """A stream's frames, with their transparency: of VP8 and VP9 only libvpx decodes that."""
+    """A stream's frames: whole pictures where it is interlaced, with their transparency where they have one.
+
+    Raises ValueError where their colours are of a kind that nothing here shows.
+    """
+    for number, frame in enumerate(deinterlaced(_decoded(container, stream))):
+        if not number and _is_dolby_vision(stream, frame):
+            raise ValueError("its colours are Dolby Vision's own, of profile 5, for which it needs a player of that")
+        yield frame
+
+
+def _is_dolby_vision(stream: VideoStream, frame: av.VideoFrame) -> bool:
+    """Whether a film is to be seen through Dolby Vision alone: no curve is given that others could show it by."""
+    if frame.color_trc != ColorTrc.UNSPECIFIED:
+        return False
+    try:
+        kinds = cast(Container[Type], frame.side_data)
+        return stream.codec_context.codec_tag.lower() in DOLBY_VISION or Type.DOVI_METADATA in kinds
+    # PyAV refuses all side data where it does not know one kind of it.
+    except ValueError:
+        return False
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
+    """A stream's frames as they are stored. Of VP8 and VP9 only libvpx decodes transparency."""
     library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.name)
     if library is None or stream.metadata.get("alpha_mode") != "1":
         yield from container.decode(stream)
