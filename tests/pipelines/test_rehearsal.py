@@ -114,10 +114,6 @@ def half_a_lora(root: Path) -> dict:
     return {"judge": {"factory": None, "path": str(root / "lora")}}
 
 
-def no_gpu(root: Path) -> dict:
-    return {"launch": {"align": "configs/accelerate/eight_gpus.yaml"}}
-
-
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
@@ -125,12 +121,9 @@ def no_gpu(root: Path) -> dict:
         (a_wrong_family, "is a llava; give one of qwen2_5_vl"),
         (labels_without_tokens, "are no tokens; choose labels"),
         (half_a_lora, "cannot be put on"),
-        (no_gpu, "asks for 8 GPUs here"),
     ],
 )
-def test_what_is_broken_is_named_with_its_mend(tmp_path, monkeypatch, broken, words):
-    # A launch of its own takes seconds, and is tried elsewhere.
-    monkeypatch.setattr(loop, "launched", lambda turn, config, run_dir: None)
+def test_what_is_broken_is_named_with_its_mend(tmp_path, broken, words):
     found = rehearsed(tmp_path, **{"rounds": 1, **broken(tmp_path)})
     assert any(words in problem for problem in found.problems), found.problems
     assert not any("please report" in problem for problem in found.problems)
@@ -177,6 +170,10 @@ def test_precision_of_a_gpu_where_there_is_none(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     config, _ = parse(["--config", str(recipe(tmp_path, generator={"dtype": "bfloat16", "path": "models/t2v_turbo"}))])
     said = " ".join(checks.gpus(config))
+    launch = {"align": "configs/accelerate/eight_gpus.yaml"}
+    config, _ = parse(["--config", str(recipe(tmp_path, launch=launch))])
+    asked = "launch.align configs/accelerate/eight_gpus.yaml asks for 8 GPUs here, and there are 0"
+    assert asked in " ".join(checks.gpus(config))
     assert "generator.dtype is bfloat16" in said and "which need a GPU" in said
 
 
