@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from alignment.training.config import AlignConfig
 from pipelines.loop.config import RunConfig
@@ -12,6 +12,8 @@ from pipelines.loop.rates import Card, GeneratorSize, JudgeSize, cards, table
 PIXEL_BYTES, WRITERS = 0.6, 4
 """Bytes of an mp4 file for a pixel (1.5 MB for 16x320x512), and cores that write beside a GPU."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+AT_ONCE = 64
+"""Showings at once, where that is 'auto' and the card has room for them."""
 SPARE = 0.92
 """The share of a card's memory that a plan fills; libraries and holes take the rest."""
 
@@ -47,7 +49,8 @@ def training_memory(size: GeneratorSize, config: AlignConfig, tokens: int, *, we
     """
     adam = 0.5 if config.optimizer == "adamw_8bit" else 2.0
     lora = 4.0 * size.lora(config.lora_rank) * (2.0 + adam + (config.ema_decay is not None))
-    kept = size.kept(tokens, config.gradient_checkpointing)
+    way = config.gradient_checkpointing
+    kept = size.kept(tokens, False if way == "auto" else way)
     # Float32 keeps twice as many bytes.
     wide = 2.0 if weight_bytes == 4 and config.mixed_precision == "no" else 1.0
     return 1e9 * size.weights[0] * weight_bytes + lora + 2.0 * config.micro_batch * kept * wide
@@ -78,26 +81,42 @@ def shown(config: RunConfig, size: GeneratorSize) -> tuple[int, int, int]:
 def setting(
     config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None, card: Card
 ) -> Setting:
-    """The run on ``card``, as the config has it."""
+    """The run on ``card``, as the config has it; what says 'auto' is what fits there."""
+    config = _settled(config, size, judge, card)
     return Setting(card, _hours(config, counted, size, judge, card), _memory(config, size, judge), {})
+
+
+def _settled(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None, card: Card) -> RunConfig:
+    """``config`` with the quickest way of recomputation and the largest batch of showings that fit, where it says
+    'auto'.
+    """
+    align, asked = config.align, config.judge
+    if align.gradient_checkpointing == "auto":
+        way = _way(config, size, card)
+        align = replace(align, gradient_checkpointing="twice" if way is None else way)
+    if asked.batch_size == "auto":
+        batch = AT_ONCE
+        while batch > 2 and judge is not None and _judging(config, judge, batch) > SPARE * card.memory:
+            batch //= 2
+        asked = replace(asked, batch_size=batch)
+    return replace(config, align=align, judge=asked)
 
 
 def fitted(
     config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None, card: Card
 ) -> Setting | None:
     """The quickest setting of execution fields and batches that fits into ``card``; None where none does."""
-    for way in (False, "feed_forward", True):
-        align = replace(config.align, gradient_checkpointing=way, micro_batch=1)
-        memory = training_memory(size, align, size.tokens(*shown(config, size)), weight_bytes=_width(config))
-        if memory <= SPARE * card.memory:
-            break
-    else:
+    way, plain = _way(config, size, card, micro_batch=1), config.align.gradient_checkpointing
+    if way is None:
         return None
-    changes: dict[str, Any] = {"align.gradient_checkpointing": way}
-    batch = config.judge.batch_size
+    align = replace(config.align, gradient_checkpointing=way, micro_batch=1)
+    # What is 'auto' finds that by itself.
+    changes: dict[str, Any] = {} if plain == "auto" else {"align.gradient_checkpointing": way}
+    config = _settled(config, size, judge, card)
+    batch = at_once = _at_once(config)
     while batch > 2 and judge is not None and _judging(config, judge, batch) > SPARE * card.memory:
         batch //= 2
-    if batch != config.judge.batch_size:
+    if batch != at_once:
         changes["judge.batch_size"] = batch
     drawn = config.generator.batch_size
     while drawn > 1 and _sampling(config, size, drawn) > SPARE * card.memory:
@@ -118,6 +137,25 @@ def cheapest(
     """The setting of least rent over all known cards (None: the run fits on none of them)."""
     found = [fitted(config, counted, size, judge, card) for card in cards()]
     return min((each for each in found if each is not None), key=lambda each: each.dollars, default=None)
+
+
+def _way(
+    config: RunConfig, size: GeneratorSize, card: Card, micro_batch: int | None = None
+) -> Literal["feed_forward", "twice"] | bool | None:
+    """The quickest ``align.gradient_checkpointing`` whose step fits into ``card``; None where none does."""
+    tokens = size.tokens(*shown(config, size))
+    for way in (False, "feed_forward", True, "twice"):
+        align = replace(
+            config.align, gradient_checkpointing=way, micro_batch=micro_batch or config.align.micro_batch
+        )  # fmt: skip
+        if training_memory(size, align, tokens, weight_bytes=_width(config)) <= SPARE * card.memory:
+            return way
+    return None
+
+
+def _at_once(config: RunConfig) -> int:
+    size = config.judge.batch_size
+    return AT_ONCE if size == "auto" else size
 
 
 def _width(config: RunConfig) -> int:
@@ -141,7 +179,7 @@ def _memory(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None) -> 
         "align": training_memory(size, config.align, tokens, weight_bytes=_width(config)),
     }
     if judge is not None:
-        found["rank"] = _judging(config, judge, config.judge.batch_size)
+        found["rank"] = _judging(config, judge, _at_once(config))
     return found
 
 
@@ -162,7 +200,7 @@ def _hours(
     video += rates["decode"] * size.decode * pixels / 1e12
     # Files are written beside the next batch, by the cores that there are for a GPU.
     video = max(video * slower, rates["x264"] * pixels / 1e6 / WRITERS)
-    step = rates["dpo"]["recomputed" if config.align.gradient_checkpointing is True else "kept"]
+    step = rates["dpo"]["recomputed" if config.align.gradient_checkpointing in (True, "twice") else "kept"]
     hours = {
         "sample": counted["videos of rounds"] * video,
         "score": counted["videos of score"] * video,
@@ -171,7 +209,7 @@ def _hours(
     if judge is not None:
         wide = 8.0 if config.judge.dtype == "float32" else 1.0
         read = rates["read"] * judge.weights * table()["showing"]["tokens"] * slower * wide
-        answer = rates["answer"] * judge.weights * judge.new_tokens / config.judge.batch_size
+        answer = rates["answer"] * judge.weights * judge.new_tokens / _at_once(config)
         answer *= h100.bandwidth / card.bandwidth
         showing = (read + answer) * config.judge.samples
         hours["rank"] = counted["rank rollouts"] * showing

@@ -73,7 +73,7 @@ class GeneratorSize:
             name = {True: "recomputed", False: "kept"}[recomputed] if isinstance(recomputed, bool) else recomputed
             return self.unet[name] * tokens
         layer = 2.0 * tokens * (18 * self.width + 2 * self.ffn)
-        if recomputed is True:
+        if recomputed in (True, "twice"):
             return 2.0 * tokens * self.width * self.layers + 2 * layer
         inner = 2.0 * tokens * 2 * self.ffn if recomputed else 0.0
         return self.layers * (layer - inner)
