@@ -269,9 +269,10 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What a command line says besides the config: only a plan, from which phase on, whole models too."""
+    """What a command line says besides the config: a plan, a rehearsal, from which phase on, whole models too."""
 
     plan: bool
+    rehearse: bool
     from_phase: str | None
     merge: bool
 
@@ -284,6 +285,9 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
     parser = command_parser("pipelines.united_finetune", description or RunConfig.__doc__)
     parser.add_class_arguments(RunConfig, None, fail_untyped=False)
     parser.add_argument("--plan", action="store_true", help="print what the run would cost, and stop")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="do every phase once at its smallest, tell what would fail, and stop"
+    )
     parser.add_argument(
         "--from", dest="from_phase", type=str | None, default=None, help="start a sibling run at this phase"
     )

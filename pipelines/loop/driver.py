@@ -29,7 +29,7 @@ def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
         started = time.perf_counter()
         launch_config = run.config.launch.get(turn.phase.name)
         if launch_config is not None:
-            _launch(turn, launch_config, str(run.directory.root))
+            launched(turn, launch_config, str(run.directory.root))
         else:
             turn.do(run)
             gc.collect()
@@ -48,7 +48,7 @@ def _reopen_score(run: Run) -> None:
         (output / "done.json").unlink(missing_ok=True)
 
 
-def _launch(turn: Turn, launch_config: str, run_dir: str) -> None:
+def launched(turn: Turn, launch_config: str, run_dir: str) -> None:
     """Do one phase as its own ``accelerate launch``, with its own processes and memory."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", resolve(launch_config), "-m"]
     command += ["pipelines.phase", turn.phase.name, "--run_dir", run_dir, "--round", str(turn.round_number)]

@@ -1,13 +1,19 @@
-"""What a run will cost, before it is started."""
+"""What a run will cost, before it is started: also before prompts and weights are downloaded."""
 
 import math
 import time
+from pathlib import Path
 
-from generators.loading import load_generator
 from pipelines.loop.config import RunConfig
+from pipelines.loop.costs import Setting, cheapest, setting, video_bytes
 from pipelines.loop.prompts import read_run_prompts
+from pipelines.loop.rates import GeneratorSize, JudgeSize, cards, generator_size, judge_size, unknown
 from videoduet.config import resolve
-from videoduet.processes import device
+
+PROBED = 2e8
+"""Bytes of weights up to which a batch is drawn on a CPU to measure how long it takes."""
+HELD_OUT = 100
+"""Held-out prompts that are reckoned with where their file is not there."""
 
 
 def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[str, int]:
@@ -15,49 +21,148 @@ def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[s
 
     ``steps``: the sampler's, for each video.
     """
+    parts = counted(config, prompts, held_out)
+    videos = parts["videos of rounds"] + parts["videos of score"]
+    return {
+        "videos": videos,
+        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in ("rank", "refresh", "score")),
+        "GRPO rollouts": parts["GRPO rollouts"],
+        "denoiser forwards (sampling)": videos * steps,
+        "denoiser forwards (alignment)": parts["denoiser forwards (alignment)"],
+    }
+
+
+def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
+    """The same by phase; ``judge.samples`` answers count as one showing."""
     n, rounds = config.generator.videos_per_prompt, config.rounds
     scored = held_out * config.score.videos_per_prompt
-    videos = prompts * n * rounds + scored * (rounds + 1)
     tournament = 2 * prompts * math.comb(n, 2) * rounds
     refreshes = rounds - 1 if config.refresh.enabled and config.refresh.original_data else 0
     # A refresh asks for a knockout, the challenge of the loser before, and two equal pairs of each prompt.
     refreshing = 2 * prompts * (n - 1 + 1 + 2) * refreshes
-    grpo = (
-        config.refresh.training.steps * config.refresh.training.pairs_per_step * config.refresh.training.num_generations
-    )
-    pairs = prompts * config.pairs.pairs_per_prompt
-    draws = pairs * config.align.epochs * config.align.draws_per_pair
+    training = config.refresh.training
+    draws = prompts * config.pairs.pairs_per_prompt * config.align.epochs * config.align.draws_per_pair
     if config.align.max_steps is not None:
         draws = min(draws, config.align.max_steps * config.align.batch_size)
     return {
-        "videos": videos,
-        "judge rollouts": tournament + refreshing + 2 * 3 * scored * rounds,
-        "GRPO rollouts": grpo * refreshes,
-        "denoiser forwards (sampling)": videos * steps,
+        "videos of rounds": prompts * n * rounds,
+        "videos of score": scored * (rounds + 1),
+        "rank rollouts": tournament,
+        "refresh rollouts": refreshing,
+        "score rollouts": 2 * 3 * scored * rounds,
+        "GRPO rollouts": training.steps * training.pairs_per_step * training.num_generations * refreshes,
         # Policy and reference forward for both sides of a pair, and a backward that costs two forwards.
         "denoiser forwards (alignment)": draws * 2 * 4 * rounds,
     }
 
 
 def planned(config: RunConfig) -> dict[str, str]:
-    """The counts, and hours of sampling from one measured batch on this machine, as a person reads them."""
-    prompts = read_run_prompts(config.prompts)
-    generator = load_generator(
-        resolve(config.generator.path), sampler=config.generator.sampler, dtype=config.generator.dtype, device=device()
+    """What a person reads: counts; hours, memory and rent on every known card; disk; what fits at least cost.
+
+    Raises InputError where a model is neither on this disk nor known.
+    """
+    train, held_out, notes = _prompts(config)
+    size, judge = generator_size(config.generator.path), _judge(config)
+    path = Path(resolve(config.generator.path))
+    if size is None and not path.exists():
+        raise unknown("generators", "generator.path", config.generator.path)
+    steps = int(config.generator.sampler.get("steps") or (size.steps if size else 0))
+    rows = {"prompts": f"{train:,}"}
+    if measured := _measured(config, path, counts(config, train, held_out, 1)["videos"]):
+        steps, found = measured
+        rows |= found
+    rows |= {name: f"{value:,}" for name, value in counts(config, train, held_out, steps).items()}
+    if size is not None:
+        rows |= _reckoned(config, train, held_out, size, judge)
+    return rows | {"note": " ".join(notes)} if notes else rows
+
+
+def _prompts(config: RunConfig) -> tuple[int, int, list[str]]:
+    """Numbers of training and held-out prompts, from the files where they are there."""
+    given = config.prompts
+    if Path(resolve(given.train)).exists() and Path(resolve(given.held_out)).exists():
+        prompts = read_run_prompts(given)
+        return len(prompts.train), len(prompts.held_out), []
+    if given.limit is None:
+        # The file's own sentence.
+        read_run_prompts(given)
+    note = (
+        f"Prompts are not on this disk: {given.limit} to learn from (prompts.limit), {HELD_OUT} held out are assumed."
     )
-    plan = counts(config, len(prompts.train), len(prompts.held_out), generator.settings.steps)
-    batch = min(config.generator.batch_size, len(prompts.train))
-    embeds = generator.encode_prompts([prompt.text for prompt in prompts.train[:batch]])
-    with generator.at_speed(config.generator.speed) as fast:
-        if fast:
-            # What compiles in the first batch is no part of hours.
-            generator.decode(generator.sample(embeds, range(batch)))
+    return given.limit or 0, HELD_OUT, [note]
+
+
+def _judge(config: RunConfig) -> JudgeSize | None:
+    """The judge's size; None where no model runs here."""
+    if config.judge.factory is not None or config.judge.backend == "server" or config.judge.path is None:
+        return None
+    if (found := judge_size(config.judge.path)) is None:
+        raise unknown("judges", "judge.path", config.judge.path)
+    return found
+
+
+def _measured(config: RunConfig, path: Path, videos: int) -> tuple[int, dict[str, str]] | None:
+    """Steps of a video, and rows from one batch drawn here; None where the weights are not here, or no GPU is and they
+    are too many for a CPU.
+    """
+    if not path.is_dir():
+        return None
+    import torch
+
+    from generators.loading import load_generator
+    from videoduet.processes import device
+
+    gpu = torch.cuda.is_available()
+    if not gpu and sum(file.stat().st_size for file in path.rglob("*.safetensors")) > PROBED:
+        return None
+    generator = load_generator(
+        str(path), sampler=config.generator.sampler, dtype=config.generator.dtype, device=device()
+    )
+    batch = config.generator.batch_size
+    embeds = generator.encode_prompts(["a red circle moving left"] * batch)
+    with generator.at_speed(config.generator.speed):
+        if gpu:
+            # Kernels are found, built and recorded at first use, which is no part of hours.
+            generator.decode(generator.sample(embeds, range(batch))).cpu()
+            torch.cuda.reset_peak_memory_stats()
         started = time.perf_counter()
         frames = generator.decode(generator.sample(embeds, range(batch))).cpu()
         rate = batch / (time.perf_counter() - started)
-    return {
-        "prompts": f"{len(prompts.train):,}",
-        **{name: f"{value:,}" for name, value in plan.items()},
-        "hours of sampling (measured on one batch here)": f"{plan['videos'] / rate / 3600:.2f}",
-        "videos on disk, at most (GB)": f"{plan['videos'] * frames[0].numel() / 1e9 / 4:.2f}",
+    rows = {
+        "hours of sampling (measured on one batch here)": f"{videos / rate / 3600:.2f}",
+        "videos on disk, at most (GB)": f"{videos * frames[0].numel() / 1e9 / 4:.2f}",
     }
+    if gpu:
+        rows["peak memory of sampling (measured, GB)"] = f"{torch.cuda.max_memory_allocated() / 1e9:.1f}"
+    return generator.settings.steps, rows
+
+
+def _reckoned(
+    config: RunConfig, train: int, held_out: int, size: GeneratorSize, judge: JudgeSize | None
+) -> dict[str, str]:
+    parts = counted(config, train, held_out)
+    rows: dict[str, str] = {}
+    for card in cards():
+        on_card = setting(config, parts, size, judge, card)
+        kind = "" if card.measured else ", an estimate"
+        rows[f"GPU hours on {card.name}{kind}"] = _told(on_card)
+    peaks = setting(config, parts, size, judge, cards()[0]).memory
+    rows["peak memory (GB)"] = ", ".join(f"{phase} {value / 1e9:.1f}" for phase, value in peaks.items())
+    videos = parts["videos of rounds"] + parts["videos of score"]
+    adapters = 4.0 * size.lora(config.align.lora_rank) * config.rounds
+    rows["run on disk (GB)"] = f"{(videos * video_bytes(config, size) + adapters) / 1e9:.1f}"
+    models = size.files + (judge.weights * 2e9 if judge is not None else 0.0)
+    rows["models to download (GB)"] = f"{models / 1e9:.1f}"
+    best = cheapest(config, parts, size, judge)
+    if best is None:
+        rows["cheapest that fits"] = "none of these cards holds it; draw fewer frames or pixels, or lower lora_rank"
+        return rows
+    changes = "".join(f" --{name} {str(value).lower()}" for name, value in best.changes.items())
+    said = f"{best.card.name}, {best.total:,.1f} h, about ${best.dollars:,.0f}:"
+    rows["cheapest that fits"] = f"{said}{changes}"
+    return rows
+
+
+def _told(found: Setting) -> str:
+    hours = ", ".join(f"{phase} {value:,.1f}" for phase, value in found.hours.items() if value)
+    return f"{found.total:,.1f} ({hours}){'' if found.fits else '; does not fit as it is'}"

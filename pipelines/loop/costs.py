@@ -1,0 +1,219 @@
+"""Peak memory, hours and bytes on disk of a run, phase by phase, by the sizes and rates in ``configs/rates.yaml``."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from alignment.training.config import AlignConfig
+from pipelines.loop.config import RunConfig
+from pipelines.loop.rates import Card, GeneratorSize, JudgeSize, cards, table
+
+PIXEL_BYTES, WRITERS = 0.6, 4
+"""Bytes of an mp4 file for a pixel (1.5 MB for 16x320x512), and cores that write beside a GPU."""
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+AT_ONCE = 64
+"""Showings at once, where that is 'auto' and the card has room for them."""
+SPARE = 0.92
+"""The share of a card's memory that a plan fills; libraries and holes take the rest."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A run on a card: GPU hours by phase, the peak of memory in bytes by phase, and what was changed to fit."""
+
+    card: Card
+    hours: dict[str, float]
+    memory: dict[str, float]
+    changes: dict[str, Any]
+
+    @property
+    def fits(self) -> bool:
+        """Whether every phase fits into the card's memory."""
+        return max(self.memory.values()) <= SPARE * self.card.memory
+
+    @property
+    def total(self) -> float:
+        """GPU hours of the whole run."""
+        return sum(self.hours.values())
+
+    @property
+    def dollars(self) -> float:
+        """What they cost."""
+        return self.total * self.card.dollars
+
+
+def training_memory(size: GeneratorSize, config: AlignConfig, tokens: int, *, weight_bytes: int) -> float:
+    """Peak bytes of a DPO step: weights, LoRA with gradient and Adam's two moments in float32, and the activations of
+    both sides of ``micro_batch`` pairs.
+    """
+    adam = 0.5 if config.optimizer == "adamw_8bit" else 2.0
+    lora = 4.0 * size.lora(config.lora_rank) * (2.0 + adam + (config.ema_decay is not None))
+    way = config.gradient_checkpointing
+    kept = size.kept(tokens, False if way == "auto" else way)
+    # Float32 keeps twice as many bytes.
+    wide = 2.0 if weight_bytes == 4 and config.mixed_precision == "no" else 1.0
+    return 1e9 * size.weights[0] * weight_bytes + lora + 2.0 * config.micro_batch * kept * wide
+
+
+def judging_memory(size: JudgeSize, batch: int, new_tokens: int, *, weight_bytes: int) -> float:
+    """Peak bytes of answering ``batch`` showings: weights, keys and values (once of what showings of one first video
+    have in common), and what one chunk of reading needs, in the proportion that was measured at 7B.
+    """
+    showing = table()["showing"]
+    cached = batch * (showing["own"] * showing["tokens"] + new_tokens) * size.cached * weight_bytes / 2
+    return 1e9 * size.weights * weight_bytes * 1.18 + cached
+
+
+def video_bytes(config: RunConfig, size: GeneratorSize) -> float:
+    """Bytes on disk of a video: mp4 and final latents."""
+    frames, height, width = shown(config, size)
+    return PIXEL_BYTES * frames * height * width + size.latent_bytes(frames, height, width)
+
+
+def shown(config: RunConfig, size: GeneratorSize) -> tuple[int, int, int]:
+    """Frames, height and width of a run's videos."""
+    given = [config.generator.sampler.get(name) for name in ("num_frames", "height", "width")]
+    frames, height, width = (a or b for a, b in zip(given, size.frames, strict=True))
+    return frames, height, width
+
+
+def setting(
+    config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None, card: Card
+) -> Setting:
+    """The run on ``card``, as the config has it; what says 'auto' is what fits there."""
+    config = _settled(config, size, judge, card)
+    return Setting(card, _hours(config, counted, size, judge, card), _memory(config, size, judge), {})
+
+
+def _settled(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None, card: Card) -> RunConfig:
+    """``config`` with the quickest way of recomputation and the largest batch of showings that fit, where it says
+    'auto'.
+    """
+    align, asked = config.align, config.judge
+    if align.gradient_checkpointing == "auto":
+        way = _way(config, size, card)
+        align = replace(align, gradient_checkpointing="twice" if way is None else way)
+    if asked.batch_size == "auto":
+        batch = AT_ONCE
+        while batch > 2 and judge is not None and _judging(config, judge, batch) > SPARE * card.memory:
+            batch //= 2
+        asked = replace(asked, batch_size=batch)
+    return replace(config, align=align, judge=asked)
+
+
+def fitted(
+    config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None, card: Card
+) -> Setting | None:
+    """The quickest setting of execution fields and batches that fits into ``card``; None where none does."""
+    way, plain = _way(config, size, card, micro_batch=1), config.align.gradient_checkpointing
+    if way is None:
+        return None
+    align = replace(config.align, gradient_checkpointing=way, micro_batch=1)
+    # What is 'auto' finds that by itself.
+    changes: dict[str, Any] = {} if plain == "auto" else {"align.gradient_checkpointing": way}
+    config = _settled(config, size, judge, card)
+    batch = at_once = _at_once(config)
+    while batch > 2 and judge is not None and _judging(config, judge, batch) > SPARE * card.memory:
+        batch //= 2
+    if batch != at_once:
+        changes["judge.batch_size"] = batch
+    drawn = config.generator.batch_size
+    while drawn > 1 and _sampling(config, size, drawn) > SPARE * card.memory:
+        drawn //= 2
+    if drawn != config.generator.batch_size:
+        changes["generator.batch_size"] = drawn
+    changed = replace(
+        config, align=align, judge=replace(config.judge, batch_size=batch),
+        generator=replace(config.generator, batch_size=drawn),
+    )  # fmt: skip
+    found = setting(changed, counted, size, judge, card)
+    return Setting(card, found.hours, found.memory, changes) if found.fits else None
+
+
+def cheapest(
+    config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None
+) -> Setting | None:
+    """The setting of least rent over all known cards (None: the run fits on none of them)."""
+    found = [fitted(config, counted, size, judge, card) for card in cards()]
+    return min((each for each in found if each is not None), key=lambda each: each.dollars, default=None)
+
+
+def _way(
+    config: RunConfig, size: GeneratorSize, card: Card, micro_batch: int | None = None
+) -> Literal["feed_forward", "twice"] | bool | None:
+    """The quickest ``align.gradient_checkpointing`` whose step fits into ``card``; None where none does."""
+    tokens = size.tokens(*shown(config, size))
+    for way in (False, "feed_forward", True, "twice"):
+        align = replace(
+            config.align, gradient_checkpointing=way, micro_batch=micro_batch or config.align.micro_batch
+        )  # fmt: skip
+        if training_memory(size, align, tokens, weight_bytes=_width(config)) <= SPARE * card.memory:
+            return way
+    return None
+
+
+def _at_once(config: RunConfig) -> int:
+    size = config.judge.batch_size
+    return AT_ONCE if size == "auto" else size
+
+
+def _width(config: RunConfig) -> int:
+    return BYTES[config.generator.dtype]
+
+
+def _sampling(config: RunConfig, size: GeneratorSize, batch: int) -> float:
+    # A pass without gradients holds about a third of what one with recomputation keeps.
+    tokens, width = size.tokens(*shown(config, size)), _width(config)
+    return 1e9 * sum(size.weights) * width + batch * size.passes * size.kept(tokens, True) / 3 * width / 2
+
+
+def _judging(config: RunConfig, judge: JudgeSize, batch: int) -> float:
+    return judging_memory(judge, batch, judge.new_tokens, weight_bytes=BYTES[config.judge.dtype])
+
+
+def _memory(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None) -> dict[str, float]:
+    tokens = size.tokens(*shown(config, size))
+    found = {
+        "sample": _sampling(config, size, config.generator.batch_size),
+        "align": training_memory(size, config.align, tokens, weight_bytes=_width(config)),
+    }
+    if judge is not None:
+        found["rank"] = _judging(config, judge, _at_once(config))
+    return found
+
+
+def _hours(
+    config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None, card: Card
+) -> dict[str, float]:
+    """GPU hours of each phase over all rounds. What is bound by products and what by memory grows with the slower of
+    the two ratios to the H100, answers with that of bandwidth.
+    """
+    rates, h100 = table()["h100"], cards()[0]
+    slower = max(h100.operations / card.operations, h100.bandwidth / card.bandwidth)
+    if config.generator.dtype == "float32":
+        slower *= 8.0
+    shape = shown(config, size)
+    tokens, pixels = size.tokens(*shape), math.prod(shape)
+    steps = config.generator.sampler.get("steps", size.steps)
+    video = rates["denoise"] * size.forward(tokens) / 1e12 * steps * size.passes
+    video += rates["decode"] * size.decode * pixels / 1e12
+    # Files are written beside the next batch, by the cores that there are for a GPU.
+    video = max(video * slower, rates["x264"] * pixels / 1e6 / WRITERS)
+    step = rates["dpo"]["recomputed" if config.align.gradient_checkpointing in (True, "twice") else "kept"]
+    hours = {
+        "sample": counted["videos of rounds"] * video,
+        "score": counted["videos of score"] * video,
+        "align": counted["denoiser forwards (alignment)"] * size.forward(tokens) / 1e12 * step * slower,
+    }
+    if judge is not None:
+        wide = 8.0 if config.judge.dtype == "float32" else 1.0
+        read = rates["read"] * judge.weights * table()["showing"]["tokens"] * slower * wide
+        answer = rates["answer"] * judge.weights * judge.new_tokens / _at_once(config)
+        answer *= h100.bandwidth / card.bandwidth
+        showing = (read + answer) * config.judge.samples
+        hours["rank"] = counted["rank rollouts"] * showing
+        hours["score"] += counted["score rollouts"] * showing
+        hours["refresh"] = counted["refresh rollouts"] * showing
+        hours["refresh"] += counted["GRPO rollouts"] * (answer + rates["rollout"] * read)
+    return {name: seconds / 3600 for name, seconds in hours.items()}

@@ -1,0 +1,168 @@
+"""What cards can do and how large known models are, from ``configs/rates.yaml``: what a plan reckons with."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from videoduet.config import PACKAGE_ROOT, resolve
+from videoduet.errors import InputError
+
+TABLE = PACKAGE_ROOT / "configs" / "rates.yaml"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A GPU: bytes of memory, operations and bytes a second at best, dollars an hour; ``measured`` or an estimate."""
+
+    name: str
+    measured: bool
+    memory: float
+    operations: float
+    bandwidth: float
+    dollars: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorSize:
+    """A generator as the table has it: see its comments. ``weights`` are those of denoiser, text encoder and
+    autoencoder, in 10^9; ``unet`` is empty for a transformer.
+    """
+
+    names: list[str]
+    weights: list[float]
+    files: float
+    passes: int
+    frames: list[int]
+    steps: int
+    stride: list[int]
+    latent: list[int]
+    decode: float
+    unet: dict[str, float] = field(default_factory=dict[str, float])
+    layers: int = 0
+    width: int = 0
+    ffn: int = 0
+    active: float | None = None
+
+    def tokens(self, frames: int, height: int, width: int) -> int:
+        """Positions (UNet) or tokens (transformer) of a video of that many frames and pixels."""
+        time, side = self.stride
+        return ((frames - 1) // time + 1) * (height // side) * (width // side)
+
+    def forward(self, tokens: int) -> float:
+        """Operations of one pass of the denoiser over a video: of the products, and of attention."""
+        if self.unet:
+            return self.unet["operations"] * tokens
+        return 2e9 * (self.active or self.weights[0]) * tokens + 4.0 * self.layers * self.width * tokens**2
+
+    def lora(self, rank: int) -> float:
+        """Numbers of a LoRA of that rank on all that the family adapts."""
+        experts = self.weights[0] / (self.active or self.weights[0])
+        return rank * (self.unet.get("lora") or experts * self.layers * (18 * self.width + 2 * self.ffn))
+
+    def kept(self, tokens: int, recomputed: bool | str) -> float:
+        """Bytes of activations that a training pass over one video keeps, in half precision.
+
+        ``recomputed`` is ``align.gradient_checkpointing``. Of a transformer's layer: the inputs and outputs of its
+        products and norms, by count; recomputed it keeps its input, and one layer is whole at a time.
+        """
+        if self.unet:
+            name = {True: "recomputed", False: "kept"}[recomputed] if isinstance(recomputed, bool) else recomputed
+            return self.unet[name] * tokens
+        layer = 2.0 * tokens * (18 * self.width + 2 * self.ffn)
+        if recomputed in (True, "twice"):
+            return 2.0 * tokens * self.width * self.layers + 2 * layer
+        inner = 2.0 * tokens * 2 * self.ffn if recomputed else 0.0
+        return self.layers * (layer - inner)
+
+    def latent_bytes(self, frames: int, height: int, width: int) -> float:
+        """Bytes of a video's final latents, float32."""
+        channels, time, side = self.latent
+        return 4.0 * channels * ((frames - 1) // time + 1) * (height // side) * (width // side)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeSize:
+    """A judge: weights in 10^9, its layers, key-value heads and their width, and tokens of an answer at most."""
+
+    names: list[str]
+    weights: float
+    layers: int
+    heads: int
+    head: int
+    new_tokens: int
+
+    @property
+    def cached(self) -> float:
+        """Bytes of keys and values of one token in half precision."""
+        return 4.0 * self.layers * self.heads * self.head
+
+
+@cache
+def table() -> dict[str, Any]:
+    """The whole table."""
+    return yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+
+
+def cards() -> list[Card]:
+    """All cards that are known."""
+    return [Card(name=name, **row) for name, row in table()["cards"].items()]
+
+
+def generator_size(path: str) -> GeneratorSize | None:
+    """The known generator that ``path`` names by its last part, or by the transformer that lies there; None for
+    another one.
+    """
+    found = _named("generators", path) or _alike(path)
+    return None if found is None else GeneratorSize(**found)
+
+
+def judge_size(path: str) -> JudgeSize | None:
+    """The known judge that ``path`` names, or what the ``config.json`` there says, or that of an adapter's base; None
+    where none is.
+    """
+    if found := _named("judges", path):
+        return JudgeSize(**found)
+    file = Path(resolve(path)) / "config.json"
+    if not file.is_file():
+        adapter = file.with_name("adapter_config.json")
+        if not adapter.is_file():
+            return None
+        return judge_size(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    config = json.loads(file.read_text(encoding="utf-8"))
+    text = config.get("text_config", config)
+    files = sum(shard.stat().st_size for shard in file.parent.glob("*.safetensors"))
+    width = 2 if config.get("dtype", config.get("torch_dtype")) in ("bfloat16", "float16") else 4
+    heads = text["num_attention_heads"]
+    return JudgeSize(
+        names=[path], weights=files / width / 1e9, layers=text["num_hidden_layers"],
+        heads=text.get("num_key_value_heads", heads), head=text.get("head_dim") or text["hidden_size"] // heads,
+        new_tokens=512,
+    )  # fmt: skip
+
+
+def unknown(what: str, option: str, path: str) -> InputError:
+    """What is said of a model whose size nobody knows."""
+    names = ", ".join(name for row in table()[what] for name in row["names"])
+    return InputError(
+        f"{option} {path} is neither on this disk nor known ({names}); download it, or add its sizes to {TABLE}."
+    )
+
+
+def _named(kind: str, path: str) -> dict[str, Any] | None:
+    last = Path(path).name.lower()
+    return next((row for row in table()[kind] if last in (name.lower() for name in row["names"])), None)
+
+
+def _alike(path: str) -> dict[str, Any] | None:
+    """The row of a transformer with the depth and width of the one that lies at ``path``."""
+    file = Path(resolve(path)) / "transformer" / "config.json"
+    if not file.is_file():
+        return None
+    config = json.loads(file.read_text(encoding="utf-8"))
+    width = config.get("num_attention_heads", 0) * config.get("attention_head_dim", 0)
+    shape = (config.get("num_layers"), width)
+    return next((row for row in table()["generators"] if (row.get("layers"), row.get("width")) == shape), None)

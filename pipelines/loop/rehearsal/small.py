@@ -1,0 +1,54 @@
+"""A run's config at its smallest: two prompts, two videos each, one optimizer step of everything."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipelines.loop.config import RunConfig
+from videoduet.config import resolve
+from videoduet.errors import InputError
+
+PROMPTS = 2
+STAND_INS = ("a red circle moving left", "a blue square moving up", "a green triangle moving right", "a dog runs")
+"""Texts that are drawn where the run's own cannot be read."""
+
+
+def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequence[str]) -> RunConfig:
+    """``config`` for a run in ``folder`` on the first of these prompts, whose files are written there."""
+    for name, texts in (("train.txt", train), ("held_out.txt", held_out)):
+        (folder / name).write_text("".join(f"{' '.join(text.split())}\n" for text in texts[:PROMPTS]), encoding="utf-8")
+    refresh = config.refresh
+    data = {name: _few(getattr(refresh, name), folder / f"{name}.jsonl") for name in ("original_data", "held_out_data")}
+    training = replace(refresh.training, steps=1, pairs_per_step=1, checkpoint_steps=1)
+    vbench = replace(config.score.vbench, dimensions=config.score.vbench.dimensions[:1])
+    return replace(
+        config,
+        run_dir=str(folder / "run"),
+        rounds=min(config.rounds, 2),
+        prompts=replace(
+            config.prompts, train=str(folder / "train.txt"), held_out=str(folder / "held_out.txt"), limit=PROMPTS,
+            subset_seed=None, column=None,
+        ),
+        generator=replace(config.generator, videos_per_prompt=2),
+        refresh=replace(refresh, training=training, **data),
+        pairs=replace(config.pairs, pairs_per_prompt=1),
+        align=replace(
+            config.align, epochs=1, noise_epochs=None, draws_per_pair=1, batch_size=config.align.micro_batch,
+            max_steps=1, checkpoint_steps=1, held_out=0.0, tracker="none",
+        ),
+        score=replace(config.score, videos_per_prompt=1, vbench=vbench),
+    )  # fmt: skip
+
+
+def _few(path: str | None, target: Path) -> str | None:
+    """The first labelled pairs of a file, in a file of their own; as it is where it is missing."""
+    if path is None or not (source := Path(resolve(path))).is_file():
+        return path
+    try:
+        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()[:PROMPTS]]
+        rows = [{**row, **{side: str(source.parent / row[side]) for side in ("first", "second")}} for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} holds no labelled pairs ({error}); give JSON Lines of them.") from error
+    target.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(target)
