@@ -30,7 +30,7 @@ class HeldOutCurve:
         for values in (row, *buckets):
             del values["prediction_gradient"]  # nothing is differentiated here
         row = finite(row)
-        if self.loss.state.is_main_process:
+        if self.loss.policy_forward.state.is_main_process:
             # Those of steps that a resumed training goes through again are replaced.
             kept = [line for line in self.rows() if line["step"] < step]
             write_bytes(self.file, "".join(json.dumps(line) + "\n" for line in [*kept, row]).encode())

@@ -12,6 +12,8 @@ from pipelines.loop.rates import NAMES, Card, GeneratorSize, JudgeSize, Recomput
 PIXEL_BYTES, WRITERS = 0.6, 4
 """Bytes of an mp4 file for a pixel (1.5 MB for 16x320x512), and cores that write beside a GPU."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+AT_ONCE = 64
+"""Showings at once, where that is 'auto' and the card has room for them."""
 SPARE = 0.92
 """The share of a card's memory that a plan fills; libraries and holes take the rest."""
 
@@ -83,7 +85,7 @@ def on_card(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None, car
         way = _fastest(config, size, align.micro_batch, room)
         align = replace(align, gradient_checkpointing="twice" if way is None else way)
     if batch == "auto":
-        batch = 256
+        batch = AT_ONCE
         while judge is not None and batch > 2 and _judging(config, judge, batch) > room:
             batch //= 2
     return replace(config, align=align, judge=replace(config.judge, batch_size=batch))
@@ -139,7 +141,7 @@ def _fastest(config: RunConfig, size: GeneratorSize, micro_batch: int, room: flo
 
 def _judged(config: RunConfig) -> int:
     """Showings at once, once 'auto' is known."""
-    return 16 if config.judge.batch_size == "auto" else config.judge.batch_size
+    return AT_ONCE if config.judge.batch_size == "auto" else config.judge.batch_size
 
 
 def cheapest(

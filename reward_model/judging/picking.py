@@ -60,7 +60,10 @@ class Drawing:
     @classmethod
     def of(cls, settings: GenerationConfig, **given: Any) -> "Drawing":
         """As ``settings`` say, where nothing else is ``given``. Raises UnknownSettings."""
-        set_to: dict[str, Any] = {**settings.to_diff_dict(), **given}
+        usual = vars(GenerationConfig())
+        # Compared as they are: `to_diff_dict` copies lists of as many tokens as there are, number by number.
+        own = {name: value for name, value in vars(settings).items() if name[0] != "_" and value != usual.get(name)}
+        set_to: dict[str, Any] = {**own, **given}
         # Whatever changes what is picked has a value; what a model hands out besides its tokens is off.
         strange = sorted({name for name, value in set_to.items() if value not in (None, False)} - cls.KNOWN)
         if strange:
@@ -162,4 +165,4 @@ def _mask(tokens: Sequence[int], vocabulary: int, device: torch.device) -> Tenso
     if not tokens:
         return None
     none: Any = None
-    return SuppressTokensLogitsProcessor(tokens)(none, torch.zeros(1, vocabulary))[0].isinf().to(device)
+    return SuppressTokensLogitsProcessor(tokens)(none, torch.zeros(1, vocabulary, device=device))[0].isinf()
