@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from alignment.training.config import AlignConfig
 from pipelines.loop.config import RunConfig
-from pipelines.loop.rates import Card, GeneratorSize, JudgeSize, cards, table
+from pipelines.loop.rates import NAMES, Card, GeneratorSize, JudgeSize, Recomputed, cards, table
 
 PIXEL_BYTES, WRITERS = 0.6, 4
 """Bytes of an mp4 file for a pixel (1.5 MB for 16x320x512), and cores that write beside a GPU."""
@@ -45,12 +45,12 @@ class Setting:
 
 def training_memory(size: GeneratorSize, config: AlignConfig, tokens: int, *, weight_bytes: int) -> float:
     """Peak bytes of a DPO step: weights, LoRA with gradient and Adam's two moments in float32, and the activations of
-    both sides of ``micro_batch`` pairs.
+    both sides of ``micro_batch`` pairs; 'auto' is reckoned as recomputation (:func:`on_card` says what it takes).
     """
     adam = 0.5 if config.optimizer == "adamw_8bit" else 2.0
     lora = 4.0 * size.lora(config.lora_rank) * (2.0 + adam + (config.ema_decay is not None))
     way = config.gradient_checkpointing
-    kept = size.kept(tokens, False if way == "auto" else way)
+    kept = size.kept(tokens, True if way == "auto" else way)
     # Float32 keeps twice as many bytes.
     wide = 2.0 if weight_bytes == 4 and config.mixed_precision == "no" else 1.0
     return 1e9 * size.weights[0] * weight_bytes + lora + 2.0 * config.micro_batch * kept * wide
@@ -78,48 +78,47 @@ def shown(config: RunConfig, size: GeneratorSize) -> tuple[int, int, int]:
     return frames, height, width
 
 
+def on_card(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None, card: Card) -> RunConfig:
+    """``config`` with what 'auto' would take on ``card``: the fastest way to train, and as many showings, that fit."""
+    align, batch, room = config.align, config.judge.batch_size, SPARE * card.memory
+    if align.gradient_checkpointing == "auto":
+        way = _fastest(config, size, align.micro_batch, room)
+        align = replace(align, gradient_checkpointing="twice" if way is None else way)
+    if batch == "auto":
+        batch = AT_ONCE
+        while judge is not None and batch > 2 and _judging(config, judge, batch) > room:
+            batch //= 2
+    return replace(config, align=align, judge=replace(config.judge, batch_size=batch))
+
+
 def setting(
     config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None, card: Card
 ) -> Setting:
-    """The run on ``card``, as the config has it; what says 'auto' is what fits there."""
-    config = _settled(config, size, judge, card)
-    return Setting(card, _hours(config, counted, size, judge, card), _memory(config, size, judge), {})
-
-
-def _settled(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None, card: Card) -> RunConfig:
-    """``config`` with the quickest way of recomputation and the largest batch of showings that fit, where it says
-    'auto'.
-    """
-    align, asked = config.align, config.judge
-    if align.gradient_checkpointing == "auto":
-        way = _way(config, size, card)
-        align = replace(align, gradient_checkpointing="twice" if way is None else way)
-    if asked.batch_size == "auto":
-        batch = AT_ONCE
-        while batch > 2 and judge is not None and _judging(config, judge, batch) > SPARE * card.memory:
-            batch //= 2
-        asked = replace(asked, batch_size=batch)
-    return replace(config, align=align, judge=asked)
+    """The run on ``card``, as the config has it."""
+    taken = on_card(config, size, judge, card)
+    return Setting(card, _hours(taken, counted, size, judge, card), _memory(taken, size, judge), {})
 
 
 def fitted(
     config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None, card: Card
 ) -> Setting | None:
-    """The quickest setting of execution fields and batches that fits into ``card``; None where none does."""
-    way, plain = _way(config, size, card, micro_batch=1), config.align.gradient_checkpointing
+    """The quickest setting of recomputation and batches that fits into ``card``; None where none does."""
+    room, changes = SPARE * card.memory, dict[str, Any]()
+    way = _fastest(config, size, 1, room)
     if way is None:
         return None
+    if config.align.gradient_checkpointing not in ("auto", way):
+        changes["align.gradient_checkpointing"] = way
+    if config.align.micro_batch != 1:
+        changes["align.micro_batch"] = 1
     align = replace(config.align, gradient_checkpointing=way, micro_batch=1)
-    # What is 'auto' finds that by itself.
-    changes: dict[str, Any] = {} if plain == "auto" else {"align.gradient_checkpointing": way}
-    config = _settled(config, size, judge, card)
-    batch = at_once = _at_once(config)
-    while batch > 2 and judge is not None and _judging(config, judge, batch) > SPARE * card.memory:
+    batch = _judged(on_card(config, size, judge, card))
+    while batch > 2 and judge is not None and _judging(config, judge, batch) > room:
         batch //= 2
-    if batch != at_once:
+    if config.judge.batch_size not in ("auto", batch):
         changes["judge.batch_size"] = batch
     drawn = config.generator.batch_size
-    while drawn > 1 and _sampling(config, size, drawn) > SPARE * card.memory:
+    while drawn > 1 and _sampling(config, size, drawn) > room:
         drawn //= 2
     if drawn != config.generator.batch_size:
         changes["generator.batch_size"] = drawn
@@ -131,31 +130,26 @@ def fitted(
     return Setting(card, found.hours, found.memory, changes) if found.fits else None
 
 
+def _fastest(config: RunConfig, size: GeneratorSize, micro_batch: int, room: float) -> Recomputed | None:
+    tokens = size.tokens(*shown(config, size))
+    for way in NAMES:
+        align = replace(config.align, gradient_checkpointing=way, micro_batch=micro_batch)
+        if training_memory(size, align, tokens, weight_bytes=_width(config)) <= room:
+            return way
+    return None
+
+
+def _judged(config: RunConfig) -> int:
+    """Showings at once, once 'auto' is known."""
+    return AT_ONCE if config.judge.batch_size == "auto" else config.judge.batch_size
+
+
 def cheapest(
     config: RunConfig, counted: Mapping[str, int], size: GeneratorSize, judge: JudgeSize | None
 ) -> Setting | None:
     """The setting of least rent over all known cards (None: the run fits on none of them)."""
     found = [fitted(config, counted, size, judge, card) for card in cards()]
     return min((each for each in found if each is not None), key=lambda each: each.dollars, default=None)
-
-
-def _way(
-    config: RunConfig, size: GeneratorSize, card: Card, micro_batch: int | None = None
-) -> Literal["feed_forward", "twice"] | bool | None:
-    """The quickest ``align.gradient_checkpointing`` whose step fits into ``card``; None where none does."""
-    tokens = size.tokens(*shown(config, size))
-    for way in (False, "feed_forward", True, "twice"):
-        align = replace(
-            config.align, gradient_checkpointing=way, micro_batch=micro_batch or config.align.micro_batch
-        )  # fmt: skip
-        if training_memory(size, align, tokens, weight_bytes=_width(config)) <= SPARE * card.memory:
-            return way
-    return None
-
-
-def _at_once(config: RunConfig) -> int:
-    size = config.judge.batch_size
-    return AT_ONCE if size == "auto" else size
 
 
 def _width(config: RunConfig) -> int:
@@ -179,7 +173,7 @@ def _memory(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None) -> 
         "align": training_memory(size, config.align, tokens, weight_bytes=_width(config)),
     }
     if judge is not None:
-        found["rank"] = _judging(config, judge, _at_once(config))
+        found["rank"] = _judging(config, judge, _judged(config))
     return found
 
 
@@ -196,11 +190,14 @@ def _hours(
     shape = shown(config, size)
     tokens, pixels = size.tokens(*shape), math.prod(shape)
     steps = config.generator.sampler.get("steps", size.steps)
-    video = rates["denoise"] * size.forward(tokens) / 1e12 * steps * size.passes
-    video += rates["decode"] * size.decode * pixels / 1e12
+    drawing = rates["compiled" if size.unet and config.generator.speed != "eager" else "eager"]
+    training = rates["compiled" if size.unet and config.align.speed != "eager" else "eager"]
+    video = drawing["denoise"] * size.forward(tokens) / 1e12 * steps * size.passes
+    video += drawing["decode"] * size.decode * pixels / 1e12
     # Files are written beside the next batch, by the cores that there are for a GPU.
     video = max(video * slower, rates["x264"] * pixels / 1e6 / WRITERS)
-    step = rates["dpo"]["recomputed" if config.align.gradient_checkpointing in (True, "twice") else "kept"]
+    way = config.align.gradient_checkpointing
+    step = training["dpo"][NAMES[True if way == "auto" else way]]
     hours = {
         "sample": counted["videos of rounds"] * video,
         "score": counted["videos of score"] * video,
@@ -209,7 +206,7 @@ def _hours(
     if judge is not None:
         wide = 8.0 if config.judge.dtype == "float32" else 1.0
         read = rates["read"] * judge.weights * table()["showing"]["tokens"] * slower * wide
-        answer = rates["answer"] * judge.weights * judge.new_tokens / _at_once(config)
+        answer = rates["answer"] * judge.weights * judge.new_tokens / _judged(config)
         answer *= h100.bandwidth / card.bandwidth
         showing = (read + answer) * config.judge.samples
         hours["rank"] = counted["rank rollouts"] * showing

@@ -122,7 +122,7 @@ def _measured(config: RunConfig, path: Path, videos: int) -> tuple[int, dict[str
     embeds = generator.encode_prompts(["a red circle moving left"] * batch)
     with generator.at_speed(config.generator.speed):
         if gpu:
-            # Kernels are found, built and recorded at first use, which is no part of hours.
+            # Kernels are found, built and recorded at first use.
             generator.decode(generator.sample(embeds, range(batch))).cpu()
             torch.cuda.reset_peak_memory_stats()
         started = time.perf_counter()

@@ -4,13 +4,16 @@ import json
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from videoduet.config import PACKAGE_ROOT, resolve
 from videoduet.errors import InputError
 
+Recomputed = bool | Literal["feed_forward", "twice"]
+NAMES: dict[Recomputed, str] = {False: "kept", "feed_forward": "feed_forward", True: "recomputed", "twice": "twice"}
+"""What the table calls the ways of ``align.gradient_checkpointing``, the fastest first."""
 TABLE = PACKAGE_ROOT / "configs" / "rates.yaml"
 
 
@@ -63,18 +66,18 @@ class GeneratorSize:
         experts = self.weights[0] / (self.active or self.weights[0])
         return rank * (self.unet.get("lora") or experts * self.layers * (18 * self.width + 2 * self.ffn))
 
-    def kept(self, tokens: int, recomputed: bool | str) -> float:
-        """Bytes of activations that a training pass over one video keeps, in half precision.
+    def kept(self, tokens: int, recomputed: Recomputed) -> float:
+        """Bytes of activations that a training pass over one video keeps, in half precision, by what is recomputed.
 
-        ``recomputed`` is ``align.gradient_checkpointing``. Of a transformer's layer: the inputs and outputs of its
-        products and norms, by count; recomputed it keeps its input, and one layer is whole at a time.
+        Of a transformer's layer: the inputs and outputs of its products and norms, by count; recomputed it keeps its
+        input, and one layer is whole at a time. None of this was measured for transformers.
         """
         if self.unet:
-            name = {True: "recomputed", False: "kept"}[recomputed] if isinstance(recomputed, bool) else recomputed
-            return self.unet[name] * tokens
+            return self.unet[NAMES[recomputed]] * tokens
         layer = 2.0 * tokens * (18 * self.width + 2 * self.ffn)
         if recomputed in (True, "twice"):
-            return 2.0 * tokens * self.width * self.layers + 2 * layer
+            inputs = 2.0 * tokens * self.width * self.layers
+            return inputs * (0.5 if recomputed == "twice" else 1.0) + 2 * layer
         inner = 2.0 * tokens * 2 * self.ffn if recomputed else 0.0
         return self.layers * (layer - inner)
 
