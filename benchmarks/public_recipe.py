@@ -46,7 +46,8 @@ class PublicRecipe:
 
     def __init__(self, generator: T2VTurbo, stored: list[StoredPair], config: AlignConfig, root: Path, *, joint: bool):
         self.generator, self.config, self.joint = generator, config, joint
-        self.device = generator.denoiser.device
+        device: Any = generator.denoiser.device
+        self.device: torch.device = device
         self.records = records_of(generator, stored, root)[0]
         self.pairs = sorted(self.records.pairs, key=pair_id)
         videos = self.records.samples.items()

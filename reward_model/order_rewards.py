@@ -9,7 +9,7 @@ cannot be read (None or NaN) earn 0 and count in no mean.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.stats import norm
 
 from reward_model.rewards import Scores, pairwise_ranking_reward
 
@@ -31,7 +31,8 @@ def order_fidelity_reward(
     if not len(kept) or not known.any():
         return np.zeros(len(own))
     spread = np.sqrt(_variance(own[known]) + _variance(kept) + epsilon)
-    p: np.ndarray = ndtr((np.where(known, own, 0.0) - kept.mean()) / spread)
+    distance: np.ndarray = (np.where(known, own, 0.0) - float(kept.mean())) / spread
+    p = np.asarray(norm.cdf(distance), dtype=float)
     return np.where(known, alpha * np.sqrt(p), 0.0)
 
 

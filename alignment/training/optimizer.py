@@ -15,15 +15,15 @@ def make_optimizer(parameters: Iterable[nn.Parameter], config: AlignConfig) -> t
     Raises InputError where 'adamw_8bit' is asked for and bitsandbytes is not installed.
     """
     parameters = list(parameters)
-    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "adamw":
         # One kernel on a GPU; on a CPU the bits of earlier versions.
         fused = True if all(parameter.is_cuda for parameter in parameters) else None
-        return torch.optim.AdamW(parameters, fused=fused, **settings)
+        return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=fused)
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
         raise InputError(
             "align.optimizer is 'adamw_8bit', which needs bitsandbytes; pip install bitsandbytes, or give 'adamw'."
         ) from error
-    return AdamW8bit(parameters, **settings)
+    return AdamW8bit(parameters, lr=rate, weight_decay=decay)

@@ -1,6 +1,8 @@
 """A denoiser and an autoencoder that draw fast, for as long as videos are drawn."""
 
-from diffusers import AutoencoderKL, ModelMixin, UNet3DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 from peft import PeftModel
 from torch import nn
 

@@ -92,7 +92,8 @@ def prefill(
 
 def vision_output(features: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
     """Videos' vision tokens as a model takes them that also has those of deeper layers (transformers >= 5.18)."""
-    pooled, *deep = zip(*features, strict=True)
+    tokens: Any = list(zip(*features, strict=True))
+    pooled, *deep = tokens
     output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
     return {"mm_encoder_outputs": {"video": output}}
 
