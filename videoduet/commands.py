@@ -57,6 +57,9 @@ class CommandParser(ArgumentParser):
             return super().parse_args(*arguments, **named)
         except InputError as error:
             self.error(str(error))
+        except BrokenPipeError:
+            # Nobody reads the help to its end.
+            self.exit()
         except Exception as error:
             self.error(f"The options cannot be read ({reason(error)}); give --config a YAML file of them, in UTF-8.")
 

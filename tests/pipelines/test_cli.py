@@ -129,7 +129,9 @@ def test_a_reader_that_leaves_early_is_no_error(arguments):
         [sys.executable, "-m", "pipelines.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     process.stdout.close()
-    assert process.stderr.read() == b"" and process.wait() == 0
+    said = process.stderr.read().decode()
+    assert not said, said
+    assert process.wait() == 0
     process.stderr.close()
 
 
