@@ -48,7 +48,8 @@ def beside(model: PeftModel) -> nn.Module:
     for path, layer in [item for item in base.named_modules() if isinstance(item[1], BaseTunerLayer)]:
         (name,) = layer.active_adapters
         below = layer.get_base_layer()
-        if not (type(layer) is Linear and isinstance(below, nn.Linear)) or layer.use_dora.get(name):
+        plain = type(layer) is Linear and isinstance(below, nn.Linear)
+        if not plain or layer.use_dora.get(name) or layer.lora_bias.get(name):
             raise ValueError(f"it changes {path} otherwise than a LoRA of a linear layer does")
         parent, _, child = path.rpartition(".")
         setattr(base.get_submodule(parent), child, _with(layer, below, name))

@@ -67,7 +67,8 @@ def task_reward(right: dict[str, Any], text: str, config: RewardConfig) -> float
             return bell_shaped_reward(value, target, variant=config.variant)
         return score_reward(_near(value, target, scale, config), target, scale=scale, variant=config.variant)
     targets = right["targets"]
-    values = (strict_scores if config.variant == "released" else parse_scores)(text, list(targets))
+    released, names = config.variant == "released", list(targets)
+    values = strict_scores(text, names) if released else parse_scores(text, names, scale)
     if values is not None:
         values = {name: _near(value, targets[name], scale, config) for name, value in values.items()}
     weights = None if config.dimension_weight is None else dict.fromkeys(targets, config.dimension_weight)

@@ -81,6 +81,9 @@ def load_policy(path: str | Path, config: GRPOTraining, device: str, *, shards: 
     Raises InputError where it cannot be loaded, or all of its weights and their optimizer do not fit.
     """
     check_family(base_directory(path))
+    kind = AutoConfig.from_pretrained(base_directory(path)).model_type
+    if config.method == "grpo" and kind != "qwen2_5_vl":
+        raise InputError(f"Judge {path} is a {kind}; GRPO trains Qwen2.5-VL alone: give one, or training.method: sft.")
     if config.parameters == "all":
         check_memory(path, config, device, shards=shards)
     model = load_model(path, dtype=precision(path, config, device))

@@ -198,7 +198,12 @@ def _parts(state: Any) -> Any:
 def _as_shards(state: dict[str, Any], parameters: list[nn.Parameter]) -> dict[str, Any]:
     """The reverse of :func:`_parts`, by the parameters that the optimizer has, in their order."""
     order = [index for group in state["param_groups"] for index in group["params"]]
-    return {**state, "state": {index: _placed(state["state"][index], parameters[index]) for index in order}}
+    return {
+        **state,
+        "state": {
+            index: _placed(state["state"][index], parameters[index]) for index in order if index in state["state"]
+        },
+    }
 
 
 def _placed(values: Mapping[str, Tensor], parameter: nn.Parameter) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from reward_model.judging.loading import (
     own_prompts,
     wording_directory,
 )
-from reward_model.prompts import JudgePrompt, Prompts, TaskPrompts
+from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt, Prompts, TaskPrompts
 from reward_model.training.config import VERSIONS, JudgeTrainingConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
 from reward_model.training.readable import readable_rows
@@ -49,7 +49,13 @@ class Trained:
 
 def judge_prompt(config: JudgeTrainingConfig) -> JudgePrompt:
     """The comparison's wording, with what this training shows."""
-    prompt = JudgePrompt.load(wording_directory(resolve(config.model))) if config.reasoning else DIRECT_COMPARISON
+    kept = JudgePrompt.load(wording_directory(resolve(config.model)))
+    # A stage without reasoning leaves a wording that asks for none, which would be paid for here.
+    direct = (kept.system, kept.question) == (DIRECT_COMPARISON.system, DIRECT_COMPARISON.question)
+    return _shown(config, DIRECT_COMPARISON if not config.reasoning else DEFAULT_PROMPT if direct else kept)
+
+
+def _shown(config: JudgeTrainingConfig, prompt: JudgePrompt) -> JudgePrompt:
     return Shown(
         num_frames=config.num_frames, frames=config.frames, max_pixels=config.max_pixels,
         max_new_tokens=config.max_new_tokens,
@@ -68,7 +74,10 @@ def asked_from_now_on(config: JudgeTrainingConfig, ingredients: Sequence[Ingredi
     if scored:
         names, prompted = tuple(scored[0].scores), scored[0].prompt is not None
         score = as_asked(task_prompts(config), names, config.scale, prompted=prompted, shown=prompt)
-    return trained(own_prompts(resolve(config.model), Prompts()), prompt, score)
+    own = own_prompts(resolve(config.model), Prompts())
+    compares = any(isinstance(item, PreferenceItem) for i in ingredients for item in i.reading.items[:1])
+    # Without pairs the wording stays that of the stage before; what is shown is what the eyes were trained on.
+    return trained(own, prompt if compares or own.compare is None else _shown(config, own.compare), score)
 
 
 def gather(config: JudgeTrainingConfig) -> list[Ingredient]:
@@ -129,7 +138,7 @@ def hard_pairs(config: JudgeTrainingConfig, reading: Reading, output: Path) -> R
 def cost(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> dict[str, int]:
     """What a training generates at most: rollouts, those on perturbed videos among them, and tokens."""
     count = sum(len(i.reading.items) for i in ingredients)
-    training, group = config.training.for_items(count), config.training.num_generations
+    training, group = config.training.for_items(_rows_an_epoch(config, ingredients)), config.training.num_generations
     items = training.steps * training.items_per_step
     scored = sum(len(i.reading.items) for i in ingredients if i.reading.scale is not None)
     share = scored / count
@@ -142,6 +151,14 @@ def cost(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> dict
         "of_which_perturbed": round(items * share) * more,
         "tokens_at_most": rollouts * judge_prompt(config).max_new_tokens,
     }
+
+
+def _rows_an_epoch(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> int:
+    """Every item once, with the versions of a clip that a temporal reward trains on, which are rows beside it."""
+    versions = len(VERSIONS.get(config.rewards.temporal, ())) if config.training.method == "grpo" else 0
+    items = [item for ingredient in ingredients for item in ingredient.reading.items]
+    moving = sum(isinstance(item, ScoredClip) and not item.image for item in items)
+    return len(items) + versions * moving
 
 
 def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> Trained:
@@ -160,8 +177,7 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
         write_json(output / "data.json", told)
     count = sum(len(i.reading.items) for i in ingredients)
     versions = VERSIONS.get(config.rewards.temporal, ()) if config.training.method == "grpo" else ()
-    # A clip's versions are rows beside it, so a step has fewer clips.
-    prompt, training = judge_prompt(config), config.training.for_items(count * (1 + len(versions)))
+    prompt, training = judge_prompt(config), config.training.for_items(_rows_an_epoch(config, ingredients))
     lay_out = partial(
         stage_rows, steps=training.steps * training.passes, per_step=training.pairs_per_step, scale=config.scale,
         prompts=task_prompts(config), judge_prompt=prompt, seed=config.seed, one_source_a_step=config.rewards.ranking,

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 from miniature import write_miniature
@@ -19,7 +20,7 @@ from reward_model.prompts import DEFAULT_VIDEO_PROMPTS, Prompts, TaskPrompts, Vi
 from reward_model.questions import ScoreQuestion
 from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig, RewardConfig
 from reward_model.training.mixture import question_about
-from reward_model.training.stage import gather, judge_prompt, task_prompts
+from reward_model.training.stage import asked_from_now_on, cost, gather, judge_prompt, task_prompts
 from reward_model.wordings import DIRECT, DIRECT_COMPARISON, Shown, as_asked
 from videoduet.errors import InputError
 from videoduet.video import FrameSampling
@@ -122,6 +123,29 @@ def test_without_reasoning(small, folders, tmp_path):
     assert judge_prompt(asked) == replace(DIRECT_COMPARISON, max_new_tokens=8) and "think" not in str(DIRECT_COMPARISON)
     mine = TaskPrompts(score="{low} {high}")
     assert task_prompts(replace(asked, prompts=mine)) == mine
+
+
+def test_reasoning_comes_back_after_a_stage_without(small, folders, tmp_path):
+    shown = copytree(small.path, tmp_path / "model")
+    DIRECT_COMPARISON.save(shown, "compare")
+    asked = config(small, folders, tmp_path / "next", "vision_reward_pairs", model=str(shown))
+    assert "think" in judge_prompt(asked).system
+
+
+def test_scores_alone_leave_the_comparisons_wording(small, folders, tmp_path):
+    asked = config(small, folders, tmp_path, "lsvq", num_frames=3, reasoning=False)
+    before = Judge.from_pretrained(small.path, device="cpu").prompt
+    assert asked_from_now_on(asked, gather(asked)).compare == replace(before, num_frames=3, max_new_tokens=8)
+    pairs = config(small, folders, tmp_path, "vision_reward_pairs", num_frames=3, reasoning=False)
+    assert asked_from_now_on(pairs, gather(pairs)).compare == judge_prompt(pairs)
+
+
+def test_epochs_count_versions_of_clips_in_the_plan_too(small, folders, tmp_path):
+    training = replace(SMALL, epochs=4.0)
+    plain = config(small, folders, tmp_path, "lsvq", training=training)
+    margin = replace(plain, rewards=replace(plain.rewards, temporal="margin"))
+    steps = [cost(each, gather(each))["steps"] for each in (plain, margin)]
+    assert steps[1] == 2 * steps[0]
 
 
 def test_a_number_of_frames_goes_before_a_rate_that_was_trained():
