@@ -7,6 +7,7 @@ per-sample list, a form that TRL shuffles and splits with the batch.
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -82,6 +83,9 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
         with ExitStack() as around:
             if self.shards:
                 around.enter_context(whole(model))
+                # Whole, they need no process to wait for another's last token, nor for one that draws nothing.
+                model.generate = partial(model.generate, synced_gpus=False)
+                around.callback(delattr, model, "generate")
             if model.dtype is torch.float32:
                 # In the precision in which their log-probabilities are worked out, where that is a lower one.
                 around.enter_context(self.accelerator.autocast())

@@ -15,6 +15,7 @@ from reward_model.training.config import RewardConfig
 from reward_model.training.group_rewards import SCORING, Rollout, reward_table
 from reward_model.training.grpo import VideoGRPOTrainer
 from reward_model.training.perturbed_videos import perturbed
+from reward_model.training.shards import whole
 from videoduet.seeding import seed_for
 
 
@@ -89,8 +90,12 @@ class StageTrainer(VideoGRPOTrainer):
             for row, what in enumerate(right)
             if what["kind"] in SCORING and what["moves"] and (first + row) % self.num_generations < count
         ]
-        if not rows:
+        if not any(gather_object([bool(rows)]) if self.shards else [bool(rows)]):
             return {}
+        if not rows:
+            # Weights in shards are made whole by all processes together.
+            with whole(self.accelerator.unwrap_model(self.model)):
+                return {}
         step = self.encoder.processor.video_processor.temporal_patch_size
         made: dict[int, Showing] = {}
         places = [first + row if modeling else (first + row) // self.num_generations for row in rows]

@@ -3,6 +3,7 @@
 Answers are given (see stage_in_processes.py), but for "drawn", as what is drawn depends on how many processes draw.
 """
 
+import json
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -31,6 +32,7 @@ CONFIGS = {
     "all and vision": (replace(EVERYTHING, vision="all"), Given),
     "answers": (replace(EVERYTHING, method="sft"), None),
     "drawn": (replace(EVERYTHING, learning_rate=1e-5), StageTrainer),
+    "drawn, half still": (replace(EVERYTHING, learning_rate=1e-5), StageTrainer),
 }
 
 
@@ -42,6 +44,10 @@ def train(judge: str, clips: str, output: Path, name: str, stop: int | None = No
         per_step=training.pairs_per_step, scale=(1, 5), prompts=TaskPrompts(system="", score="{low} {high}"),
         judge_prompt=SMALL_PROMPT, seed=4,
     )  # fmt: skip
+    if "still" in name:
+        # Of two processes one has nothing to draw of shuffled clips.
+        for row in rows[1::2]:
+            row["right"] = json.dumps({**json.loads(row["right"]), "moves": False})
 
     def on_step(step: int) -> None:
         if step == stop:

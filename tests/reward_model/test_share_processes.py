@@ -24,7 +24,7 @@ WAYS = {
     "fsdp2": FSDP2,
     "fsdp2, whole after the forward pass": [*FSDP2, "--fsdp_reshard_after_forward", "false"],
 }
-GIVEN = [name for name in CONFIGS if name != "drawn"]
+GIVEN, DRAWN = ([name for name in CONFIGS if name.startswith("drawn") is drawn] for drawn in (False, True))
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +82,11 @@ def test_stopped_and_resumed_ends_with_the_same_bytes(runs, way, name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", DRAWN)
 @pytest.mark.parametrize("way", [way for way in WAYS if "fsdp2" in way])
-def test_what_is_drawn_does_not_depend_on_shards(runs, way):
+def test_what_is_drawn_does_not_depend_on_shards(runs, way, name):
     """Processes draw answers of different lengths from weights that are whole meanwhile."""
-    np.testing.assert_allclose(losses(runs["ddp"] / "drawn"), losses(runs[way] / "drawn"), rtol=2e-3, atol=1e-5)
+    np.testing.assert_allclose(losses(runs["ddp"] / name), losses(runs[way] / name), rtol=2e-3, atol=1e-5)
 
 
 def test_shards_are_fsdp2s_and_nobody_elses(monkeypatch):
