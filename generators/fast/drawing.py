@@ -1,5 +1,8 @@
 """A denoiser and an autoencoder that draw fast, for as long as videos are drawn."""
 
+from collections.abc import Callable
+
+import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
@@ -10,6 +13,7 @@ from generators.config import Speed
 from generators.fast.channels_last import keep_channels_last
 from generators.fast.graphs import record
 from videoduet.errors import InputError
+from videoduet.gpu import kernels_run
 from videoduet.progress import console
 from videoduet.rewriting import Rewrites
 
@@ -21,8 +25,8 @@ def draw_fast(denoiser: nn.Module, autoencoder: nn.Module | None, speed: Speed) 
 
     A 3D UNet and an image autoencoder take fused forms of their own, which on a GPU are kernels that compile in seconds
     and one recording of the denoiser for each size of batch. Of other denoisers the repeated blocks are compiled by
-    torch.compile, which takes minutes, once for a machine: only where ``compiled`` is asked for. Raises InputError
-    where there is nothing to compile.
+    torch.compile, which takes minutes, once for a machine: only where ``compiled`` is asked for. Where kernels cannot
+    be built, ``auto`` changes nothing. Raises InputError where there is nothing to compile.
     """
     rewrites = Rewrites()
     base = denoiser.get_base_model() if isinstance(denoiser, PeftModel) else denoiser
@@ -30,6 +34,12 @@ def draw_fast(denoiser: nn.Module, autoencoder: nn.Module | None, speed: Speed) 
     if speed == "eager" or (speed == "auto" and device.type != "cuda"):
         return rewrites
     if isinstance(base, UNet3DConditionModel):
+        if device.type == "cuda":
+            # Kernels and graphs are for the current device.
+            rewrites.add(_current(device))
+            if not kernels_run(device) and speed == "auto":
+                rewrites.undo()
+                return rewrites
         rewrites.add(keep_channels_last(denoiser).undo)
         if isinstance(autoencoder, AutoencoderKL):
             rewrites.add(keep_channels_last(autoencoder).undo)
@@ -38,6 +48,17 @@ def draw_fast(denoiser: nn.Module, autoencoder: nn.Module | None, speed: Speed) 
     elif speed == "compiled":
         _compile_blocks(denoiser, rewrites)
     return rewrites
+
+
+def _current(device: torch.device) -> Callable[[], None]:
+    """Make ``device`` this thread's current GPU; calling what is returned takes that back."""
+    context = torch.cuda.device(device)
+    context.__enter__()
+
+    def leave() -> None:
+        context.__exit__(None, None, None)
+
+    return leave
 
 
 def _compile_blocks(denoiser: nn.Module, rewrites: Rewrites) -> None:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from videoduet.gpu import kernels_run
+
 WORK = 512
 """Rows that one program of the first pass of a group norm goes through."""
 
@@ -20,8 +22,8 @@ MOST_FRAMES = 64
 
 
 def by_kernel(x: Tensor) -> bool:
-    """Whether a kernel computes on ``x``: they know no gradients."""
-    return x.is_cuda and not torch.is_grad_enabled()
+    """Whether a kernel computes on ``x``: they know no gradients, and cannot be built everywhere."""
+    return x.is_cuda and not torch.is_grad_enabled() and kernels_run(x.device)
 
 
 def group_norm(rows: Tensor, norm: nn.GroupNorm, *, act: bool, add: Tensor | None = None) -> Tensor:

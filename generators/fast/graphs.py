@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_map, tree_unflatten
 
+from videoduet.gpu import end_recording
 from videoduet.progress import console
 from videoduet.rewriting import Rewrites
 
@@ -46,7 +47,7 @@ class Graphs:
                 # What was recorded before holds the memory: the same batch may fit without.
                 self.recorded.clear()
             self.gave_up = True
-            _end_recording(self.device)
+            end_recording(self.device)
             reason = str(error).strip().partition("\n")[0]
             _say(f"The denoiser's kernels are launched one by one, since they cannot be recorded: {reason}")
             return False
@@ -79,12 +80,6 @@ class Recording:
                 own.copy_(given)
         self.graph.replay()
         return tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, self.outputs)
-
-
-def _end_recording(device: torch.device) -> None:
-    """Let the GPU's random numbers be drawn again: a recording that failed leaves them waiting for its end."""
-    generator = torch.cuda.default_generators[device.index or 0]
-    generator.graphsafe_set_state(generator.clone_state())
 
 
 def _say(text: str) -> None:

@@ -4,6 +4,7 @@ A judge asks it on a GPU, and GRPO draws its rollouts with it. A CPU gains nothi
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from reward_model.judging.attention import Part, attend_grouped
 from reward_model.judging.decoder import Decoder, Prompts, computed_in
 from reward_model.judging.picking import Drawing, Picker
 from reward_model.judging.sharing import first_alike, positions
+from videoduet.gpu import kernels_run
 
 MOST_AT_ONCE = 256
 """Rows. More hardly share the reading of the weights any better."""
@@ -46,23 +48,25 @@ def drawn(model: Any, prompts: Prompts, drawing: Drawing, new: int, labels: Sequ
     whole = plain_model(model)
     on_gpu = whole.device.type == "cuda"
     ids = _tokens_of(prompts) if drawing.repetition != 1.0 else [[0]] * len(prompts.own)
-    picker = Picker(drawing, new, whole.lm_head.weight.shape[0], whole.device, ids, labels)
-    decoder = Decoder(whole, prompts, new, picker, attention(whole) if on_gpu else attend_grouped)
-    decoder.read()
-    # Under autocast weights are cast anew where a graph cannot see it.
-    taken = decoder.run(graphed=on_gpu and not torch.is_autocast_enabled(whole.device.type))
-    return Drawn(picker.tokens[:, :taken].cpu(), picker.logits[:, :taken].cpu())
+    # Kernels and graphs are for the current device.
+    with torch.cuda.device(whole.device) if on_gpu else nullcontext():
+        picker = Picker(drawing, new, whole.lm_head.weight.shape[0], whole.device, ids, labels)
+        decoder = Decoder(whole, prompts, new, picker, attention(whole) if on_gpu else attend_grouped)
+        decoder.read()
+        # Under autocast weights are cast anew where a graph cannot see it.
+        taken = decoder.run(graphed=on_gpu and not torch.is_autocast_enabled(whole.device.type))
+        return Drawn(picker.tokens[:, :taken].cpu(), picker.logits[:, :taken].cpu())
 
 
 def attention(model: Any) -> Callable[[Tensor, list[Part], float], Tensor]:
-    """The attention of a step on a GPU: one kernel, where Triton is there, and heads and numbers have its sizes."""
+    """The attention of a step on a GPU: one kernel, where Triton runs, and heads and numbers have its sizes."""
     size = model.model.language_model.layers[0].self_attn.head_dim
     if size < 16 or size & (size - 1) or computed_in(model.lm_head.weight).itemsize > 2:
         return attend_grouped
-    try:
-        from reward_model.judging.attention_kernels import attend_fused
-    except ImportError:
+    if not kernels_run(model.device):
         return attend_grouped
+    from reward_model.judging.attention_kernels import attend_fused
+
     return attend_fused
 
 

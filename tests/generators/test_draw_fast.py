@@ -76,7 +76,7 @@ def test_what_cannot_be_recorded_is_launched_one_by_one(monkeypatch, capsys):
 
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 0))
     monkeypatch.setattr(graphs, "Recording", refuse)
-    monkeypatch.setattr(graphs, "_end_recording", lambda device: None)
+    monkeypatch.setattr(graphs, "end_recording", lambda device: None)
     model = nn.Linear(2, 2)
     x = torch.ones(1, 2)
     with torch.no_grad():

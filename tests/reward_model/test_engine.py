@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 from reward_model import Judge
 from reward_model.judging import engine
 from reward_model.judging.config import Decoding
+from reward_model.judging.decoder import Decoder
 from reward_model.judging.picking import Drawing, Picker, UnknownSettings
 
 NAMES = ("red", "green", "blue", "three_frames")
@@ -69,6 +70,25 @@ def test_a_models_own_settings_hold(small, qwen3, capsys):
     plain, said = answers(judge, small.videos), capsys.readouterr().err
     assert not judge.engine and "no_repeat_ngram_size" in said
     the_same(answers(judge, small.videos), plain)
+
+
+def test_steps_that_cannot_be_recorded_are_launched_one_by_one(small, monkeypatch, capsys):
+    """Also where the attempt has taken a step: the answers are the same."""
+    judge, run = Judge.from_pretrained(small.path, prompt=SMALL_PROMPT, device="cpu"), Decoder.run
+    plain = answers(judge, small.videos)
+
+    def refuse(decoder: Decoder) -> None:
+        decoder.step()
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(Decoder, "_recorded", refuse)
+    monkeypatch.setattr(Decoder, "run", lambda decoder, graphed: run(decoder, True))
+    monkeypatch.setattr("reward_model.judging.decoder.end_recording", lambda device: None)
+    judge.engine = True
+    the_same(answers(judge, small.videos), plain)
+    assert "one by one, since they cannot be recorded: operation not permitted" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_rows_that_have_ended_are_padded_and_all_ended_is_the_end(small):
