@@ -5,9 +5,9 @@ Videos are decoded where pixels are needed and once each: paths, not frames, tra
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from videoduet.video import Clip, Sampling, read_video, sample_clip, written
 
 VIDEO_TOKEN = "<|video_pad|>"
 VIDEO_TOKENS = re.compile(f"(?:{re.escape(VIDEO_TOKEN)})+")
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,20 @@ class Qwen3ShowingEncoder(ShowingEncoder):
     def timed(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
         """The grids alone."""
         return {"video_grid_thw": super().timed(videos)["video_grid_thw"]}
+
+
+def few_patches(videos: Mapping[Key, VideoInputs], most: int = 2**17) -> Iterator[dict[Key, VideoInputs]]:
+    """``videos`` in turn, in parts of at most ``most`` patches, or of one video: more in one forward of the vision
+    tower takes memory that nobody has counted, and is no faster.
+    """
+    part: dict[Key, VideoInputs] = {}
+    for key, video in videos.items():
+        if part and sum(len(each.patches) for each in part.values()) + len(video.patches) > most:
+            yield part
+            part = {}
+        part[key] = video
+    if part:
+        yield part
 
 
 def vision_inputs(videos: Sequence[VideoInputs], device: torch.device) -> tuple[Tensor, Tensor]:

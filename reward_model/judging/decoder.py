@@ -17,6 +17,8 @@ from torch.nn.attention.bias import causal_lower_right
 
 from reward_model.judging.attention import Part, attend_grouped
 from reward_model.judging.picking import Picker
+from videoduet.gpu import end_recording
+from videoduet.progress import console
 
 READ_AT_ONCE = 16384
 """Tokens. More in one product of matrices is no faster, and takes memory."""
@@ -212,7 +214,7 @@ class Decoder:
         self.position += 1
 
     def graphed(self) -> Callable[[], None]:
-        """A step as one CUDA graph; the state stays as it is."""
+        """A step as one CUDA graph, or as it is where that cannot be recorded, which is said; the state stays."""
         changed = [self.tokens, self.lengths, self.position, self.logits, *self.pick.state]
         state = [each.clone() for each in changed]
 
@@ -220,16 +222,28 @@ class Decoder:
             for each, kept in zip(changed, state, strict=True):
                 each.copy_(kept)
 
+        try:
+            return self._recorded()
+        except RuntimeError as error:
+            end_recording(self.device)
+            reason = str(error).strip().partition("\n")[0]
+            console.print(
+                f"The judge's steps are launched one by one, since they cannot be recorded: {reason}", markup=False
+            )
+            return self.step
+        finally:
+            restore()
+
+    def _recorded(self) -> Callable[[], None]:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             self.step()
-            restore()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # What other threads do meanwhile, such as reading videos ahead, is no part of it.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.step()
-        restore()
         return graph.replay
 
     @torch.no_grad()
@@ -255,11 +269,20 @@ def computed_in(weight: Tensor) -> torch.dtype:
 def _causal(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """Attention of the last tokens of a row to all that stand before them (B, heads, length, head dim)."""
     asked, seen = query.shape[2], key.shape[2]
+    if query.is_cuda and not _flash(query):
+        # Grouped queries would have all scores written out; repeated keys let attention save memory.
+        key, value = (each.repeat_interleave(query.shape[1] // each.shape[1], 1) for each in (key, value))
+    grouped = query.shape[1] != key.shape[1]
     if asked == seen:
         return functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scale, enable_gqa=True
+            query, key, value, is_causal=True, scale=scale, enable_gqa=grouped
         )  # fmt: skip
     mask = causal_lower_right(asked, seen)
     if query.device.type == "cpu":
         mask = torch.ones(asked, seen, dtype=torch.bool).tril(seen - asked)
-    return functional.scaled_dot_product_attention(query, key, value, mask, scale=scale, enable_gqa=True)
+    return functional.scaled_dot_product_attention(query, key, value, mask, scale=scale, enable_gqa=grouped)
+
+
+def _flash(query: Tensor) -> bool:
+    """Whether flash attention, which knows grouped queries, takes ``query``: half precision, from Ampere on."""
+    return query.element_size() == 2 and torch.cuda.get_device_capability(query.device)[0] >= 8

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, ProcessorMixin
 
-from reward_model.encoding import Showing, ShowingEncoder, tokens_per_second, vision_inputs
+from reward_model.encoding import Showing, ShowingEncoder, few_patches, tokens_per_second, vision_inputs
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import BatchSize, Decoding
 from reward_model.judging.engine import MOST_AT_ONCE, Drawn, drawn, in_two_parts, rows_that_fit
@@ -171,11 +171,12 @@ class Judge(VideoJudge):
             except Exception as error:
                 answers[index] = Answer(error=in_words(error))
         rows = in_order(showings, LIKE_LENGTH)
-        if self.batch_size == "auto" and self._on_gpu and rows:
-            longest = max(len(showing.ids) for showing in showings.values()) + questions[0].view.max_new_tokens
-            step = min(step, rows_that_fit(self.model, longest) // 2 * 2)
-        for start in range(0, len(rows), step):
-            batch = rows[start : start + step]
+        longest = max((len(showing.ids) for showing in showings.values()), default=0) + questions[0].view.max_new_tokens
+        while rows:
+            if self.batch_size == "auto" and self._on_gpu:
+                # Asked anew: features of videos that are kept take room as well.
+                step = min(step, rows_that_fit(self.model, longest) // 2 * 2)
+            batch, rows = rows[:step], rows[step:]
             seed = seed_for(self.judge_id, *((questions[i].sample, *showings[i].paths) for i in batch))
             found = self._generated([showings[i] for i in batch], encoder, questions[0], seed)
             answers.update(zip(batch, found, strict=True))
@@ -283,11 +284,11 @@ class Judge(VideoJudge):
             for path, video in zip(showing.paths, showing.videos, strict=True):
                 if (encoder, path) not in self._features:
                     missing[encoder, path] = video
-        if missing:
-            model: Any = self.model
-            output = model.get_video_features(*vision_inputs(list(missing.values()), model.device))
+        model: Any = self.model
+        for some in few_patches(missing):
+            output = model.get_video_features(*vision_inputs(list(some.values()), model.device))
             deep = getattr(output, "deepstack_features", None) or []
-            self._features.update(zip(missing, zip(output.pooler_output, *deep, strict=True), strict=True))
+            self._features.update(zip(some, zip(output.pooler_output, *deep, strict=True), strict=True))
         features = [[self._features[encoder, path] for path in showing.paths] for showing in showings]
         while len(self._features) > self.keep:
             self._features.popitem(last=False)

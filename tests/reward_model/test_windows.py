@@ -6,7 +6,7 @@ from small_qwen3 import write_qwen3
 from torch.nn import functional
 
 from reward_model import Judge
-from reward_model.encoding import video_tensors
+from reward_model.encoding import VideoInputs, few_patches, video_tensors
 from reward_model.judging.windows import EVEN, WindowsTogether, attend_windows, wider
 
 
@@ -45,6 +45,13 @@ def test_vision_tokens_stay_and_the_tower_is_left_as_it_was(small, tmp_path, fam
 
 
 @torch.no_grad()
+def test_videos_are_seen_a_few_at_a_time():
+    counts = zip("abcd", (3, 2, 9, 1), strict=True)
+    videos = {name: VideoInputs(torch.zeros(count, 4), torch.ones(3), 1.0) for name, count in counts}
+    assert [list(part) for part in few_patches(videos, 5)] == [["a", "b"], ["c"], ["d"]]
+    assert list(few_patches({}, 5)) == []
+
+
 def test_an_uneven_layer_computes_what_it_did():
     class Gated(torch.nn.Module):
         def __init__(self, width: int):
