@@ -197,6 +197,13 @@ def _level(right: dict[str, Any], text: str | None, config: RewardConfig) -> flo
     return min(max((sum(told) / len(told) - scale[0]) / (scale[1] - scale[0]), 0.0), 1.0)
 
 
+def _ranked(text: str, right: dict[str, Any], config: RewardConfig) -> float | None:
+    """The score that an answer is ranked by. Off the scale it is none, as in measuring: the farthest would win."""
+    low, high = right["scale"]
+    value = _near(_number(text, (low, high), config), right["target"], right["scale"], config)
+    return value if value is None or config.variant == "released" or low <= value <= high else None
+
+
 def _consistency(kept: np.ndarray, perturbed: Sequence[float], kind: str, config: RewardConfig) -> np.ndarray:
     tau = {"tau": RELEASED_TAU[kind]} if config.variant == "released" else {}
     return temporal_consistency_reward(kept, perturbed, variant=config.variant, **tau)
@@ -219,10 +226,7 @@ def _rankings(groups: Sequence[Sequence[Rollout]], config: RewardConfig, perturb
         rights = [groups[index][0].right for index in chosen]
         targets = [right["target"] for right in rights]
         predictions = [
-            [
-                _near(_number(text or "", right["scale"], config), right["target"], right["scale"], config)
-                for text in texts[index]
-            ]
+            [_ranked(text or "", right, config) for text in texts[index]]
             for index, right in zip(chosen, rights, strict=True)
         ]
         predictions = np.array(predictions, dtype=float)

@@ -9,7 +9,7 @@ from typing import Any
 from reward_model.datasets import Item, PreferenceItem, QuestionItem
 from reward_model.questions import video_paths
 from reward_model.training.mixture import Ingredient
-from videoduet.errors import InputError
+from videoduet.errors import InputError, in_words
 from videoduet.processes import processes
 from videoduet.progress import console, track
 from videoduet.store import read_json, write_json
@@ -48,8 +48,9 @@ def _unreadable(
     def wrong(path: str) -> str | None:
         try:
             read_video(path, sampling)
-        except InputError as error:
-            return str(error)
+        # Whatever is wrong with one video ends no training.
+        except Exception as error:
+            return in_words(error)
         return None
 
     reasons: dict[str, str] = {}

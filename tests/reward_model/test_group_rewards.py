@@ -52,6 +52,20 @@ def test_an_error_counts_at_most_the_whole_scale():
     assert accuracies(SEVERAL, answers) == pytest.approx([1, 0, -0.1, -0.4])
 
 
+def test_a_number_off_the_scale_wins_no_rank():
+    config = RewardConfig(score="none", ranking=True)
+    batch = [
+        *rollouts(score(4, scale=(1, 5)), [4.0, 8.0, "much", 3.9]),
+        *rollouts(score(3, scale=(1, 5)), [3, 3, 3, 3]),
+    ]
+    own, far, unreadable, near = reward_table(batch, config, 4)[0]["ranking"][:4]
+    assert far == unreadable < min(own, near)
+
+
+def test_several_dimensions_may_have_a_denominator_in_training_too():
+    assert accuracies(SEVERAL, ["a: 20/100\nb: 80/100", '{"a": 20, "b": 80}']) == [1.0, 1.0]
+
+
 def test_a_score_out_of_another_full_scale_is_moved_but_not_in_released_code():
     assert accuracies(score(60), ["60/100", "3/5", "6 out of 10", "3/7"]) == pytest.approx([1, 1, 1, 0])
     answers = rollouts(score(3), ["3/5", "3"])
