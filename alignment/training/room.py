@@ -24,6 +24,8 @@ SPARE = 0.9
 """Share of the memory that may be used: what is given back is never all in one piece, and a recorded pass keeps what it
 has, so that others must do with the rest.
 """
+NO_ROOM = ("ALLOC_FAILED", "unable to find an engine")
+"""What cuBLAS and cuDNN say where there is no memory for a workspace of theirs."""
 
 
 def recomputation(
@@ -65,8 +67,9 @@ def first_that_fits(ways: Sequence[Way], peak: Callable[[Way], int], room: float
         try:
             if peak(way) <= room:
                 return way
-        except torch.OutOfMemoryError:
-            continue
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and not any(words in f"{error}" for words in NO_ROOM):
+                raise
     return ways[-1]
 
 

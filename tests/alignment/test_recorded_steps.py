@@ -195,6 +195,14 @@ def test_the_fastest_way_that_fits():
     assert first_that_fits(WAYS, needs.__getitem__, 50) is False
 
 
+def test_a_trial_that_ends_in_another_error_than_no_room_ends():
+    def peak(way):
+        raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED" if way is False else "a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        first_that_fits(WAYS, peak, 80)
+
+
 def test_a_fused_optimizer_skips_what_is_not_finite_by_itself(monkeypatch):
     def fused(parameters, config):
         return torch.optim.AdamW(list(parameters), lr=0.1, weight_decay=0.0, fused=True)

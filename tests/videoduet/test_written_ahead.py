@@ -20,6 +20,18 @@ from videoduet.video.apart import WriterProcess, possible
 
 ROOT = Path(__file__).parents[2]
 CLIP = np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), np.uint8)
+
+
+def test_where_no_memory_without_a_name_is_had_threads_write(monkeypatch):
+    def refused(name: str) -> int:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "memfd_create", refused, raising=False)
+    assert not possible()
+    monkeypatch.delattr(os, "memfd_create")
+    assert not possible()
+
+
 needs_linux = pytest.mark.skipif(not possible(), reason="memory without a name is Linux's")
 MEANS = ["in turn", "threads", pytest.param("processes", marks=needs_linux)]
 

@@ -28,7 +28,14 @@ Order = tuple[Path, tuple[int, ...], float]
 
 def possible() -> bool:
     """Whether this system has memory without a name that a process can be handed."""
-    return sys.platform == "linux"
+    # Python builds for old systems lack the call, some containers refuse it.
+    if sys.platform != "linux" or not hasattr(os, "memfd_create"):
+        return False
+    try:
+        os.close(os.memfd_create("frames"))
+    except OSError:
+        return False
+    return True
 
 
 class WriterProcess:
