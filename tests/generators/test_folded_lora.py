@@ -5,20 +5,11 @@ from copy import deepcopy
 import pytest
 import torch
 from diffusers import UNet3DConditionModel
+from one_layer import OneLayer
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from generators.fast.folded_lora import fold_lora
-
-
-class OneLayer(nn.Module):
-    def __init__(self, layer: nn.Module):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x)
-
 
 LAYERS = {
     "linear": (lambda: nn.Linear(5, 7), (2, 3, 5)),

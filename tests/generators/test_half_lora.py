@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from one_layer import OneLayer
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -16,15 +17,6 @@ LAYERS = {
     "convolution": (lambda: nn.Conv2d(8, 12, 3, stride=2, padding=1), (2, 8, 6, 5)),
     "temporal convolution": (lambda: nn.Conv3d(8, 12, (3, 1, 1), padding=(1, 0, 0)), (2, 8, 5, 2, 2)),
 }
-
-
-class OneLayer(nn.Module):
-    def __init__(self, layer: nn.Module):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x)
 
 
 def with_lora(kind: str) -> tuple[nn.Module, torch.Tensor]:

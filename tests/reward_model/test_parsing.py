@@ -142,34 +142,34 @@ EVIDENCE = {
 DOUBT = {"not", "or", "than", "no", "3", "c"}
 
 
-def never_invents(text: str) -> None:
-    """A verdict needs words that name it, none that name the other or doubt it, and few words in all, after the
-    thought.
+def invented(text: str) -> bool:
+    """Whether a verdict is read without what it needs: words that name it, none that name the other or doubt it, and
+    few words in all, after the thought.
     """
     choice = parse_choice(text)
     if choice is None:
-        return
+        return False
     tail = text.lower().rpartition("</think>")[2]
     blocks = re.split(r"<\s*answer\s*>", tail)
     for block in blocks[1:] or blocks:
         words = set(re.findall(r"[^\W_]+", re.split(r"<\s*/\s*answer\s*>|</?a?n?s?w?e?r?\s*\Z", block)[0]))
         named, against = EVIDENCE[choice]
-        assert words & named, text
-        assert not words & (against | DOUBT), text
-        assert len(words) <= 10, text
+        if not words & named or words & (against | DOUBT) or len(words) > 10:
+            return True
+    return False
 
 
 @SOME
 @given(TEXTS)
 def test_random_texts(text):
-    never_invents(text)
+    assert not invented(text)
 
 
 @pytest.mark.slow
 @MANY
 @given(TEXTS)
 def test_a_hundred_thousand_random_texts(text):
-    never_invents(text)
+    assert not invented(text)
 
 
 def test_random_texts_do_come_near_to_answers():
@@ -323,21 +323,20 @@ NUMBER_TEXTS = st.one_of(
 )
 
 
-def never_invents_a_number(text: str) -> None:
-    """A number that is read stands in the text after the thought, is finite, and no doubt stands beside it."""
+def invented_number(text: str) -> bool:
+    """Whether a number is read that does not stand in the text after the thought, is not finite, or stands beside
+    doubt; or numbers for dimensions that are not named.
+    """
     tail = text.lower().rpartition("</think>")[2]
-    scores = parse_scores(text, ("spatial", "temporal"))
-    for value in ([] if scores is None else list(scores.values())) + [parse_score(text)]:
-        if value is not None:
-            assert abs(value) < float("inf")
-            digits = [
-                float(number) for number in re.findall(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", tail.replace(",", ""))
-            ]
-            assert value in digits, text
-    if parse_score(text) is not None:
-        assert not {"about", "or", "nan", "inf"} & set(re.findall(r"[^\W_\d]+", tail.split("</answer>")[0])), text
-    if scores is not None:
-        assert "spatial" in tail and "temporal" in tail
+    scores, score = parse_scores(text, ("spatial", "temporal")), parse_score(text)
+    found = re.findall(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", tail.replace(",", ""))
+    digits = [float(number) for number in found]
+    for value in [*(scores or {}).values(), score]:
+        if value is not None and (abs(value) == float("inf") or value not in digits):
+            return True
+    doubted = {"about", "or", "nan", "inf"} & set(re.findall(r"[^\W_\d]+", tail.split("</answer>")[0]))
+    unnamed = not ("spatial" in tail and "temporal" in tail)
+    return bool((score is not None and doubted) or (scores is not None and unnamed))
 
 
 @pytest.mark.parametrize(
@@ -375,14 +374,14 @@ def test_a_score_as_people_and_models_write_it(text, expected):
 @settings(SOME, max_examples=700)
 @given(NUMBER_TEXTS)
 def test_random_numbers(text):
-    never_invents_a_number(text)
+    assert not invented_number(text)
 
 
 @pytest.mark.slow
 @MANY
 @given(NUMBER_TEXTS)
 def test_a_hundred_thousand_random_numbers(text):
-    never_invents_a_number(text)
+    assert not invented_number(text)
 
 
 @pytest.mark.parametrize(
