@@ -25,6 +25,7 @@ COMMANDS = {
     "train_generator": "train_generator",
     "train_reward_model": "train_reward_model",
     "evaluate_judge": "evaluate_judge",
+    "process_ratings": "process_ratings",
     "evaluate_vbench": "evaluate_vbench",
     "setup_vbench": "setup_vbench",
     "convert_generator": "convert_generator",
