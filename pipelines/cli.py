@@ -29,6 +29,7 @@ COMMANDS = {
     "setup_vbench": "setup_vbench",
     "convert_generator": "convert_generator",
     "export": "export",
+    "share": "share",
 }
 """The module below ``pipelines`` that each name runs, by its ``main(arguments)``."""
 
