@@ -4,7 +4,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from alignment.preferences.pairs import PairConfig
@@ -210,6 +210,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         at_least(1, rounds=self.rounds)
         self.score.vbench.check_rounds(self.rounds)
+        object.__setattr__(self, "score", replace(self.score, vbench=self.score.vbench.named()))
         for name in self.launch:
             if name not in phase_names():
                 raise InputError(f"launch names {name}; phases are {', '.join(phase_names())}.", exit_code=2)

@@ -1,6 +1,6 @@
 """What is measured of a run's generators: on held-out prompts, and by VBench."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from evaluation.vbench.aggregation import DIMENSIONS
@@ -47,10 +47,6 @@ class VBenchConfig:
     trust_pickles: bool = execution(False)
 
     def __post_init__(self) -> None:
-        if self.dimensions is None:
-            # What is kept with a run says them all, whatever later versions take for None.
-            names = list(DIMENSIONS) if self.suite == "official" else list(NEEDS_NO_WEIGHTS)
-            object.__setattr__(self, "dimensions", names)
         for name in ("processes", "prompts_per_dimension", "videos_per_prompt", "flickering_videos"):
             at_least(1, **{f"score.vbench.{name}": getattr(self, name)})
         at_least(0, **{"score.vbench.dynamic_degree_tolerance": self.dynamic_degree_tolerance})
@@ -72,7 +68,13 @@ class VBenchConfig:
     @property
     def names(self) -> list[str]:
         """The dimensions to score."""
-        return self.dimensions or []
+        if self.dimensions is None:
+            return list(DIMENSIONS) if self.suite == "official" else list(NEEDS_NO_WEIGHTS)
+        return self.dimensions
+
+    def named(self) -> "VBenchConfig":
+        """The same with its dimensions by name: so it is kept with a run, whatever None comes to mean."""
+        return replace(self, dimensions=self.names)
 
     def check_rounds(self, rounds: int) -> None:
         """Raises InputError where a chosen round is none of the run's ``rounds``."""
