@@ -14,6 +14,7 @@ from videoduet.processes import processes
 
 SecondJudge = Callable[[], PairwiseJudge] | None
 """Loads it; None where the config names none."""
+NO_JUDGE = "No second judge, which never labels, is named (judge.second_path)."
 
 
 def measure_round(held_out: HeldOut, second_judge: SecondJudge, output: Path, *, round_number: int) -> None:
@@ -28,12 +29,16 @@ def measure_round(held_out: HeldOut, second_judge: SecondJudge, output: Path, *,
 
 def measured(held_out: HeldOut, second_judge: SecondJudge, number: int, notes: list[str]) -> MeasureSummary:
     """All that is measured of a version whose videos are drawn: each thing is a call here."""
-    return MeasureSummary(version=version_name(number), notes=notes, **second_opinion(held_out, second_judge, number))
+    return MeasureSummary(
+        version=version_name(number),
+        notes=notes,
+        win_rate=second_opinion(held_out, second_judge, number),
+        reason=NO_JUDGE if second_judge is None else None,
+    )
 
 
-def second_opinion(held_out: HeldOut, second_judge: SecondJudge, number: int) -> dict[str, object]:
-    """``win_rate`` over the base by the second judge, or ``reason``, why there is none."""
+def second_opinion(held_out: HeldOut, second_judge: SecondJudge, number: int) -> dict[str, dict[str, float | int]]:
+    """The win rate over the base by the second judge, under its name; nothing where there is none."""
     if second_judge is None:
-        return {"win_rate": {}, "reason": "No second judge, which never labels, is named (judge.second_path)."}
-    name = "second_judge"
-    return {"win_rate": {name: held_out.win_rate(second_judge, name, number, "measure")}}
+        return {}
+    return {"second_judge": held_out.win_rate(second_judge, "second_judge", number, "measure")}

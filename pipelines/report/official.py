@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from evaluation.vbench.aggregation import DIMENSIONS
 from evaluation.vbench.results import TOTALS, gain_of, percent, published_rows, span_of
@@ -43,10 +43,9 @@ def official_table(run: RecordedRun) -> OfficialTable | None:
     versions = sorted(found, key=version_number)
     paper = [row for row in published_rows() if row["source"] == PAPER]
     figures = {name: (mapping(said.get("totals")), mapping(said.get("dimensions"))) for name, said in found.items()}
-    totals = [
-        (name, [*(_cell(figures[v][0].get(name), "score", "interval") for v in versions), *_published(paper, name)])
-        for name in TOTALS
-    ]
+    theirs = {name: [Cell(percent(row[name] / 100)) for row in paper] for name in TOTALS}
+    ours = {name: [_cell(figures[v][0].get(name), "score", "interval") for v in versions] for name in TOTALS}
+    totals = [(name, ours[name] + theirs[name]) for name in TOTALS]
     scored = [name for name in DIMENSIONS if any(name in figures[version][1] for version in versions)]
     dimensions = [(name, [_cell(figures[v][1].get(name), "raw", "raw_interval") for v in versions]) for name in scored]
     return OfficialTable(
@@ -54,12 +53,8 @@ def official_table(run: RecordedRun) -> OfficialTable | None:
         totals,
         dimensions,
         [f"{version}: {found[version]['no_total']}" for version in versions if found[version].get("no_total")],
-        [f"{v}: {text}" for v in versions for text in _texts(found[v].get("problems"))],
+        [f"{v}: {text}" for v in versions for text in _listed(found[v].get("problems"))],
     )
-
-
-def _published(paper: list[dict[str, Any]], name: str) -> list[Cell]:
-    return [Cell(percent(row[name] / 100)) for row in paper]
 
 
 def _cell(figures: object, score: str, interval: str) -> Cell:
@@ -71,11 +66,9 @@ def _cell(figures: object, score: str, interval: str) -> Cell:
 
 def _ends(value: object) -> list[float] | None:
     """An interval as a file holds it; None where it is none."""
-    if not isinstance(value, list):
-        return None
-    ends = [end for item in value if (end := number(item)) is not None]
+    ends = [end for item in _listed(value) if (end := number(item)) is not None]
     return ends if len(ends) == 2 else None
 
 
-def _texts(value: object) -> list[str]:
-    return [str(text) for text in value] if isinstance(value, list) else []
+def _listed(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []

@@ -164,7 +164,7 @@ def win_rates(run: RecordedRun, judge: str) -> dict[str, dict[str, Any]]:
     versions without a number are left out.
     """
     measured = [item.phases.get("measure", {}) for item in run.rounds]
-    rates = {str(found.get("version")): mapping(found.get("win_rate")).get(judge) for found in measured}
+    rates: dict[str, Any] = {str(known.get("version")): mapping(known.get("win_rate")).get(judge) for known in measured}
     rates |= mapping(mapping(run.score.get("win_rate")).get(judge))
     return {version: rate for version, rate in rates.items() if number(mapping(rate).get("rate")) is not None}
 
