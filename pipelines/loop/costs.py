@@ -200,7 +200,8 @@ def _hours(
     step = training["dpo"][NAMES[True if way == "auto" else way]]
     hours = {
         "sample": counted["videos of rounds"] * video,
-        "score": counted["videos of score"] * video,
+        "measure": counted["videos of score"] * video,
+        "score": counted["videos of VBench"] * video,
         "align": counted["denoiser forwards (alignment)"] * size.forward(tokens) / 1e12 * step * slower,
     }
     if judge is not None:
@@ -210,6 +211,7 @@ def _hours(
         answer *= h100.bandwidth / card.bandwidth
         showing = (read + answer) * config.judge.samples
         hours["rank"] = counted["rank rollouts"] * showing
+        hours["measure"] += counted["measure rollouts"] * showing
         hours["score"] += counted["score rollouts"] * showing
         hours["refresh"] = counted["refresh rollouts"] * showing
         hours["refresh"] += counted["GRPO rollouts"] * (answer + rates["rollout"] * read)
