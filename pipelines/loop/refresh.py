@@ -22,6 +22,12 @@ from videoduet.records import Comparison, LabelledPair, Prompt, Sample
 from videoduet.store import read_records, write_records
 from videoduet.workspace import Workspace
 
+NOTHING = {
+    "agreed": "The judge preferred no new video to the loser before it.",
+    "paper": "The judge picked no new video: it follows position, or nothing that it said could be read.",
+}
+"""Why there is nothing to learn from, by ``refresh.labels``."""
+
 
 @dataclass(frozen=True)
 class Refresh:
@@ -79,7 +85,7 @@ def refresh_judge(task: Refresh, directory: Workspace) -> None:
     pairs = mixture(new, within, original, share=config.original_share if own is None else 0.0, seed=task.seed)
     reason: str | None = None
     if not new:
-        reason = "The judge preferred no new video to the loser before it."
+        reason = NOTHING[config.labels]
     elif own is None and len(pairs) < config.training.items_per_step:
         reason = f"There are {len(pairs)} labelled pairs, fewer than the {config.training.items_per_step} of one step."
     if reason is not None:
