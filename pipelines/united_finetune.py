@@ -46,11 +46,14 @@ def print_plan(config: RunConfig) -> None:
 
     plan = planned(config)
     prompts, videos = plan.pop("prompts"), config.generator.videos_per_prompt
+    note = plan.pop("note", None)
     table = Table("what", title=f"Plan: {prompts} prompts × {videos} videos × {config.rounds} rounds")
     table.add_column("how much", justify="right")
     for row in plan.items():
         table.add_row(*row)
     console.print(table)
+    if note is not None:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_rehearsal(config: RunConfig) -> None:

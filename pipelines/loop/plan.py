@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.loop.config import RunConfig
@@ -9,6 +10,7 @@ from pipelines.loop.costs import Setting, cheapest, setting, video_bytes
 from pipelines.loop.official_prompts import reckoned_videos
 from pipelines.loop.prompts import read_run_prompts
 from pipelines.loop.rates import GeneratorSize, JudgeSize, cards, generator_size, judge_size, unknown
+from reward_model.presets import preset_named
 from videoduet.config import resolve
 
 PROBED = 2e8
@@ -38,10 +40,14 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
     n, rounds = config.generator.videos_per_prompt, config.rounds
     scored = held_out * config.score.videos_per_prompt
     tournament = 2 * prompts * math.comb(n, 2) * rounds
-    refreshes = rounds - 1 if config.refresh.enabled and config.refresh.original_data else 0
-    # A refresh asks for a knockout, the challenge of the loser before, and two equal pairs of each prompt.
-    refreshing = 2 * prompts * (n - 1 + 1 + 2) * refreshes
-    training = config.refresh.training
+    refresh = config.refresh
+    refreshes = 0 if refresh.why_off(config.judge) is not None else rounds - 1
+    # A refresh asks for a knockout and the challenge of the loser before, or for all pairs of the prompts that it
+    # learns from, and for two equal pairs of each prompt.
+    paper = round(prompts * (1 - refresh.held_out_prompts)) * math.comb(n, 2)
+    labelling = paper if refresh.labels == "paper" else prompts * (n - 1 + 1)
+    refreshing = 2 * (labelling + 2 * prompts) * refreshes
+    training = refresh.training.for_items(refresh.items(prompts))
     draws = prompts * config.pairs.pairs_per_prompt * config.align.epochs * config.align.draws_per_pair
     if config.align.max_steps is not None:
         draws = min(draws, config.align.max_steps * config.align.batch_size)
@@ -54,7 +60,7 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
         # By the second judge after each round, by the loop's own and D_0 at the end.
         "measure rollouts": 2 * scored * rounds,
         "score rollouts": 2 * 2 * scored * rounds,
-        "GRPO rollouts": training.steps * training.pairs_per_step * training.num_generations * refreshes,
+        "GRPO rollouts": training.steps * training.items_per_step * training.num_generations * refreshes,
         # Policy and reference forward for both sides of a pair, and a backward that costs two forwards.
         "denoiser forwards (alignment)": draws * 2 * 4 * rounds,
     }
@@ -66,6 +72,7 @@ def planned(config: RunConfig) -> dict[str, str]:
     Raises InputError where a model is neither on this disk nor known.
     """
     train, held_out, notes = _prompts(config)
+    notes += _refresh_notes(config, train)
     size, judge = generator_size(config.generator.path), _judge(config)
     path = Path(resolve(config.generator.path))
     if size is None and not path.exists():
@@ -96,11 +103,26 @@ def _prompts(config: RunConfig) -> tuple[int, int, list[str]]:
     return given.limit or 0, HELD_OUT, [note]
 
 
+def _refresh_notes(config: RunConfig, prompts: int) -> list[str]:
+    """What a person should know of the refreshes before they start."""
+    refresh = config.refresh
+    if not refresh.enabled or config.rounds == 1:
+        return []
+    if (reason := refresh.why_off(config.judge)) is not None:
+        return [f"The judge is not refreshed: {reason}"]
+    if refresh.labels != "paper":
+        return []
+    shared = counted(replace(config, rounds=2), prompts, 0)["refresh rollouts"] - 4 * prompts
+    return [f"Where the gate refuses a refresh, rank takes over its {shared:,} rollouts."]
+
+
 def _judge(config: RunConfig) -> JudgeSize | None:
     """The judge's size; None where no model runs here."""
     if config.judge.factory is not None or config.judge.backend == "server" or config.judge.path is None:
         return None
-    if (found := judge_size(config.judge.path)) is None:
+    inner = config.judge.subfolder or preset_named(config.judge.preset).subfolder
+    place = Path(resolve(config.judge.path)) / (inner or "")
+    if (found := judge_size(str(place)) or judge_size(config.judge.path)) is None:
         raise unknown("judges", "judge.path", config.judge.path)
     return found
 
