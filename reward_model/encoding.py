@@ -222,8 +222,20 @@ class ShowingEncoder:
 
     def seen(self, ids: Tensor, videos: Sequence[VideoInputs], *, pixels: bool = True) -> dict[str, Tensor]:
         """What a forward on tokens ``ids`` (B, length) takes of their n videos, in order, with their patches or not."""
-        types = {"mm_token_type_ids": 2 * (ids == self.video_token_id).int()}
-        return {**types, **(video_tensors(videos) if pixels else self.timed(videos))}
+        return {**self.types(ids), **(self.tensors(videos) if pixels else self.timed(videos))}
+
+    def types(self, ids: Tensor) -> dict[str, Tensor]:
+        """What a forward takes besides tokens ``ids``, of their shape, to tell what is seen from what is read."""
+        return {"mm_token_type_ids": 2 * (ids == self.video_token_id).int()}
+
+    def tensors(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
+        """What a forward takes of n videos, in order."""
+        return video_tensors(videos)
+
+    @property
+    def frames_in_patch(self) -> int:
+        """How many frames a patch holds."""
+        return self.processor.video_processor.temporal_patch_size
 
     def timed(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
         """What positions depend on besides tokens: grids (n, 3), and seconds per grid step (n,), of n videos."""
@@ -278,14 +290,9 @@ def video_tensors(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
 
 def _without_nones(messages: Sequence[dict]) -> list[dict]:
     # `datasets` gives every part of a message the keys of all parts, with None where there is nothing.
-    return [
-        message
-        if isinstance(message["content"], str)
-        else {
-            **message,
-            "content": [
-                {key: value for key, value in part.items() if value is not None} for part in message["content"]
-            ],
-        }
-        for message in messages
-    ]
+    def filled(content: Any) -> Any:
+        if isinstance(content, str):
+            return content
+        return [{key: value for key, value in part.items() if value is not None} for part in content]
+
+    return [{**message, "content": filled(message["content"])} for message in messages]

@@ -17,4 +17,9 @@ FAMILIES = {
 
 def family_of(model: Any) -> "Family":
     """The family of a judge's ``model``, with adapters or without."""
-    return pkgutil.resolve_name(FAMILIES[model.config.model_type])()
+    return family_named(model.config.model_type)
+
+
+def family_named(model_type: str) -> "Family":
+    """The family of models whose config has this ``model_type``."""
+    return pkgutil.resolve_name(FAMILIES[model_type])()

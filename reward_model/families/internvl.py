@@ -28,6 +28,7 @@ class InternVL(Family):
     """InternVL, with whatever language model."""
 
     sees = ("vision_tower", "multi_modal_projector")
+    by_reward = True
     vision_lora = (
         r".*(vision_tower\.encoder|multi_modal_projector)\..*(_proj|projection_layer|fc1|fc2|linear_1|linear_2)"
     )
@@ -143,9 +144,18 @@ class InternVLShowingEncoder(ShowingEncoder):
             for message in super().spelt(messages)
         ]
 
-    def seen(self, ids: Tensor, videos: Sequence[VideoInputs], *, pixels: bool = True) -> dict[str, Tensor]:
+    def types(self, ids: Tensor) -> dict[str, Tensor]:
+        """Nothing: the token says it."""
+        return {}
+
+    def tensors(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
         """The frames, (frames, 3, side, side)."""
-        return {"pixel_values": torch.cat([video.patches for video in videos])} if pixels and videos else {}
+        return {"pixel_values": torch.cat([video.patches for video in videos])} if videos else {}
+
+    @property
+    def frames_in_patch(self) -> int:
+        """One: patches are frames."""
+        return 1
 
     def timed(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
         """Nothing: positions depend on tokens alone."""

@@ -1,6 +1,5 @@
 """Finding and loading a judge's weights: directories, subfolders, hub ids and PEFT adapters."""
 
-import pkgutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from packaging.version import Version
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 
 from reward_model.encoding import encoder_class, tokens_per_second
-from reward_model.families import FAMILIES
+from reward_model.families import FAMILIES, family_named
 from reward_model.judging.beside import beside
 from reward_model.presets import kept_prompts
 from reward_model.prompts import PROMPT_FILES, Prompts
@@ -78,7 +77,7 @@ def check_family(path: str | Path) -> None:
     with loading(f"Judge {path} cannot be loaded", WHOLE):
         if (family := AutoConfig.from_pretrained(path).model_type) not in FAMILIES:
             raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
-        oldest = pkgutil.resolve_name(FAMILIES[family]).transformers
+        oldest = family_named(family).transformers
         if Version(transformers.__version__) < Version(oldest):
             raise InputError(f"Judge {path} is a {family}, which needs transformers {oldest} or newer; upgrade it.")
 
