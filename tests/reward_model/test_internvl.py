@@ -64,7 +64,7 @@ def test_a_showing_is_what_the_processor_makes_of_it(internvl, small):
 def test_answers_are_those_of_the_plain_model_and_heads_are_read_once(tmp_path, small, language, engine):
     """Vision tokens and beginnings are shared, by ``generate`` and by the engine."""
     write_internvl(tmp_path, model_type=language, head_dim=8)
-    judge, model = judge_at(tmp_path, engine=None), InternVLForConditionalGeneration.from_pretrained(tmp_path).eval()
+    judge, model = judge_at(tmp_path), InternVLForConditionalGeneration.from_pretrained(tmp_path).eval()
     judge.engine = engine
     pairs, lengths, seen = [pair(small.videos, *names) for names in itertools.combinations(NAMES, 2)], [], []
     judge.model.model.language_model.register_forward_hook(
