@@ -119,13 +119,13 @@ def convert(source: Path, output: Path, *, motion: bool) -> None:
     pieces = {name: piece_of(name, config, internlm2) for name in expected}
     moving = [name for name in stored.where if name.startswith((PROJECTOR, ENCODER))] if motion else []
     _check(source, stored, pieces, expected, moving, motion=motion)
-    if motion:
-        slowfast = _motion(source, config)
+    slowfast = _motion(source, config) if motion else None
+    if slowfast is not None:
         pieces |= {name: Piece(name) for name in moving if name.startswith(PROJECTOR)}
     with atomic_path(output) as temporary:
         temporary.mkdir(parents=True)
         _write_weights(temporary, stored, pieces)
-        if motion:
+        if slowfast is not None:
             slowfast.save_pretrained(temporary / MOTION)
         tokenizer = _tokenizer(source)
         if tokenizer is None:

@@ -104,8 +104,9 @@ class InternVLShowingEncoder(ShowingEncoder):
 
         Raises InputError where a frame would have no vision token.
         """
-        usual = int(self.processor.image_processor.size["height"])
-        self.cell = usual // math.isqrt(self.processor.image_seq_length)
+        how: Any = self.processor
+        usual = int(how.image_processor.size["height"])
+        self.cell = usual // math.isqrt(how.image_seq_length)
         self.side = usual if max_pixels is None else math.isqrt(max_pixels) // self.cell * self.cell
         if self.side < self.cell:
             raise InputError(
