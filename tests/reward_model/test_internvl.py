@@ -76,11 +76,11 @@ def test_answers_are_those_of_the_plain_model_and_heads_are_read_once(tmp_path, 
     comparisons = list(judge.compare(pairs))
     assert seen == [4 + 4 + 4 + 3], "each video is encoded once"
     assert engine or (lengths[0][0] == len(NAMES) and lengths[1][0] == 2 * len(pairs))
-    texts = set()
+    texts, encoder = set(), ShowingEncoder.for_view(judge.processor, PROMPT.view)
     for question, comparison in zip(pairs, comparisons, strict=True):
         videos = (question.first.path, question.second.path)
         for order, verdict in ((videos, comparison.forward), (videos[::-1], comparison.backward)):
-            inputs = processed(judge, PROMPT.messages(question.prompt.text, *order))
+            inputs = encoder.collate([encoder.showing(PROMPT.messages(question.prompt.text, *order))], pixels=True)
             output = model.generate(**inputs, do_sample=False, max_new_tokens=PROMPT.max_new_tokens)
             text = judge.tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
             assert verdict.text == text
