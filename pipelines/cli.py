@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate_vbench": "evaluate_vbench",
     "setup_vbench": "setup_vbench",
     "convert_generator": "convert_generator",
+    "convert_judge": "convert_judge",
     "export": "export",
     "share": "share",
 }
