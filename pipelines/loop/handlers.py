@@ -2,6 +2,7 @@
 
 from pipelines.loop.align import align_round
 from pipelines.loop.labels import Generated, by_prompt
+from pipelines.loop.latents import latents_of, no_latents
 from pipelines.loop.rank import rank_round
 from pipelines.loop.refresh import Refresh, refresh_judge
 from pipelines.loop.run import Run
@@ -54,8 +55,13 @@ def rank(run: Run, round_number: int) -> None:
 
 def align(run: Run, round_number: int) -> None:
     """G_r learns from the pairs into G_(r + 1)."""
+    ranked, generator = run.preferences(round_number), run.config.generator
+    latents_of(
+        ranked[1], lambda: run.generator(round_number), run.folder("sample", round_number), run.prompts, run.directory,
+        batch_size=generator.batch_size, speed=generator.speed, kept=run.config.keep_latents,
+    )  # fmt: skip
     align_round(
-        run.base_generator, run.preferences(round_number), run.drawn("sample", round_number), run.prompts,
+        run.base_generator, ranked, run.drawn("sample", round_number), run.prompts,
         run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
         adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
     )  # fmt: skip
@@ -69,3 +75,4 @@ def score(run: Run, round_number: int) -> None:
         config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
         batch_size=run.config.generator.batch_size, speed=run.config.generator.speed,
     )  # fmt: skip
+    no_latents(run.folder("score"), run.directory, kept=run.config.keep_latents)

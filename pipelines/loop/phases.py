@@ -69,7 +69,7 @@ PHASES = (
         "pipelines.loop.handlers.score",
         needs=("align",),
         first_round=None,
-        sections=("score", "prompts.held_out", "judge.second_path"),
+        sections=("score", "prompts.held_out", "prompts.held_out_limit", "judge.second_path"),
     ),
 )
 
