@@ -70,7 +70,7 @@ def disk(config: RunConfig, counted: Mapping[str, int], size: GeneratorSize) -> 
     they are most: those of a round that is not ranked yet, or of the videos of score, beside the pairs'.
     """
     frames, height, width = shown(config, size)
-    drawn, scored = counted["videos of rounds"], counted["videos of score"]
+    drawn, scored = counted["videos of rounds"], counted["videos of score"] + counted["videos of VBench"]
     each = size.latent_bytes(frames, height, width)
     pairs = 2 * math.isqrt(config.pairs.pairs_per_prompt) * drawn / config.generator.videos_per_prompt
     most = max(drawn / config.rounds + pairs * (config.rounds - 1) / config.rounds, scored + pairs)
@@ -210,7 +210,8 @@ def _hours(
     step = training["dpo"][NAMES[True if way == "auto" else way]]
     hours = {
         "sample": counted["videos of rounds"] * video,
-        "score": counted["videos of score"] * video,
+        "measure": counted["videos of score"] * video,
+        "score": counted["videos of VBench"] * video,
         "align": counted["denoiser forwards (alignment)"] * size.forward(tokens) / 1e12 * step * slower,
     }
     if judge is not None:
@@ -220,6 +221,7 @@ def _hours(
         answer *= h100.bandwidth / card.bandwidth
         showing = (read + answer) * config.judge.samples
         hours["rank"] = counted["rank rollouts"] * showing
+        hours["measure"] += counted["measure rollouts"] * showing
         hours["score"] += counted["score rollouts"] * showing
         hours["refresh"] = counted["refresh rollouts"] * showing
         hours["refresh"] += counted["GRPO rollouts"] * (answer + rates["rollout"] * read)

@@ -1,8 +1,10 @@
 """What each phase is handed of a run: the only place where phases meet the whole of it."""
 
 from pipelines.loop.align import align_round
+from pipelines.loop.held_out import HeldOut, Versions
 from pipelines.loop.labels import Generated, by_prompt
 from pipelines.loop.latents import latents_of, no_latents
+from pipelines.loop.measure import measure_round
 from pipelines.loop.rank import rank_round
 from pipelines.loop.refresh import Refresh, refresh_judge
 from pipelines.loop.run import Run
@@ -67,12 +69,26 @@ def align(run: Run, round_number: int) -> None:
     )  # fmt: skip
 
 
+def held_out(run: Run) -> HeldOut:
+    """The held-out videos of a run, and how its versions are drawn."""
+    generator = run.config.generator
+    versions = Versions(run.generator, run.directory, run.config.seed, generator.batch_size, generator.speed)
+    return HeldOut(
+        versions, run.held_out_prompts, run.config.score.videos_per_prompt,
+        lambda version: run.samples("score", version=version), run.folder("score"),
+    )  # fmt: skip
+
+
+def measure(run: Run, round_number: int) -> None:
+    """G_(r + 1) is measured on held-out prompts."""
+    measure_round(held_out(run), run.second_judge(), run.folder("measure", round_number), round_number=round_number)
+
+
 def score(run: Run, round_number: int) -> None:
-    """Every version is measured on held-out prompts."""
+    """Every version is scored together."""
+    config = run.config
     score_versions(
-        run.generator, run.measuring_judges, run.held_out_prompts,
-        lambda version: run.samples("score", version=version), run.folder("score"), run.directory,
-        config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
-        batch_size=run.config.generator.batch_size, speed=run.config.generator.speed,
+        held_out(run), run.measuring_judges, run.measured(), run.folder("score"), vbench=config.score.vbench,
+        rounds=config.rounds,
     )  # fmt: skip
     no_latents(run.folder("score"), run.directory, kept=run.config.keep_latents)

@@ -46,6 +46,7 @@ def no_latents(folder: Path, directory: Workspace, *, kept: Kept) -> None:
 
 
 def _prune(folder: Path, keep: Set[str], directory: Workspace) -> None:
-    prune_latents(folder, keep, root=directory.root)
+    for inner in sorted({file.parent for file in folder.rglob("samples_*.parquet")}):
+        prune_latents(inner, keep, root=directory.root)
     # Its hashes are of what is there.
     directory.finish(folder, **read_json(folder / "done.json")["counts"])

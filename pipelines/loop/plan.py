@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.loop.config import RunConfig
 from pipelines.loop.costs import Setting, cheapest, disk, setting
+from pipelines.loop.official_prompts import reckoned_videos
 from pipelines.loop.prompts import read_run_prompts
 from pipelines.loop.rates import GeneratorSize, JudgeSize, cards, generator_size, judge_size, unknown
 from videoduet.config import resolve
@@ -24,10 +25,10 @@ def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[s
     ``steps``: the sampler's, for each video.
     """
     parts = counted(config, prompts, held_out)
-    videos = parts["videos of rounds"] + parts["videos of score"]
+    videos = parts["videos of rounds"] + parts["videos of score"] + parts["videos of VBench"]
     return {
         "videos": videos,
-        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in ("rank", "refresh", "score")),
+        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in ("rank", "refresh", "measure", "score")),
         "GRPO rollouts": parts["GRPO rollouts"],
         "denoiser forwards (sampling)": videos * steps,
         "denoiser forwards (alignment)": parts["denoiser forwards (alignment)"],
@@ -49,9 +50,12 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
     return {
         "videos of rounds": prompts * n * rounds,
         "videos of score": scored * (rounds + 1),
+        "videos of VBench": reckoned_videos(config.score.vbench, rounds),
         "rank rollouts": tournament,
         "refresh rollouts": refreshing,
-        "score rollouts": 2 * 3 * scored * rounds,
+        # By the second judge after each round, by the loop's own and D_0 at the end.
+        "measure rollouts": 2 * scored * rounds,
+        "score rollouts": 2 * 2 * scored * rounds,
         "GRPO rollouts": training.steps * training.pairs_per_step * training.num_generations * refreshes,
         # Policy and reference forward for both sides of a pair, and a backward that costs two forwards.
         "denoiser forwards (alignment)": draws * 2 * 4 * rounds,

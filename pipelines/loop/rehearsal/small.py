@@ -21,7 +21,10 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
     refresh = config.refresh
     data = {name: _few(getattr(refresh, name), folder / f"{name}.jsonl") for name in ("original_data", "held_out_data")}
     training = replace(refresh.training, steps=1, pairs_per_step=1, checkpoint_steps=1)
-    vbench = replace(config.score.vbench, dimensions=config.score.vbench.dimensions[:1])
+    vbench = replace(
+        config.score.vbench, dimensions=config.score.vbench.names[:1], rounds=None, prompts_per_dimension=1,
+        videos_per_prompt=1, flickering_videos=1,
+    )  # fmt: skip
     return replace(
         config,
         run_dir=str(folder / "run"),
