@@ -5,13 +5,14 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from alignment.preferences.pairs import PairConfig
 from alignment.training.config import AlignConfig
 from generators.config import Speed, check_sampler
 from pipelines.loop.judge_config import JudgeConfig, RefreshConfig
 from pipelines.loop.phases import phase_names
+from pipelines.loop.prompts_config import PromptsConfig
 from pipelines.loop.score_config import ScoreConfig
 from pipelines.loop.score_config import VBenchConfig as VBenchConfig
 from videoduet.commands import command_parser, made, read_line
@@ -21,31 +22,6 @@ from videoduet.errors import InputError
 DEFAULT_RECIPE = "configs/shapes_world.yaml"
 FEWEST_RANKED = 3
 """Videos of a prompt below which there is but one comparison, and nothing is counted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptsConfig:
-    """Which prompts are drawn.
-
-    Attributes:
-        train: File of prompts that the loop samples, ranks and learns from: text, one a line, or a JSON, CSV, TSV or
-            parquet file with a column of them (VidProM's, for one).
-        held_out: The same, of prompts that are only scored.
-        limit: Use that many training prompts (None: all): the first ones, or those that subset_seed draws.
-        subset_seed: Seed of the random subset of ``limit`` training prompts (None: the first ones).
-        column: The column of prompts, where it is not called prompt, prompt_en, text or caption.
-        nsfw_below: Of VidProM's files only prompts whose six probabilities of being unsafe are all below this are used.
-    """
-
-    train: str = identity("prompts.txt")
-    held_out: str = identity("held_out.txt")
-    limit: int | None = identity(None)
-    subset_seed: int | None = identity(None)
-    column: str | None = identity(None)
-    nsfw_below: float = identity(0.2)
-
-    def __post_init__(self) -> None:
-        at_least(1, **{"prompts.limit": self.limit})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +75,8 @@ class RunConfig:
         score: What is measured on held-out prompts, after each round and at the end.
         launch: An accelerate config for each phase named in it (sample, refresh, rank, align, measure or score); such a
             phase runs as its own 'accelerate launch'.
+        keep_latents: Of which videos final latents stay on the disk once a round's generator has learned: all, or those
+            of its pairs. What another ranking asks for later is drawn again.
     """
 
     run_dir: str = execution("runs/shapes_world")
@@ -112,6 +90,7 @@ class RunConfig:
     align: AlignConfig = AlignConfig()
     score: ScoreConfig = ScoreConfig()
     launch: dict[str, str] = execution(factory=dict)
+    keep_latents: Literal["all", "pairs"] = execution("all")
 
     def __post_init__(self) -> None:
         at_least(1, rounds=self.rounds)

@@ -65,10 +65,20 @@ def judging_memory(size: JudgeSize, batch: int, new_tokens: int, *, weight_bytes
     return 1e9 * size.weights * weight_bytes * 1.18 + cached
 
 
-def video_bytes(config: RunConfig, size: GeneratorSize) -> float:
-    """Bytes on disk of a video: mp4 and final latents."""
+def disk(config: RunConfig, counted: Mapping[str, int], size: GeneratorSize) -> dict[str, float]:
+    """Bytes on disk of a run: of its videos, of all final latents, and of the latents with ``keep_latents: pairs`` when
+    they are most: those of a round that is not ranked yet, or of the videos of score, beside the pairs'.
+    """
     frames, height, width = shown(config, size)
-    return PIXEL_BYTES * frames * height * width + size.latent_bytes(frames, height, width)
+    drawn, scored = counted["videos of rounds"], counted["videos of score"] + counted["videos of VBench"]
+    each = size.latent_bytes(frames, height, width)
+    pairs = 2 * math.isqrt(config.pairs.pairs_per_prompt) * drawn / config.generator.videos_per_prompt
+    most = max(drawn / config.rounds + pairs * (config.rounds - 1) / config.rounds, scored + pairs)
+    return {
+        "videos": (drawn + scored) * PIXEL_BYTES * frames * height * width,
+        "all": (drawn + scored) * each,
+        "pairs": min(most, drawn + scored) * each,
+    }
 
 
 def shown(config: RunConfig, size: GeneratorSize) -> tuple[int, int, int]:

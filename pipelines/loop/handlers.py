@@ -3,6 +3,7 @@
 from pipelines.loop.align import align_round
 from pipelines.loop.held_out import HeldOut, Versions
 from pipelines.loop.labels import Generated, by_prompt
+from pipelines.loop.latents import latents_of, no_latents
 from pipelines.loop.measure import measure_round
 from pipelines.loop.rank import rank_round
 from pipelines.loop.refresh import Refresh, refresh_judge
@@ -74,8 +75,13 @@ def paid_for(run: Run, round_number: int) -> list[Comparison]:
 
 def align(run: Run, round_number: int) -> None:
     """G_r learns from the pairs into G_(r + 1)."""
+    ranked, generator = run.preferences(round_number), run.config.generator
+    latents_of(
+        ranked[1], lambda: run.generator(round_number), run.folder("sample", round_number), run.prompts, run.directory,
+        batch_size=generator.batch_size, speed=generator.speed, kept=run.config.keep_latents,
+    )  # fmt: skip
     align_round(
-        run.base_generator, run.preferences(round_number), run.drawn("sample", round_number), run.prompts,
+        run.base_generator, ranked, run.drawn("sample", round_number), run.prompts,
         run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
         adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
     )  # fmt: skip
@@ -103,3 +109,4 @@ def score(run: Run, round_number: int) -> None:
         held_out(run), run.measuring_judges, run.measured(), run.folder("score"), vbench=config.score.vbench,
         rounds=config.rounds,
     )  # fmt: skip
+    no_latents(run.folder("score"), run.directory, kept=run.config.keep_latents)

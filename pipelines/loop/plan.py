@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.loop.config import RunConfig
-from pipelines.loop.costs import Setting, cheapest, setting, video_bytes
+from pipelines.loop.costs import Setting, cheapest, disk, setting
 from pipelines.loop.official_prompts import reckoned_videos
 from pipelines.loop.prompts import read_run_prompts
 from pipelines.loop.rates import GeneratorSize, JudgeSize, cards, generator_size, judge_size, unknown
@@ -15,8 +15,10 @@ from videoduet.config import resolve
 
 PROBED = 2e8
 """Bytes of weights up to which a batch is drawn on a CPU to measure how long it takes."""
-HELD_OUT = 100
-"""Held-out prompts that are reckoned with where their file is not there."""
+HELD_OUT = {"VBench_full_info.json": 944}
+"""Prompts of files of held-out prompts that are known by name."""
+ASSUMED = 100
+"""Those of other files that are not there."""
 
 
 def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[str, int]:
@@ -97,10 +99,12 @@ def _prompts(config: RunConfig) -> tuple[int, int, list[str]]:
     if given.limit is None:
         # The file's own sentence.
         read_run_prompts(given)
+    held_out = HELD_OUT.get(Path(given.held_out).name, ASSUMED)
+    held_out = min(held_out, given.held_out_limit or held_out)
     note = (
-        f"Prompts are not on this disk: {given.limit} to learn from (prompts.limit), {HELD_OUT} held out are assumed."
+        f"Prompts are not on this disk: {given.limit} to learn from (prompts.limit), {held_out} held out are assumed."
     )
-    return given.limit or 0, HELD_OUT, [note]
+    return given.limit or 0, held_out, [note]
 
 
 def _refresh_notes(config: RunConfig, prompts: int) -> list[str]:
@@ -174,9 +178,7 @@ def _reckoned(
         rows[f"GPU hours on {card.name}{kind}"] = _told(on_card)
     peaks = setting(config, parts, size, judge, cards()[0]).memory
     rows["peak memory (GB)"] = ", ".join(f"{phase} {value / 1e9:.1f}" for phase, value in peaks.items())
-    videos = parts["videos of rounds"] + parts["videos of score"] + parts["videos of VBench"]
-    adapters = 4.0 * size.lora(config.align.lora_rank) * config.rounds
-    rows["run on disk (GB)"] = f"{(videos * video_bytes(config, size) + adapters) / 1e9:.1f}"
+    rows["run on disk (GB)"] = _on_disk(config, parts, size)
     models = size.files + (judge.weights * 2e9 if judge is not None else 0.0)
     rows["models to download (GB)"] = f"{models / 1e9:.1f}"
     best = cheapest(config, parts, size, judge)
@@ -192,3 +194,10 @@ def _reckoned(
 def _told(found: Setting) -> str:
     hours = ", ".join(f"{phase} {value:,.1f}" for phase, value in found.hours.items() if value)
     return f"{found.total:,.1f} ({hours}){'' if found.fits else '; does not fit as it is'}"
+
+
+def _on_disk(config: RunConfig, parts: dict[str, int], size: GeneratorSize) -> str:
+    found, kept = disk(config, parts, size), config.keep_latents
+    adapters = 4.0 * size.lora(config.align.lora_rank) * config.rounds
+    told = f"{(found['videos'] + found[kept] + adapters) / 1e9:.1f} (latents {found[kept] / 1e9:.1f}"
+    return told + (")" if kept == "pairs" else f"; {found['pairs'] / 1e9:.1f} with keep_latents pairs)")
