@@ -188,10 +188,14 @@ def _hugging_face(data: str, videos: Path, columns: Columns, count: int | None) 
     for name in (columns.chosen, columns.rejected):
         # Undecoded: only path or bytes are wanted.
         dataset = dataset.cast_column(name, Video(decode=False))
-    named = dataset.select_columns([columns.caption, columns.chosen, columns.rejected])
-    first = named if count is None else named.select(range(min(count, len(named))))
-    rows = [_from_row(row[columns.caption], [row[columns.chosen], row[columns.rejected]], videos) for row in first]
-    return rows, len(named)
+    every = len(dataset)
+    if count is not None:
+        dataset = dataset.select(range(min(count, every)))
+    rows = [
+        _from_row(row[columns.caption], [row[columns.chosen], row[columns.rejected]], videos)
+        for row in dataset.select_columns([columns.caption, columns.chosen, columns.rejected])
+    ]
+    return rows, every
 
 
 def _load(data: str) -> "Dataset":

@@ -12,6 +12,8 @@ from videoduet.config import resolve
 
 PROBED = 2e8
 """Bytes of weights up to which a batch is drawn on a CPU to measure how long it takes."""
+KINDS = {"all": "", "ceilings": ", by its measured ceilings", "nothing": ", an estimate"}
+"""What is said of a card's hours, by what of it was measured."""
 HELD_OUT = 100
 """Held-out prompts that are reckoned with where their file is not there."""
 
@@ -144,8 +146,7 @@ def _reckoned(
     rows: dict[str, str] = {}
     for card in cards():
         on_card = setting(config, parts, size, judge, card)
-        kind = "" if card.measured else ", an estimate"
-        rows[f"GPU hours on {card.name}{kind}"] = _told(on_card)
+        rows[f"GPU hours on {card.name}{KINDS[card.measured]}"] = _told(on_card)
     peaks = setting(config, parts, size, judge, cards()[0]).memory
     rows["peak memory (GB)"] = ", ".join(f"{phase} {value / 1e9:.1f}" for phase, value in peaks.items())
     videos = parts["videos of rounds"] + parts["videos of score"]

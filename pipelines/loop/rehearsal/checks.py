@@ -14,7 +14,7 @@ import yaml
 from evaluation.vbench.environment import tier_for
 from pipelines.loop.config import RunConfig
 from pipelines.loop.plan import PROBED, counted
-from pipelines.loop.rates import generator_size
+from pipelines.loop.rates import GeneratorSize, generator_size
 from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.workspace import Workspace
@@ -81,12 +81,16 @@ def gpus(config: RunConfig) -> Iterator[str]:
             yield f"launch.{phase} {file} asks for {asked} GPUs here, and there are {found}; lower num_processes."
 
 
+def real_size(generator: str) -> GeneratorSize | None:
+    """The size of a generator that is known; None where it is not, or a toy of that name lies there."""
+    folder = Path(resolve(generator))
+    toy = folder.is_dir() and sum(file.stat().st_size for file in folder.rglob("*.safetensors")) <= PROBED
+    return None if toy else generator_size(generator)
+
+
 def without_gpu(option: str, generator: str) -> Iterator[str]:
     """A sentence where the generator that ``option`` names is too large for what there is here."""
-    # A toy may be run anywhere; a model of real size may not be drawn with on a CPU.
-    folder = Path(resolve(generator))
-    large = not folder.is_dir() or sum(file.stat().st_size for file in folder.rglob("*.safetensors")) > PROBED
-    if not torch.cuda.device_count() and large and (known := generator_size(generator)):
+    if not torch.cuda.device_count() and (known := real_size(generator)):
         yield (
             f"{option} {generator} has {known.weights[0]} billion weights, which need a GPU; there is none here: run "
             "it where one is."

@@ -12,9 +12,9 @@ from pipelines.loop.driver import launched
 from pipelines.loop.phases import Turn, turns
 from pipelines.loop.plan import counted
 from pipelines.loop.prompts import read_run_prompts
-from pipelines.loop.rehearsal import checks
+from pipelines.loop.rehearsal import checks, memory
 from pipelines.loop.rehearsal.small import STAND_INS, shrunk
-from pipelines.loop.rehearsal.steps import Rehearsal, described, killed, scratch
+from pipelines.loop.rehearsal.steps import Rehearsal, described, killed, scratch, whole_batch
 from pipelines.loop.run import Run
 from pipelines.loop.summaries import RankSummary, RefreshSummary, read_summary, write_summary
 from videoduet.errors import InputError
@@ -22,12 +22,11 @@ from videoduet.records import LabelledPair, PreferencePair
 from videoduet.store import write_records
 
 KNOBS = {
-    "align": "set align.gradient_checkpointing true, align.micro_batch 1, or lower align.lora_rank",
-    "rank": "lower judge.batch_size, or give judge.dtype bfloat16",
+    **memory.KNOBS,
     "refresh": "lower refresh.training.micro_batch",
     "loading the judge": "give judge.dtype bfloat16, or a smaller judge",
     "loading the second judge": "give judge.dtype bfloat16, or a smaller judge",
-    "": "lower generator.batch_size, or give generator.dtype bfloat16",
+    "": memory.KNOBS["sample"],
 }
 """What to lower where memory runs out in a phase."""
 
@@ -37,7 +36,7 @@ def rehearse(config: RunConfig) -> Rehearsal:
     removed.
     """
     found = Rehearsal(knobs=KNOBS)
-    found.problems += [*checks.directories(config), *checks.gpus(config)]
+    found.problems += [*checks.directories(config), *checks.gpus(config), *memory.too_large(config, memory.room())]
     found.notes += checks.environments(config)
     train, held_out = _prompts(config, found)
     with scratch(config.run_dir) as folder:
@@ -60,10 +59,17 @@ def _rehearsed(config: RunConfig, folder: Path, train: list[str], held_out: list
     except InputError as error:
         found.problems.append(str(error))
         return
-    loading = {
-        "generator": found.attempt("loading the generator", lambda: _generator(run)),
-        "judge": found.attempt("loading the judge", lambda: _judge(run)),
-    }
+    video, generator = 0.0, list[Any]()
+
+    def batch() -> str:
+        nonlocal video
+        video, told = whole_batch(generator.pop(), config.generator.batch_size, config.generator.speed)
+        return told
+
+    loading = {"generator": found.attempt("loading the generator", lambda: _generator(run, generator))}
+    if generator and found.attempt("drawing a whole batch", batch) is None:
+        return
+    loading["judge"] = found.attempt("loading the judge", lambda: _judge(run))
     if run.config.judge.second_path is not None:
         found.attempt("loading the second judge", lambda: _models(run.load_judge(run.config.judge.second_path or "")))
     if None in loading.values():
@@ -77,6 +83,8 @@ def _rehearsed(config: RunConfig, folder: Path, train: list[str], held_out: list
             return
         model = {"sample": "generator", "align": "generator", "rank": "judge", "refresh": "judge"}.get(turn.phase.name)
         seconds[turn.phase.name] = max(took - (loading[model] or 0.0 if model else 0.0), 1e-3)
+    # Some of its videos were drawn before the kill.
+    seconds["sample"] = max(seconds["sample"], 4 * video)
     _extrapolated(config, run, seconds, (len(train), len(held_out)), found)
 
 
@@ -143,8 +151,9 @@ def _refreshed(run: Run, turn: Turn) -> str:
     return f"{read_summary(RefreshSummary, folder).status}, on made-up labels"
 
 
-def _generator(run: Run) -> str:
+def _generator(run: Run, kept: list[Any]) -> str:
     generator: Any = run.generator(0)
+    kept.append(generator)
     return described(generator.pipeline.components)
 
 

@@ -102,7 +102,7 @@ class PreferenceRehearsal:
         few = _few(preferences.pairs, [pair.prompt_id for pair in preferences.pairs])
         samples = [preferences.samples[id_] for pair in few for id_ in (pair.chosen_id, pair.rejected_id)]
         write_records(root / "round_00" / "rank" / "pairs.parquet", few, PreferencePair)
-        write_records(root / "round_00" / "sample" / "samples_few.parquet", samples, Sample)
+        write_records(root / "round_00" / "sample" / "samples_few_0.parquet", samples, Sample)
         write_records(root / "prompts.parquet", preferences.prompts.values(), Prompt)
         shutil.copy(data.absolute().parent / "config.yaml", root / "config.yaml")
         self.small = replace(self.small, data=str(root / "round_00"))
