@@ -15,6 +15,8 @@ from videoduet.config import resolve
 
 PROBED = 2e8
 """Bytes of weights up to which a batch is drawn on a CPU to measure how long it takes."""
+KINDS = {"all": "", "ceilings": ", by its measured ceilings", "nothing": ", an estimate"}
+"""What is said of a card's hours, by what of it was measured."""
 HELD_OUT = {"VBench_full_info.json": 944}
 """Prompts of files of held-out prompts that are known by name."""
 ASSUMED = 100
@@ -174,8 +176,7 @@ def _reckoned(
     rows: dict[str, str] = {}
     for card in cards():
         on_card = setting(config, parts, size, judge, card)
-        kind = "" if card.measured else ", an estimate"
-        rows[f"GPU hours on {card.name}{kind}"] = _told(on_card)
+        rows[f"GPU hours on {card.name}{KINDS[card.measured]}"] = _told(on_card)
     peaks = setting(config, parts, size, judge, cards()[0]).memory
     rows["peak memory (GB)"] = ", ".join(f"{phase} {value / 1e9:.1f}" for phase, value in peaks.items())
     rows["run on disk (GB)"] = _on_disk(config, parts, size)
