@@ -27,6 +27,7 @@ COMMANDS = {
     "audit_judge": "audit_judge",
     "evaluate_judge": "evaluate_judge",
     "process_ratings": "process_ratings",
+    "leaderboard": "leaderboard",
     "evaluate_vbench": "evaluate_vbench",
     "setup_vbench": "setup_vbench",
     "convert_generator": "convert_generator",
