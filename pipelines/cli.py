@@ -28,6 +28,8 @@ COMMANDS = {
     "evaluate_vbench": "evaluate_vbench",
     "setup_vbench": "setup_vbench",
     "convert_generator": "convert_generator",
+    "export": "export",
+    "share": "share",
 }
 """The module below ``pipelines`` that each name runs, by its ``main(arguments)``."""
 

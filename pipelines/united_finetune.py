@@ -29,11 +29,13 @@ def run_loop(config: RunConfig, *, merge: bool = False) -> "Run":
     """The finished run of ``config``: run, or gone on with. ``merge`` also exports whole models."""
     from pipelines.loop.driver import drive
     from pipelines.loop.run import Run
+    from pipelines.report.cards import write_cards
     from pipelines.report.page import write_report
 
     run = Run.start(config)
     drive(run, merge=merge, after_each=lambda: write_report(run.directory.root))
     report = write_report(run.directory.root)
+    write_cards(run.directory.root)
     console.print(f"Done. Open [bold]{escape(str(report))}[/] in a browser.", soft_wrap=True)
     return run
 
