@@ -69,7 +69,7 @@ PHASES = (
         "pipelines.loop.handlers.measure",
         needs=("align", "measure"),
         first_round=0,
-        sections=("score.videos_per_prompt", "prompts.held_out", "judge.second_path"),
+        sections=("score.videos_per_prompt", "prompts.held_out", "prompts.held_out_limit", "judge.second_path"),
     ),
     Phase("score", "pipelines.loop.handlers.score", needs=("align",), first_round=None, sections=("score",)),
 )
