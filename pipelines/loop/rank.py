@@ -9,6 +9,7 @@ from alignment.preferences.pairs import PairConfig, follows_position, select_pai
 from alignment.preferences.ranking import judge_statistics, rank_prompts
 from pipelines.loop.summaries import RankSummary, write_summary
 from reward_model.judging.base import PairwiseJudge
+from videoduet.machines import ALONE, Machine
 from videoduet.processes import processes
 from videoduet.progress import track
 from videoduet.records import Comparison, PreferencePair, Prompt, Sample, Video, VideoPair
@@ -20,21 +21,25 @@ PROMPTS_PER_SHARD = 8
 
 def rank_round(
     load_judge: Callable[[], PairwiseJudge], prompts: Sequence[Prompt], samples: Sequence[Sample], output: Path,
-    directory: Workspace, *, config: PairConfig, round_number: int,
+    directory: Workspace, *, config: PairConfig, round_number: int, machine: Machine = ALONE,
 ) -> None:  # fmt: skip
-    """Compare all C(N,2) videos of each prompt in both orders; winners and losers become preference pairs."""
-    state, videos = processes(), _by_prompt(samples)
+    """Compare all C(N,2) videos of each prompt in both orders: this machine's part. The first machine waits for the
+    others', and makes winners and losers preference pairs.
+    """
+    videos, what, (first, step) = _by_prompt(samples), f"round {round_number}: rank", machine.part()
     starts = range(0, len(prompts), PROMPTS_PER_SHARD)
     shards = [
         (output / f"comparisons_{number:05d}.parquet", prompts[start : start + PROMPTS_PER_SHARD])
         for number, start in enumerate(starts)
-    ][state.process_index :: state.num_processes]
-    total = sum(math.comb(len(videos.get(prompt.id, ())), 2) for _, shard in shards for prompt in shard)
-    judged = _compare(load_judge, shards, videos)
-    for _ in track(judged, f"round {round_number}: rank", total=total, advance=int):
+    ]
+    mine = shards[first::step]
+    total = sum(math.comb(len(videos.get(prompt.id, ())), 2) for _, shard in mine for prompt in shard)
+    judged = _compare(load_judge, mine, videos)
+    for _ in track(judged, what, total=total, advance=int):
         pass
-    state.wait_for_everyone()
-    if state.is_main_process:
+    processes().wait_for_everyone()
+    if machine.finishes:
+        machine.wait_for([path for path, _ in shards], what)
         comparisons = read_records(Comparison, *sorted(output.glob("comparisons_*.parquet")))
         summary, pairs = selected(comparisons, {sample.id: round_number for sample in samples}, config)
         write_records(output / "pairs.parquet", pairs, PreferencePair)
