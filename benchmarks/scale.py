@@ -35,7 +35,9 @@ MACHINE, LINK = 8, 200e9
 
 @dataclass(frozen=True)
 class Work:
-    """What a run's phases do, over all rounds: seconds on one GPU of one video, showing and draw, and how many."""
+    """What a run's phases do, over all rounds: seconds on one GPU of one video, showing and draw, and how many; and of
+    all GRPO, with the shares of prompts and of showings that a refresh labels shared out.
+    """
 
     config: RunConfig
     size: GeneratorSize
@@ -45,6 +47,10 @@ class Work:
     prompts: int
     held_out: int
     draws: int
+    refreshes: int
+    labelled: int
+    alone: float
+    grpo: float
 
     @classmethod
     def of(cls, config: RunConfig, card: Card, held_out: int) -> "Work":
@@ -55,10 +61,15 @@ class Work:
         parts = counted(config, prompts, held_out)
         hours = setting(config, parts, size, judge, card).hours
         # Policy and reference on both sides of a pair, and a backward: 8 passes a draw.
-        draws = parts["denoiser forwards (alignment)"] // 8
+        draws, showing = parts["denoiser forwards (alignment)"] // 8, hours["rank"] * 3600 / parts["rank rollouts"]
+        refresh, asked = config.refresh, parts["refresh rollouts"]
+        refreshes = 0 if refresh.why_off(config.judge) is not None else config.rounds - 1
+        labelled = round(prompts * (1 - refresh.held_out_prompts)) if refresh.labels == "paper" else 0
+        shared = 2 * labelled * math.comb(config.generator.videos_per_prompt, 2) * refreshes
         return cls(
-            config, size, hours["sample"] * 3600 / parts["videos of rounds"],
-            hours["rank"] * 3600 / parts["rank rollouts"], hours["align"] * 3600 / draws, prompts, held_out, draws,
+            config, size, hours["sample"] * 3600 / parts["videos of rounds"], showing, hours["align"] * 3600 / draws,
+            prompts, held_out, draws, refreshes, labelled, (asked - shared) * showing,
+            hours["refresh"] * 3600 - asked * showing,
         )  # fmt: skip
 
 
@@ -86,14 +97,13 @@ def shards_of_videos(work: Work, videos: int) -> list[float]:
     return [min(each, videos - start) * work.video for start in range(0, videos, each)]
 
 
-def shards_of_prompts(work: Work, rng: np.random.Generator | None, share: float = 1.0) -> list[float]:
-    """Seconds of each shard of prompts to rank; with ``rng`` answers differ in length. ``share`` of all comparisons."""
+def shards_of_prompts(work: Work, prompts: int, rng: np.random.Generator | None, share: float) -> list[float]:
+    """Seconds of each shard of prompts to compare; with ``rng`` answers differ in length. ``share`` of all pairs."""
     each = 2 * share * math.comb(work.config.generator.videos_per_prompt, 2) * work.showing
     sigma = math.sqrt(math.log(1 + SPREAD**2))
-    factors = np.ones(work.prompts) if rng is None else rng.lognormal(-(sigma**2) / 2, sigma, work.prompts)
+    factors = np.ones(prompts) if rng is None else rng.lognormal(-(sigma**2) / 2, sigma, prompts)
     return [
-        float(each * factors[start : start + PROMPTS_PER_SHARD].sum())
-        for start in range(0, work.prompts, PROMPTS_PER_SHARD)
+        float(each * factors[start : start + PROMPTS_PER_SHARD].sum()) for start in range(0, prompts, PROMPTS_PER_SHARD)
     ]
 
 
@@ -110,26 +120,29 @@ def simulated(
     """Hours of each phase of the whole run on ``workers`` GPUs. ``seed`` None: answers of one length."""
     config, end = work.config, queued if queue else dealt
     rng = None if seed is None else np.random.default_rng(seed)
-    seconds = dict.fromkeys(("sample", "rank", "align"), 0.0)
+    seconds = dict.fromkeys(("sample", "refresh", "rank", "align"), 0.0)
     steps = math.ceil(work.draws / config.rounds / config.align.batch_size)
     for _ in range(config.rounds):
         videos = work.prompts * config.generator.videos_per_prompt
         seconds["sample"] += STARTING + end(shards_of_videos(work, videos), workers)
-        seconds["rank"] += STARTING + end(shards_of_prompts(work, rng, share), workers)
+        seconds["rank"] += STARTING + end(shards_of_prompts(work, work.prompts, rng, share), workers)
         seconds["align"] += STARTING + steps * step_of_alignment(work, workers)
+    for _ in range(work.refreshes):
+        # Labels by all; GRPO by the first machine; the gate's few pairs by one process.
+        seconds["refresh"] += 2 * STARTING + end(shards_of_prompts(work, work.labelled, rng, share), workers)
+    seconds["refresh"] += work.grpo / min(workers, MACHINE) + work.alone
     scored = work.held_out * config.score.videos_per_prompt
     drawn = end(shards_of_videos(work, scored), workers) * (config.rounds + 1)
-    # One process compares, as there are few: a second judge after each round, two more at the end.
-    asked = 2 * scored * config.rounds * work.showing
-    seconds["measure"] = STARTING * config.rounds + drawn + asked
-    seconds["score"] = STARTING + 2 * asked
+    # With what is measured after each round. One process compares, as there are few.
+    asked = 2 * 3 * scored * config.rounds * work.showing
+    seconds["score"] = STARTING * (config.rounds + 1) + drawn + asked
     return {name: value / 3600 for name, value in seconds.items()}
 
 
 def by_workers(work: Work, workers: Sequence[int], share: float, title: str) -> Table:
     """Hours of each phase on each number of GPUs, against answers of one length and a queue."""
-    table = Table(title=title)
-    for column in ("GPUs", "sample", "rank", "align", "measure", "score", "hours", "×", "even", "queue"):
+    table = Table(title=title, padding=0)
+    for column in ("GPUs", "sample", "refresh", "rank", "align", "score", "hours", "×", "even", "queue"):
         table.add_column(column, justify="right")
     one = sum(simulated(work, 1, share=share).values())
     for count in workers:
@@ -148,7 +161,8 @@ def by_videos(config: RunConfig, card: Card, held_out: int, numbers: Sequence[in
     for column in ("N", "comparisons a prompt", "sample", "rank", "rank over sample", "adaptive", "rank, adaptive"):
         table.add_column(column, justify="right")
     for number in numbers:
-        changed = replace(config, rounds=1, generator=replace(config.generator, videos_per_prompt=number))
+        drawn, refresh = replace(config.generator, videos_per_prompt=number), replace(config.refresh, enabled=False)
+        changed = replace(config, rounds=1, generator=drawn, refresh=refresh)
         work = Work.of(changed, card, held_out)
         sample = work.prompts * number * work.video / 3600
         full, least = math.comb(number, 2), settled(number)

@@ -10,8 +10,11 @@ from pipelines.loop.refresh import Refresh, refresh_judge
 from pipelines.loop.run import Run
 from pipelines.loop.sample import sample_round
 from pipelines.loop.score import score_versions
+from pipelines.loop.summaries import RefreshSummary, read_summary
+from pipelines.loop.tournament import played
 from reward_model.judging.build import judge_source
 from videoduet.machines import ALONE, Machine
+from videoduet.records import Comparison
 from videoduet.seeding import seed_for
 
 
@@ -25,18 +28,25 @@ def sample(run: Run, round_number: int) -> None:
 
 def refresh(run: Run, round_number: int) -> None:
     """D_(r - 1) learns from the round's videos into D_r."""
-    path, preset = run.config.judge.model, run.config.judge.preset
+    judge, config = run.config.judge, run.config.refresh
+    second = config.second_path
     task = Refresh(
-        config=run.config.refresh,
-        source=None if path is None else lambda: judge_source(path, preset),
+        config=config,
+        off=config.why_off(judge),
+        source=lambda: judge_source(judge.model or "", judge.preset, judge.subfolder),
         adapter=run.judge_adapter(round_number - 1),
         before=lambda: run.judge(round_number - 1),
-        after=lambda adapter: run.load_judge(path or "", adapter, preset),
+        after=run.own_judge,
+        second=None if second is None else lambda: run.load_judge(second),
         generated=lambda: generated(run, round_number),
+        samples=lambda: run.samples("sample", round_number),
+        previous=lambda: played(run.folder("rank", round_number - 1)),
         withheld=run.split.withheld(),
         output=run.folder("refresh", round_number),
+        root=run.directory.root,
         seed=seed_for(run.config.seed, "refresh", round_number),
         round_number=round_number,
+        machine=run.machine,
     )
     refresh_judge(task, run.directory)
 
@@ -53,8 +63,16 @@ def rank(run: Run, round_number: int) -> None:
     rank_round(
         lambda: run.judge(round_number), run.split.labelled(round_number), run.samples("sample", round_number),
         run.folder("rank", round_number), run.directory, config=run.config.pairs, round_number=round_number,
-        machine=run.machine,
+        machine=run.machine, known=lambda: paid_for(run, round_number),
     )  # fmt: skip
+
+
+def paid_for(run: Run, round_number: int) -> list[Comparison]:
+    """What a round's refresh let D_(r - 1) compare, where that is D_r too."""
+    folder = run.folder("refresh", round_number)
+    if round_number == 0 or read_summary(RefreshSummary, folder).status == "accepted":
+        return []
+    return played(folder)
 
 
 def align(run: Run, round_number: int) -> None:

@@ -62,7 +62,14 @@ PHASES = (
         sections=("seed", "prompts", "generator"),
         shared=True,
     ),
-    Phase("refresh", "pipelines.loop.handlers.refresh", needs=("sample", "rank"), first_round=1, sections=("refresh",)),
+    Phase(
+        "refresh",
+        "pipelines.loop.handlers.refresh",
+        needs=("sample", "rank"),
+        first_round=1,
+        sections=("refresh",),
+        shared=True,
+    ),
     Phase(
         "rank",
         "pipelines.loop.handlers.rank",

@@ -62,6 +62,7 @@ class Run:
             "judge.second_path": config.judge.second_path,
             "refresh.original_data": config.refresh.original_data,
             "refresh.held_out_data": config.refresh.held_out_data,
+            "refresh.second_path": config.refresh.second_path,
         }
         for name, path in paths.items():
             if path is None or Path(resolve(path)).exists():
@@ -70,6 +71,11 @@ class Run:
                 raise InputError(f"{name} {path} does not exist; give one that does, or a model's hub id (owner/name).")
         if not self.directory.is_done(self.folder("score")):
             check_suite(config.score.vbench)
+        if config.refresh.data and config.rounds > 1 and config.refresh.why_off(config.judge) is None:
+            from reward_model.training.united import read_own_data
+
+            refresh = config.refresh
+            read_own_data(refresh.data, config.seed, refresh.original_data, refresh.held_out_data)
         kept = (self.directory.kept() or {}).get("rounds", 0)
         if config.rounds < kept:
             raise InputError(
@@ -182,20 +188,27 @@ class Run:
         if config.factory is not None:
             return build_judge(factory=config.factory, arguments=config.arguments)
         if config.model is not None:
-            return self.load_judge(config.model, self.judge_adapter(round_number), config.preset)
+            return self.own_judge(self.judge_adapter(round_number))
         assert config.path is not None  # the config asks for it where there is neither factory nor model
         return build_judge(
-            config.path, preset=config.preset, backend=config.backend, server=config.settings,
-            decoding=self._decoding, dtype=config.dtype,
+            config.path, preset=config.preset, subfolder=config.subfolder, backend=config.backend,
+            server=config.settings, decoding=self._decoding, dtype=config.dtype,
         )  # fmt: skip
 
-    def load_judge(self, path: str, adapter: Path | None = None, preset: str | None = None) -> "PairwiseJudge":
+    def own_judge(self, adapter: Path | None) -> "PairwiseJudge":
+        """The run's own model, which can be trained, with ``adapter`` on top."""
+        config = self.config.judge
+        return self.load_judge(config.model or "", adapter, config.preset, config.subfolder)
+
+    def load_judge(
+        self, path: str, adapter: Path | None = None, preset: str | None = None, subfolder: str | None = None
+    ) -> "PairwiseJudge":
         """The judge whose model lies at ``path``, with ``adapter`` on top, asked as ``preset`` says."""
         from reward_model.judging.build import build_judge
 
         config = self.config.judge
         return build_judge(
-            path, preset=preset, adapter=adapter, decoding=self._decoding, dtype=config.dtype,
+            path, preset=preset, subfolder=subfolder, adapter=adapter, decoding=self._decoding, dtype=config.dtype,
             batch_size=config.batch_size,
         )  # fmt: skip
 
@@ -212,10 +225,9 @@ class Run:
         """What loads the judges that measure, by name: the last D, D_0 (where it could have become another), and the
         second one.
         """
-        model, preset = self.config.judge.model, self.config.judge.preset
         yield "judge", lambda: self.judge(self.config.rounds - 1)
-        if model is not None:
-            yield "frozen_judge", lambda: self.load_judge(model, None, preset)
+        if self.config.judge.model is not None:
+            yield "frozen_judge", lambda: self.own_judge(None)
         if (second := self.second_judge()) is not None:
             yield "second_judge", second
 
