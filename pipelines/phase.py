@@ -5,8 +5,7 @@
     python -m pipelines.phase sample --run_dir /shared/my_run --machine 1/4
 
 A run does this by itself; by hand a phase can be launched on many machines, each phase as suits it (accelerate launch
--m pipelines.phase ...), or several machines share one out (--machine). A finished phase is left as
-it is.
+-m pipelines.phase ...), or several machines share one out (--machine). A finished phase is left as it is.
 """
 # jsonargparse leaves parameters open.
 # pyright: reportUnknownMemberType=false
