@@ -56,27 +56,6 @@ def print_plan(config: RunConfig) -> None:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def print_rehearsal(config: RunConfig) -> None:
-    """Rehearse the run and print what came of it. Raises InputError where something would fail later."""
-    from pipelines.loop.rehearsal.loop import rehearse
-    from videoduet.errors import InputError
-
-    found = rehearse(config)
-    table = Table("what", "seconds", "peak (GB)", "found", title=f"Rehearsal of {escape(config.run_dir)}")
-    for step in found.steps:
-        table.add_row(step.name, f"{step.seconds:.1f}", f"{step.peak / 1e9:.2f}", escape(step.told))
-    console.print(table)
-    for line in [*found.whole_run, *(f"Note: {note}" for note in found.notes)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for number, problem in enumerate(found.problems, 1):
-        console.print(f"{number}. {problem}", markup=False, highlight=False, soft_wrap=True)
-    if found.problems:
-        raise InputError(
-            f"{len(found.problems)} things would fail later: mend what is listed above, and rehearse again."
-        )
-    console.print("Nothing that was rehearsed would fail.", markup=False)
-
-
 def sibling(config: RunConfig, first_phase: str) -> RunConfig:
     """``config`` in a run directory beside its own that shares the phases before ``first_phase``."""
     from pipelines.loop.run import Run
@@ -95,7 +74,10 @@ def execute(config: RunConfig, options: LoopOptions) -> None:
         print_plan(config)
         return
     if options.rehearse:
-        print_rehearsal(config)
+        from pipelines.loop.rehearsal.loop import rehearse
+        from pipelines.loop.rehearsal.told import tell
+
+        tell(rehearse(config), config.run_dir)
         return
     run_loop(config, merge=options.merge)
 

@@ -51,6 +51,20 @@ def read_preferences(data: str, videos: Path, columns: Columns = Columns()) -> t
     Videos that a data set holds as bytes are written to the folder ``videos``, under the hash of their content. Raises
     InputError where ``data`` is of no known kind, or holds no usable pair.
     """
+    return _usable(_rows(data, videos, columns, None)[0], data)
+
+
+def first_preferences(
+    data: str, videos: Path, columns: Columns = Columns(), *, count: int
+) -> tuple[list[StoredPair], list[str], int]:
+    """The same of the first ``count`` pairs alone, where ``data`` may hold the videos themselves (a table of paths is
+    read whole), and how many rows there are.
+    """
+    rows, every = _rows(data, videos, columns, count)
+    return *_usable(rows, data), every
+
+
+def _rows(data: str, videos: Path, columns: Columns, count: int | None) -> tuple[list[StoredPair | str], int]:
     path = Path(data)
     if (path / "pair.json").is_file():
         rows = _read(path, _videodpo)
@@ -59,7 +73,11 @@ def read_preferences(data: str, videos: Path, columns: Columns = Columns()) -> t
     elif path.is_file() and _names_files(path, columns):
         rows = _read(path, partial(_list_of_pairs, columns=columns if kind_of(path) == "parquet" else Columns()))
     else:
-        rows = _hugging_face(data, videos, columns)
+        return _hugging_face(data, videos, columns, count)
+    return rows, len(rows)
+
+
+def _usable(rows: Sequence[StoredPair | str], data: str) -> tuple[list[StoredPair], list[str]]:
     pairs, problems = [], []
     for number, row in enumerate(rows):
         problem = row if isinstance(row, str) else _problem(row)
@@ -180,7 +198,7 @@ def _from_item(item: dict[str, Any], folder: Path) -> StoredPair | str:
         return f"its {' and '.join(given)} cannot be read as numbers: {', '.join(map(repr, given.values()))}."
 
 
-def _hugging_face(data: str, videos: Path, columns: Columns) -> list[StoredPair | str]:
+def _hugging_face(data: str, videos: Path, columns: Columns, count: int | None) -> tuple[list[StoredPair | str], int]:
     # Only here: it takes seconds, and configs name this module's columns.
     from datasets import Video
 
@@ -191,10 +209,14 @@ def _hugging_face(data: str, videos: Path, columns: Columns) -> list[StoredPair 
     for name in (columns.chosen, columns.rejected):
         # Undecoded: only path or bytes are wanted.
         dataset = dataset.cast_column(name, Video(decode=False))
-    return [
+    every = len(dataset)
+    if count is not None:
+        dataset = dataset.select(range(min(count, every)))
+    rows = [
         _from_row(row[columns.caption], [row[columns.chosen], row[columns.rejected]], videos)
         for row in dataset.select_columns([columns.caption, columns.chosen, columns.rejected])
     ]
+    return rows, every
 
 
 def _load(data: str) -> "Dataset":

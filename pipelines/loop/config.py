@@ -4,16 +4,17 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from alignment.preferences.pairs import PairConfig
 from alignment.training.config import AlignConfig
-from evaluation.vbench.aggregation import DIMENSIONS
-from evaluation.vbench.suite import NEEDS_LABELS
 from generators.config import Speed, check_sampler
 from pipelines.loop.judge_config import JudgeConfig, RefreshConfig
 from pipelines.loop.phases import phase_names
+from pipelines.loop.prompts_config import PromptsConfig
+from pipelines.loop.score_config import ScoreConfig
+from pipelines.loop.score_config import VBenchConfig as VBenchConfig
 from videoduet.commands import command_parser, made, read_line
 from videoduet.config import PACKAGE_ROOT, Precision, at_least, execution, identity
 from videoduet.errors import InputError
@@ -21,31 +22,6 @@ from videoduet.errors import InputError
 DEFAULT_RECIPE = "configs/shapes_world.yaml"
 FEWEST_RANKED = 3
 """Videos of a prompt below which there is but one comparison, and nothing is counted."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptsConfig:
-    """Which prompts are drawn.
-
-    Attributes:
-        train: File of prompts that the loop samples, ranks and learns from: text, one a line, or a JSON, CSV, TSV or
-            parquet file with a column of them (VidProM's, for one).
-        held_out: The same, of prompts that are only scored.
-        limit: Use that many training prompts (None: all): the first ones, or those that subset_seed draws.
-        subset_seed: Seed of the random subset of ``limit`` training prompts (None: the first ones).
-        column: The column of prompts, where it is not called prompt, prompt_en, text or caption.
-        nsfw_below: Of VidProM's files only prompts whose six probabilities of being unsafe are all below this are used.
-    """
-
-    train: str = identity("prompts.txt")
-    held_out: str = identity("held_out.txt")
-    limit: int | None = identity(None)
-    subset_seed: int | None = identity(None)
-    column: str | None = identity(None)
-    nsfw_below: float = identity(0.2)
-
-    def __post_init__(self) -> None:
-        at_least(1, **{"prompts.limit": self.limit})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,51 +56,6 @@ class GeneratorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VBenchConfig:
-    """VBench dimensions of the held-out videos, by the real package (python -m pipelines.setup_vbench).
-
-    Attributes:
-        dimensions: Those to score for the base and each round; none turns it off. temporal_flickering needs no weights.
-        dynamic_degree_tolerance: Fall of dynamic degree below the base's beyond which the alarm is raised: still videos
-            win comparisons that they should not.
-        when_still: On that alarm warn, or stop before anything is exported.
-        processes: Dimensions scored at once.
-    """
-
-    dimensions: list[str] = identity(factory=lambda: ["temporal_flickering"])
-    dynamic_degree_tolerance: float = execution(0.1)
-    when_still: Literal["warn", "stop"] = execution("warn")
-    processes: int = execution(1)
-
-    def __post_init__(self) -> None:
-        at_least(1, **{"score.vbench.processes": self.processes})
-        at_least(0, **{"score.vbench.dynamic_degree_tolerance": self.dynamic_degree_tolerance})
-        possible = [name for name in DIMENSIONS if name not in NEEDS_LABELS]
-        if wrong := [name for name in self.dimensions if name not in possible]:
-            raise InputError(
-                f"score.vbench.dimensions has {wrong[0]}, which cannot be scored on prompts of your own; choose among "
-                f"{', '.join(possible)}.",
-                exit_code=2,
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
-    """What is measured after the last round.
-
-    Attributes:
-        videos_per_prompt: Videos of each held-out prompt, drawn from the same noise by every generator version.
-        vbench: VBench dimensions of these videos.
-    """
-
-    videos_per_prompt: int = identity(2)
-    vbench: VBenchConfig = VBenchConfig()
-
-    def __post_init__(self) -> None:
-        at_least(1, **{"score.videos_per_prompt": self.videos_per_prompt})
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Align a text-to-video generator with a reasoning video judge, and keep the two improving each other.
 
@@ -141,9 +72,11 @@ class RunConfig:
         refresh: The judge's refresh.
         pairs: Which pairs become labels.
         align: Diffusion-DPO.
-        score: Final measurement.
-        launch: An accelerate config for each phase named in it (sample, refresh, rank, align or score); such a phase
-            runs as its own 'accelerate launch'.
+        score: What is measured on held-out prompts, after each round and at the end.
+        launch: An accelerate config for each phase named in it (sample, refresh, rank, align, measure or score); such a
+            phase runs as its own 'accelerate launch'.
+        keep_latents: Of which videos final latents stay on the disk once a round's generator has learned: all, or those
+            of its pairs. What another ranking asks for later is drawn again.
     """
 
     run_dir: str = execution("runs/shapes_world")
@@ -157,9 +90,12 @@ class RunConfig:
     align: AlignConfig = AlignConfig()
     score: ScoreConfig = ScoreConfig()
     launch: dict[str, str] = execution(factory=dict)
+    keep_latents: Literal["all", "pairs"] = execution("all")
 
     def __post_init__(self) -> None:
         at_least(1, rounds=self.rounds)
+        self.score.vbench.check_rounds(self.rounds)
+        object.__setattr__(self, "score", replace(self.score, vbench=self.score.vbench.named()))
         for name in self.launch:
             if name not in phase_names():
                 raise InputError(f"launch names {name}; phases are {', '.join(phase_names())}.", exit_code=2)

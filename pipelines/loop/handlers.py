@@ -1,7 +1,10 @@
 """What each phase is handed of a run: the only place where phases meet the whole of it."""
 
 from pipelines.loop.align import align_round
+from pipelines.loop.held_out import HeldOut, Versions
 from pipelines.loop.labels import Generated, by_prompt
+from pipelines.loop.latents import latents_of, no_latents
+from pipelines.loop.measure import measure_round
 from pipelines.loop.rank import rank_round
 from pipelines.loop.refresh import Refresh, refresh_judge
 from pipelines.loop.run import Run
@@ -72,18 +75,38 @@ def paid_for(run: Run, round_number: int) -> list[Comparison]:
 
 def align(run: Run, round_number: int) -> None:
     """G_r learns from the pairs into G_(r + 1)."""
+    ranked, generator = run.preferences(round_number), run.config.generator
+    latents_of(
+        ranked[1], lambda: run.generator(round_number), run.folder("sample", round_number), run.prompts, run.directory,
+        batch_size=generator.batch_size, speed=generator.speed, kept=run.config.keep_latents,
+    )  # fmt: skip
     align_round(
-        run.base_generator, run.preferences(round_number), run.drawn("sample", round_number), run.prompts,
+        run.base_generator, ranked, run.drawn("sample", round_number), run.prompts,
         run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
         adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
     )  # fmt: skip
 
 
-def score(run: Run, round_number: int) -> None:
-    """Every version is measured on held-out prompts."""
-    score_versions(
-        run.generator, run.measuring_judges, run.held_out_prompts,
-        lambda version: run.samples("score", version=version), run.folder("score"), run.directory,
-        config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
-        batch_size=run.config.generator.batch_size, speed=run.config.generator.speed,
+def held_out(run: Run) -> HeldOut:
+    """The held-out videos of a run, and how its versions are drawn."""
+    generator = run.config.generator
+    versions = Versions(run.generator, run.directory, run.config.seed, generator.batch_size, generator.speed)
+    return HeldOut(
+        versions, run.held_out_prompts, run.config.score.videos_per_prompt,
+        lambda version: run.samples("score", version=version), run.folder("score"),
     )  # fmt: skip
+
+
+def measure(run: Run, round_number: int) -> None:
+    """G_(r + 1) is measured on held-out prompts."""
+    measure_round(held_out(run), run.second_judge(), run.folder("measure", round_number), round_number=round_number)
+
+
+def score(run: Run, round_number: int) -> None:
+    """Every version is scored together."""
+    config = run.config
+    score_versions(
+        held_out(run), run.measuring_judges, run.measured(), run.folder("score"), vbench=config.score.vbench,
+        rounds=config.rounds,
+    )  # fmt: skip
+    no_latents(run.folder("score"), run.directory, kept=run.config.keep_latents)

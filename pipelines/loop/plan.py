@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.loop.config import RunConfig
-from pipelines.loop.costs import Setting, cheapest, setting, video_bytes
+from pipelines.loop.costs import Setting, cheapest, disk, setting
+from pipelines.loop.official_prompts import reckoned_videos
 from pipelines.loop.prompts import read_run_prompts
 from pipelines.loop.rates import GeneratorSize, JudgeSize, cards, generator_size, judge_size, unknown
 from reward_model.presets import preset_named
@@ -14,8 +15,12 @@ from videoduet.config import resolve
 
 PROBED = 2e8
 """Bytes of weights up to which a batch is drawn on a CPU to measure how long it takes."""
-HELD_OUT = 100
-"""Held-out prompts that are reckoned with where their file is not there."""
+KINDS = {"all": "", "ceilings": ", by its measured ceilings", "nothing": ", an estimate"}
+"""What is said of a card's hours, by what of it was measured."""
+HELD_OUT = {"VBench_full_info.json": 944}
+"""Prompts of files of held-out prompts that are known by name."""
+ASSUMED = 100
+"""Those of other files that are not there."""
 
 
 def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[str, int]:
@@ -24,10 +29,10 @@ def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[s
     ``steps``: the sampler's, for each video.
     """
     parts = counted(config, prompts, held_out)
-    videos = parts["videos of rounds"] + parts["videos of score"]
+    videos = parts["videos of rounds"] + parts["videos of score"] + parts["videos of VBench"]
     return {
         "videos": videos,
-        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in ("rank", "refresh", "score")),
+        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in ("rank", "refresh", "measure", "score")),
         "GRPO rollouts": parts["GRPO rollouts"],
         "denoiser forwards (sampling)": videos * steps,
         "denoiser forwards (alignment)": parts["denoiser forwards (alignment)"],
@@ -53,9 +58,12 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
     return {
         "videos of rounds": prompts * n * rounds,
         "videos of score": scored * (rounds + 1),
+        "videos of VBench": reckoned_videos(config.score.vbench, rounds),
         "rank rollouts": tournament,
         "refresh rollouts": refreshing,
-        "score rollouts": 2 * 3 * scored * rounds,
+        # By the second judge after each round, by the loop's own and D_0 at the end.
+        "measure rollouts": 2 * scored * rounds,
+        "score rollouts": 2 * 2 * scored * rounds,
         "GRPO rollouts": training.steps * training.items_per_step * training.num_generations * refreshes,
         # Policy and reference forward for both sides of a pair, and a backward that costs two forwards.
         "denoiser forwards (alignment)": draws * 2 * 4 * rounds,
@@ -93,10 +101,12 @@ def _prompts(config: RunConfig) -> tuple[int, int, list[str]]:
     if given.limit is None:
         # The file's own sentence.
         read_run_prompts(given)
+    held_out = HELD_OUT.get(Path(given.held_out).name, ASSUMED)
+    held_out = min(held_out, given.held_out_limit or held_out)
     note = (
-        f"Prompts are not on this disk: {given.limit} to learn from (prompts.limit), {HELD_OUT} held out are assumed."
+        f"Prompts are not on this disk: {given.limit} to learn from (prompts.limit), {held_out} held out are assumed."
     )
-    return given.limit or 0, HELD_OUT, [note]
+    return given.limit or 0, held_out, [note]
 
 
 def _refresh_notes(config: RunConfig, prompts: int) -> list[str]:
@@ -166,13 +176,10 @@ def _reckoned(
     rows: dict[str, str] = {}
     for card in cards():
         on_card = setting(config, parts, size, judge, card)
-        kind = "" if card.measured else ", an estimate"
-        rows[f"GPU hours on {card.name}{kind}"] = _told(on_card)
+        rows[f"GPU hours on {card.name}{KINDS[card.measured]}"] = _told(on_card)
     peaks = setting(config, parts, size, judge, cards()[0]).memory
     rows["peak memory (GB)"] = ", ".join(f"{phase} {value / 1e9:.1f}" for phase, value in peaks.items())
-    videos = parts["videos of rounds"] + parts["videos of score"]
-    adapters = 4.0 * size.lora(config.align.lora_rank) * config.rounds
-    rows["run on disk (GB)"] = f"{(videos * video_bytes(config, size) + adapters) / 1e9:.1f}"
+    rows["run on disk (GB)"] = _on_disk(config, parts, size)
     models = size.files + (judge.weights * 2e9 if judge is not None else 0.0)
     rows["models to download (GB)"] = f"{models / 1e9:.1f}"
     best = cheapest(config, parts, size, judge)
@@ -188,3 +195,10 @@ def _reckoned(
 def _told(found: Setting) -> str:
     hours = ", ".join(f"{phase} {value:,.1f}" for phase, value in found.hours.items() if value)
     return f"{found.total:,.1f} ({hours}){'' if found.fits else '; does not fit as it is'}"
+
+
+def _on_disk(config: RunConfig, parts: dict[str, int], size: GeneratorSize) -> str:
+    found, kept = disk(config, parts, size), config.keep_latents
+    adapters = 4.0 * size.lora(config.align.lora_rank) * config.rounds
+    told = f"{(found['videos'] + found[kept] + adapters) / 1e9:.1f} (latents {found[kept] / 1e9:.1f}"
+    return told + (")" if kept == "pairs" else f"; {found['pairs'] / 1e9:.1f} with keep_latents pairs)")

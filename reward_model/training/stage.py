@@ -1,6 +1,6 @@
 """A stage of a judge's training on public data: gather items, keep what is hard, lay out rows, train, merge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -161,8 +161,10 @@ def _rows_an_epoch(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient
     return len(items) + versions * moving
 
 
-def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> Trained:
-    """What the training left, or went on to leave, of the judge.
+def train_stage(
+    config: JudgeTrainingConfig, ingredients: Sequence[Ingredient], on_step: Callable[[int], None] | None = None
+) -> Trained:
+    """What the training left, or went on to leave, of the judge; ``on_step`` gets the number of each step that is done.
 
     Raises InputError where ``output`` holds another training.
     """
@@ -185,14 +187,20 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
     )  # fmt: skip
     rows = readable_rows(ingredients, lay_out, prompt.view.sampling, output)
     kept = asked_from_now_on(config, ingredients)
-    with track_steps("training the judge") as on_step:
+    with track_steps("training the judge") as show:
+
+        def stepped(step: int) -> None:
+            show({"step": step, "steps": training.steps})
+            if on_step is not None:
+                on_step(step)
+
         run = run_sft if training.method == "sft" else partial(
             run_grpo, **by_rewards(config.rewards, config.training, config.seed, reasoning=config.reasoning)
         )  # fmt: skip
         summary = run(
             resolve(config.model), rows, output, training, seed=config.seed, prompt=prompt, counts={"items": count},
             kept=kept, adapter=Path(config.adapter) if config.adapter else None,
-            on_step=lambda step: on_step({"step": step, "steps": training.steps}),
+            on_step=stepped,
         )  # fmt: skip
     whole = config.merge or training.parameters == "all"
     result = output / ("model" if whole else "adapter")
