@@ -15,6 +15,10 @@ from videoduet.video import FrameSampling, Reader
 Backend = Literal["transformers", "vllm", "server"]
 BatchSize = int | Literal["auto"]
 """Showings at once; 'auto': as many as fit into a GPU's free memory, and 16 on a CPU."""
+READ_AT_ONCE = 16384
+"""Tokens of prompts that are read at once. More in one product of matrices is no faster, and takes memory."""
+LOGITS_KEPT = 4
+"""Copies of a row's logits in float32 that picking makes."""
 TINY = "shapes_world/models/judge"
 
 

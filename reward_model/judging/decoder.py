@@ -17,12 +17,11 @@ from torch.nn.attention.bias import causal_lower_right
 
 from reward_model.families import family_of
 from reward_model.judging.attention import Part, attend_grouped
+from reward_model.judging.config import READ_AT_ONCE
 from reward_model.judging.picking import Picker
 from videoduet.gpu import end_recording
 from videoduet.progress import console
 
-READ_AT_ONCE = 16384
-"""Tokens. More in one product of matrices is no faster, and takes memory."""
 STEPS_UNSEEN = 8
 """So many steps are taken between two looks at whether all rows have ended."""
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]

@@ -15,6 +15,7 @@ from reward_model.encoding import Showing, ShowingEncoder
 from reward_model.families import family_of
 from reward_model.families.base import plain_model
 from reward_model.judging.attention import Part, attend_grouped
+from reward_model.judging.config import LOGITS_KEPT
 from reward_model.judging.decoder import Decoder, Prompts, computed_in
 from reward_model.judging.picking import Drawing, Picker
 from reward_model.judging.sharing import first_alike, positions
@@ -24,8 +25,6 @@ MOST_AT_ONCE = 256
 """Rows. More hardly share the reading of the weights any better."""
 KEPT_FREE = 6 * 2**30
 """Bytes of a GPU that reading the longest prompts, and videos, may take."""
-LOGITS_KEPT = 4
-"""Copies of a row's logits in float32 that picking makes."""
 
 
 @dataclass(frozen=True)

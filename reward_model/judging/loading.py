@@ -46,6 +46,8 @@ def local_directory(path: str | Path, subfolder: str | None = None) -> str:
     """
     if subfolder is None or Path(path).exists():
         inner = Path(path) / (subfolder or "")
+        if subfolder is not None and Path(path).is_dir() and not inner.is_dir():
+            _check_top(Path(path), subfolder)
         return str(inner if inner.is_dir() else path)
     try:
         return str(Path(snapshot_download(str(path), allow_patterns=f"{subfolder}/*")) / subfolder)
@@ -53,6 +55,16 @@ def local_directory(path: str | Path, subfolder: str | None = None) -> str:
         raise InputError(
             f"Judge {path}/{subfolder} is neither on this disk nor can it be fetched ({error})."
         ) from error
+
+
+def _check_top(path: Path, subfolder: str) -> None:
+    """Raises InputError where ``path`` has neither the subfolder nor a checkpoint of its own, but others."""
+    others = sorted(file.parent.name for file in path.glob("*/config.json"))
+    if others and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
+        raise InputError(
+            f"Judge {path} has no {subfolder}, only {', '.join(others)}; give the preset of one of these, or download "
+            f"{subfolder} beside them."
+        )
 
 
 def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str = "float32") -> torch.nn.Module:
