@@ -189,6 +189,18 @@ def parse_command(kind: type[Config], prog: str, description: str | None, argume
     return made(kind, parser, read_line(parser, arguments, kind))
 
 
+def parse_rehearsed(
+    kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None
+) -> tuple[Config, bool]:
+    """The same, and whether ``--rehearse`` was given, which is no part of the config."""
+    parser = command_parser(prog, description)
+    parser.add_class_arguments(kind, None, fail_untyped=False)
+    parser.add_argument("--rehearse", action="store_true", help=REHEARSE)
+    values = read_line(parser, arguments, kind)
+    rehearsed = bool(values.pop("rehearse"))
+    return made(kind, parser, values), rehearsed
+
+
 def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> Config:
     """The config ``kind`` of ``values``; what is impossible among them ends the program with exit code 2."""
     try:
@@ -197,6 +209,8 @@ def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> C
         parser.error(str(error))
 
 
+REHEARSE = "do everything once at its smallest with these models and data, tell what would fail later, and stop"
+"""What ``--rehearse`` is for."""
 BROKEN_PIPE = 141
 """The exit code of what wrote to a program that had left, as shells give it."""
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from pipelines.report.charts import charts
 from pipelines.report.findings import example_comparison, facts, missing, notes, samples_to_show, verdict
 from pipelines.report.html import TEMPLATES, render
+from pipelines.report.official import official_table
 from pipelines.report.recorded import (
     JUDGES,
     RecordedRound,
@@ -120,6 +121,7 @@ def _context(run: RecordedRun) -> dict[str, Any]:
         # Last: reading videos and comparisons may have found more that is damaged.
         "notes": notes(run),
         "vbench": mapping(run.score.get("vbench")),
+        "official": official_table(run),
         "stilled": _stilled(run, shelf),
         "generator": loading_of(run, "generator", "UNet3DConditionModel"),
         "judge": loading_of(run, "judge", "Qwen2_5_VLForConditionalGeneration"),

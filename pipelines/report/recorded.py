@@ -160,8 +160,12 @@ def mapping(value: Any) -> dict[str, Any]:
 
 
 def win_rates(run: RecordedRun, judge: str) -> dict[str, dict[str, Any]]:
-    """By version: that judge's win rate over the base with its interval; versions without a number are left out."""
-    rates = mapping(mapping(run.score.get("win_rate")).get(judge))
+    """By version: that judge's win rate over the base with its interval, as a round measured it or the score has it;
+    versions without a number are left out.
+    """
+    measured = [item.phases.get("measure", {}) for item in run.rounds]
+    rates: dict[str, Any] = {str(known.get("version")): mapping(known.get("win_rate")).get(judge) for known in measured}
+    rates |= mapping(mapping(run.score.get("win_rate")).get(judge))
     return {version: rate for version, rate in rates.items() if number(mapping(rate).get("rate")) is not None}
 
 
