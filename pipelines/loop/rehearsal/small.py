@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -48,7 +49,8 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
 def processes_of(launch: str | None) -> int:
     """The processes that an accelerate config starts (1 without one, or where it cannot be read)."""
     try:
-        settings = {} if launch is None else yaml.safe_load(Path(resolve(launch)).read_text(encoding="utf-8"))
+        text = "{}" if launch is None else Path(resolve(launch)).read_text(encoding="utf-8")
+        settings: dict[str, Any] = yaml.safe_load(text)
         return max(1, int(settings.get("num_processes", 1)))
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
         return 1
