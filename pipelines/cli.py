@@ -24,10 +24,14 @@ COMMANDS = {
     "report": "report.__main__",
     "train_generator": "train_generator",
     "train_reward_model": "train_reward_model",
+    "audit_judge": "audit_judge",
     "evaluate_judge": "evaluate_judge",
     "evaluate_vbench": "evaluate_vbench",
     "setup_vbench": "setup_vbench",
     "convert_generator": "convert_generator",
+    "convert_judge": "convert_judge",
+    "export": "export",
+    "share": "share",
 }
 """The module below ``pipelines`` that each name runs, by its ``main(arguments)``."""
 

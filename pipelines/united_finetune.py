@@ -29,11 +29,13 @@ def run_loop(config: RunConfig, *, merge: bool = False) -> "Run":
     """The finished run of ``config``: run, or gone on with. ``merge`` also exports whole models."""
     from pipelines.loop.driver import drive
     from pipelines.loop.run import Run
+    from pipelines.report.cards import write_cards
     from pipelines.report.page import write_report
 
     run = Run.start(config)
     drive(run, merge=merge, after_each=lambda: write_report(run.directory.root))
     report = write_report(run.directory.root)
+    write_cards(run.directory.root)
     console.print(f"Done. Open [bold]{escape(str(report))}[/] in a browser.", soft_wrap=True)
     return run
 
@@ -44,11 +46,14 @@ def print_plan(config: RunConfig) -> None:
 
     plan = planned(config)
     prompts, videos = plan.pop("prompts"), config.generator.videos_per_prompt
+    note = plan.pop("note", None)
     table = Table("what", title=f"Plan: {prompts} prompts × {videos} videos × {config.rounds} rounds")
     table.add_column("how much", justify="right")
     for row in plan.items():
         table.add_row(*row)
     console.print(table)
+    if note is not None:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def sibling(config: RunConfig, first_phase: str) -> RunConfig:

@@ -13,7 +13,7 @@ from videoduet.errors import InputError
 from videoduet.records import Prompt, Video, VideoPair, stable_id
 from videoduet.video import UNKNOWN_FPS, Clip, video_id
 
-GivenVideo = str | os.PathLike | Video | Clip | np.ndarray | Tensor
+GivenVideo = str | os.PathLike[str] | Video | Clip | np.ndarray | Tensor
 """A path of a file or a folder of frames, a record, or frames: uint8 in [0, 255] or floating point in [0, 1], shaped
 (T, H, W, 3) or (T, 3, H, W). Frames alone count as 8 a second; a :class:`videoduet.video.Clip` says when each is
 shown."""

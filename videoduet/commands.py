@@ -214,6 +214,11 @@ REHEARSE = "do everything once at its smallest with these models and data, tell 
 BROKEN_PIPE = 141
 """The exit code of what wrote to a program that had left, as shells give it."""
 
+LESS_MEMORY = (
+    "lower the batch size (of training: micro_batch, with gradient_checkpointing: true), or give dtype: bfloat16"
+)
+"""The mend of what does not fit into memory."""
+
 
 def guarded(command: Callable[[], object], resume: str) -> None:
     """Run a command; what the user can mend ends it with one sentence and an exit code, not a traceback.
@@ -236,6 +241,13 @@ def guarded(command: Callable[[], object], resume: str) -> None:
         sys.exit(130)
     except OSError as error:
         message = f"error: {error}; mend that (space, permissions, a path), then go on with: {resume}"
+        console.print(message, soft_wrap=True, markup=False)
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        # Torch's own class has this name; commands load torch only where they need it.
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+            raise
+        message = f"error: memory ran out ({reason(error)[:200]}); {LESS_MEMORY}, then go on with: {resume}"
         console.print(message, soft_wrap=True, markup=False)
         sys.exit(1)
 

@@ -1,8 +1,8 @@
 """Preferences that somebody stored: two video files for one caption.
 
-Read as they are published: VideoDPO's folders (``metadata.json`` and ``pair.json``; Liu et al. 2024), UnifiedReward's
-list of ``{caption, chosen, rejected}`` (Wang et al. 2025), which is what is written here too, the same as a table with
-paths, and Hugging Face data sets with two columns of videos.
+Read are VideoDPO's folders (``metadata.json`` and ``pair.json``; Liu et al. 2024), UnifiedReward's list of
+``{caption, chosen, rejected}`` (Wang et al. 2025), which is what is written here too, the same as a table with paths,
+what ``pipelines.share`` wrote, and Hugging Face data sets with two columns of videos.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from videoduet.errors import InputError
 from videoduet.records import stable_id
-from videoduet.store import read_json, write_bytes
+from videoduet.store import read_json, whole_file, write_bytes
 from videoduet.tables import is_text, json_line, kind_of, read_table
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def _rows(data: str, videos: Path, columns: Columns, count: int | None) -> tuple
     path = Path(data)
     if (path / "pair.json").is_file():
         rows = _read(path, _videodpo)
+    elif (path / "pairs.parquet").is_file() and (path / "videos.parquet").is_file():
+        rows = _shared(path, videos)
     elif path.is_file() and _names_files(path, columns):
         rows = _read(path, partial(_list_of_pairs, columns=columns if kind_of(path) == "parquet" else Columns()))
     else:
@@ -146,6 +148,25 @@ def _videodpo(folder: Path) -> list[StoredPair | str]:
             caption = next(iter(caption), None)
         rows.append(StoredPair(caption, *(clips[number] for number in numbers), float(item.get("score", 1.0))))
     return rows
+
+
+def _shared(folder: Path, videos: Path) -> list[StoredPair | str]:
+    """Pairs that name videos by their ids; the videos they name are written to the folder ``videos``."""
+    with whole_file(folder / "pairs.parquet"):
+        rows = pq.read_table(folder / "pairs.parquet").to_pylist()
+    wanted = {row[side] for row in rows for side in ("chosen_id", "rejected_id")}
+    with whole_file(folder / "videos.parquet"), pq.ParquetFile(folder / "videos.parquet") as file:
+        for batch in file.iter_batches(32, columns=["id", "video"]):
+            for row in batch.to_pylist():
+                if row["id"] in wanted and not (path := videos / f"{row['id']}.mp4").exists():
+                    write_bytes(path, row["video"]["bytes"])
+    return [
+        StoredPair(
+            row["prompt"], videos / f"{row['chosen_id']}.mp4", videos / f"{row['rejected_id']}.mp4",
+            score=row["score"], margin=row["margin"],
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def _names_files(path: Path, columns: Columns) -> bool:

@@ -73,10 +73,20 @@ def judging_memory(
     return 1e9 * size.weights * weight_bytes + cached + reading + batch * LOGITS_KEPT * 4.0 * size.vocabulary
 
 
-def video_bytes(config: RunConfig, size: GeneratorSize) -> float:
-    """Bytes on disk of a video: mp4 and final latents."""
+def disk(config: RunConfig, counted: Mapping[str, int], size: GeneratorSize) -> dict[str, float]:
+    """Bytes on disk of a run: of its videos, of all final latents, and of the latents with ``keep_latents: pairs`` when
+    they are most: those of a round that is not ranked yet, or of the videos of score, beside the pairs'.
+    """
     frames, height, width = shown(config, size)
-    return PIXEL_BYTES * frames * height * width + size.latent_bytes(frames, height, width)
+    drawn, scored = counted["videos of rounds"], counted["videos of score"] + counted["videos of VBench"]
+    each = size.latent_bytes(frames, height, width)
+    pairs = 2 * math.isqrt(config.pairs.pairs_per_prompt) * drawn / config.generator.videos_per_prompt
+    most = max(drawn / config.rounds + pairs * (config.rounds - 1) / config.rounds, scored + pairs)
+    return {
+        "videos": (drawn + scored) * PIXEL_BYTES * frames * height * width,
+        "all": (drawn + scored) * each,
+        "pairs": min(most, drawn + scored) * each,
+    }
 
 
 def shown(config: RunConfig, size: GeneratorSize) -> tuple[int, int, int]:
@@ -209,7 +219,8 @@ def _hours(
     step = training["dpo"][NAMES[True if way == "auto" else way]]
     hours = {
         "sample": counted["videos of rounds"] * video,
-        "score": counted["videos of score"] * video,
+        "measure": counted["videos of score"] * video,
+        "score": counted["videos of VBench"] * video,
         "align": counted["denoiser forwards (alignment)"] * size.forward(tokens) / 1e12 * step * slower,
     }
     if judge is not None:
@@ -219,6 +230,7 @@ def _hours(
         answer *= h100.bandwidth / card.bandwidth
         showing = (read + answer) * config.judge.samples
         hours["rank"] = counted["rank rollouts"] * showing
+        hours["measure"] += counted["measure rollouts"] * showing
         hours["score"] += counted["score rollouts"] * showing
         hours["refresh"] = counted["refresh rollouts"] * showing
         hours["refresh"] += counted["GRPO rollouts"] * (answer + rates["rollout"] * read)

@@ -97,8 +97,8 @@ class JudgingConfig:
     """Options of all four commands.
 
     Attributes:
-        judge: Qwen2.5-VL or Qwen3-VL: a transformers directory, a PEFT directory or a hub id. The default is the tiny
-            judge that ships, which knows nothing but shapes world.
+        judge: Qwen2.5-VL, Qwen3-VL or InternVL: a transformers directory, a PEFT directory or a hub id. The default is
+            the tiny judge that ships, which knows nothing but shapes world.
         preset: What the judge is made for: vqinsight-comp, vqinsight-aigcvideo, vqinsight-naturalvideo (with
             --judge ByteDance/Q-Insight), or general.
         adapter: A PEFT adapter to put on top.

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 
 from reward_model.encoding import Showing, ShowingEncoder
+from reward_model.families import family_of
+from reward_model.families.base import plain_model
 from reward_model.judging.attention import Part, attend_grouped
 from reward_model.judging.config import LOGITS_KEPT
 from reward_model.judging.decoder import Decoder, Prompts, computed_in
@@ -34,11 +35,6 @@ class Drawn:
 
     tokens: Tensor
     logits: Tensor
-
-
-def plain_model(model: Any) -> Any:
-    """The model itself where it has a LoRA in its layers."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 @torch.no_grad()
@@ -92,10 +88,10 @@ def in_two_parts(
     ids, mask = (torch.cat(each, 1) for each in zip(*columns, strict=True))
     videos = [video for each in showings for video in each.videos]
     # On the CPU: a GPU would be waited for at each row and each video.
-    inputs = {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": 2 * (ids == encoder.video_token_id).int()}
+    inputs = {"input_ids": ids, "attention_mask": mask, **encoder.seen(ids, videos, pixels=False)}
     return Prompts(
         ids,
-        positions(model, {**inputs, **encoder.timed(videos)})[1:],
+        family_of(model).axes(positions(model, inputs)),
         max(heads),
         owners,
         list(heads),

@@ -16,7 +16,7 @@ from reward_model.judging.loading import (
     wording_directory,
 )
 from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt, Prompts, TaskPrompts
-from reward_model.training.config import VERSIONS, JudgeTrainingConfig
+from reward_model.training.config import VERSIONS, GRPOTraining, JudgeTrainingConfig, RewardConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
 from reward_model.training.readable import readable_rows
 from reward_model.training.sft import run_sft
@@ -194,7 +194,9 @@ def train_stage(
             if on_step is not None:
                 on_step(step)
 
-        run = run_sft if training.method == "sft" else partial(run_grpo, **_by_rewards(config))
+        run = run_sft if training.method == "sft" else partial(
+            run_grpo, **by_rewards(config.rewards, config.training, config.seed, reasoning=config.reasoning)
+        )  # fmt: skip
         summary = run(
             resolve(config.model), rows, output, training, seed=config.seed, prompt=prompt, counts={"items": count},
             kept=kept, adapter=Path(config.adapter) if config.adapter else None,
@@ -210,13 +212,14 @@ def train_stage(
     return Trained(result, summary["steps"], first, last, tuple(summary.get("notes", ())), measure)
 
 
-def _by_rewards(config: JudgeTrainingConfig) -> dict[str, Any]:
-    """What GRPO is given besides: who rewards, and what the rewards weigh."""
-    seed = seed_for(config.seed, "perturbation")
-    weights = {"format": config.training.format_weight if config.reasoning else 0.0}
+def by_rewards(rewards: RewardConfig, training: GRPOTraining, seed: int, *, reasoning: bool = True) -> dict[str, Any]:
+    """What GRPO is given besides: who rewards, and what the rewards weigh (a format, only where thoughts are asked
+    for).
+    """
+    weights = {"format": training.format_weight if reasoning else 0.0}
     return {
-        "trainer_class": partial(StageTrainer, rewards=config.rewards, perturbation_seed=seed),
-        "reward_weights": [weights.get(name, 1.0) for name in config.rewards.columns],
+        "trainer_class": partial(StageTrainer, rewards=rewards, perturbation_seed=seed_for(seed, "perturbation")),
+        "reward_weights": [weights.get(name, 1.0) for name in rewards.columns],
     }
 
 

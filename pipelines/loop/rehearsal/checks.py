@@ -118,7 +118,7 @@ def tracker(name: str) -> Iterator[str]:
 
 def environments(config: RunConfig) -> Iterator[str]:
     """A sentence for each VBench dimension that could not be scored."""
-    for name in config.score.vbench.dimensions:
+    for name in config.score.vbench.names:
         tier, reason = tier_for(name)
         if tier is None:
             yield f"{name} would not be scored: {reason}."
@@ -127,7 +127,7 @@ def environments(config: RunConfig) -> Iterator[str]:
 def space(config: RunConfig, video: float, prompts: int, held_out: int, free: int) -> str | None:
     """A sentence where all videos, each of ``video`` bytes with its latents, would not fit on the disk."""
     parts = counted(config, prompts, held_out)
-    needed = video * (parts["videos of rounds"] + parts["videos of score"])
+    needed = video * (parts["videos of rounds"] + parts["videos of score"] + parts["videos of VBench"])
     return no_room("videos and latents", needed, config.run_dir, "--run_dir", free)
 
 

@@ -174,15 +174,15 @@ def _extrapolated(
     whole = counted(config, *prompts)
     units = {
         "sample": "videos of rounds", "rank": "rank rollouts", "align": "denoiser forwards (alignment)",
-        "score": "videos of score", "refresh": "GRPO rollouts",
+        "measure": "videos of score", "score": "score rollouts", "refresh": "GRPO rollouts",
     }  # fmt: skip
     hours: dict[str, float] = {}
     for phase, took in seconds.items():
-        rounds = run.config.rounds if phase in ("sample", "rank", "align") else 1
+        rounds = run.config.rounds if phase in ("sample", "rank", "align", "measure") else 1
         each = took * rounds / max(small[units[phase]], 1)
         hours[phase] = each * whole[units[phase]] / 3600
     found.reckon(hours, "The whole run")
     folder = run.folder("sample", 0)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 4
-    videos = whole["videos of rounds"] + whole["videos of score"]
+    videos = whole["videos of rounds"] + whole["videos of score"] + whole["videos of VBench"]
     found.need("videos and latents", size * videos, config.run_dir, "--run_dir")

@@ -26,7 +26,10 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
     refresh = config.refresh
     data = {name: _few(getattr(refresh, name), folder / f"{name}.jsonl") for name in ("original_data", "held_out_data")}
     training = replace(refresh.training, steps=1, pairs_per_step=1, checkpoint_steps=1)
-    vbench = replace(config.score.vbench, dimensions=config.score.vbench.dimensions[:1])
+    vbench = replace(
+        config.score.vbench, dimensions=config.score.vbench.names[:1], rounds=None, prompts_per_dimension=1,
+        videos_per_prompt=1, flickering_videos=1,
+    )  # fmt: skip
     return replace(
         config,
         run_dir=str(folder / "run"),
@@ -49,8 +52,7 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
 def processes_of(launch: str | None) -> int:
     """The processes that an accelerate config starts (1 without one, or where it cannot be read)."""
     try:
-        text = "{}" if launch is None else Path(resolve(launch)).read_text(encoding="utf-8")
-        settings: dict[str, Any] = yaml.safe_load(text)
+        settings: Any = {} if launch is None else yaml.safe_load(Path(resolve(launch)).read_text(encoding="utf-8"))
         return max(1, int(settings.get("num_processes", 1)))
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
         return 1
