@@ -1,18 +1,21 @@
 """Does the closed loop work? ``python -m benchmarks.closed_loop [--output DIR] [--seeds 3]``.
 
 For each run seed the default recipe is run whole (*full*), without the judge's refresh (*no_refresh*), with a judge
-that flips a coin (*coin_flip*), and with one that always says "first" (*always_first*). All arms of a seed share the
-base samples. The oracle then measures base against aligned videos of held-out prompts from the same noise.
+that flips a coin (*coin_flip*), and with one that always says "first" (*always_first*). Each recipe of
+``benchmarks.recipes`` is run with the judge's labels and with a coin's, and so is fine-tuning alone: on the chosen, on
+the rejected, and on the generator's own samples whoever chose them (*random_own*). All arms of a seed share the base
+samples. The oracle then measures base against aligned videos of held-out prompts from the same noise. ``--arms`` runs
+some of them; *full* is always one.
 
 Arms run side by side, each on one core, and write what they do to ``log.txt`` beside them. Interrupted, the same
 command goes on.
 """
 
-import dataclasses
 import itertools
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,58 +23,21 @@ import numpy as np
 from jsonargparse import CLI
 from rich.table import Table
 
+from benchmarks.closed_loop_arms import ARMS, TWINS
+from benchmarks.recipes import gains
 from benchmarks.workers import finish, logged, workers
-from pipelines.loop.config import JudgeConfig, RunConfig, parse
+from pipelines.loop.config import parse
 from pipelines.loop.run import Run
 from pipelines.loop.summaries import AlignSummary, RefreshSummary, read_summary
 from pipelines.united_finetune import run_loop
-from shapes_world.oracle import oracle_score, overall
+from shapes_world.oracle import DIMENSIONS, oracle_score, overall
 from videoduet.progress import console
-from videoduet.records import Comparison, OrderVerdict, Sample, VideoPair
-from videoduet.seeding import seed_for
+from videoduet.records import Comparison, Sample, VideoPair
 from videoduet.store import atomic_path, read_json, write_json
 from videoduet.video import read_video
 
 EQUAL, CLEAR = 0.02, 0.1
 """Oracle gaps: clips closer than the one are equals, pairs further apart than the other have a clear winner."""
-
-
-class CoinFlip:
-    """Decides every pair by one fair coin, whatever it shows."""
-
-    def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
-        """A coin's answers, the same for the same two videos."""
-        for pair in pairs:
-            first = bool(seed_for("coin", pair.first.id, pair.second.id) % 2)
-            orders = ("first", "second") if first else ("second", "first")
-            forward, backward = (OrderVerdict(text=f"coin: {order}", verdict=order) for order in orders)
-            yield Comparison.of(pair, "coin_flip", forward, backward)
-
-
-class AlwaysFirst:
-    """Prefers whatever is shown first."""
-
-    def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
-        """Disagreements: the first position wins in both orders."""
-        for pair in pairs:
-            verdict = OrderVerdict(text="first", verdict="first")
-            yield Comparison.of(pair, "always_first", verdict, verdict)
-
-
-def _without(config: RunConfig, factory: str) -> RunConfig:
-    return dataclasses.replace(config, judge=JudgeConfig(factory=f"benchmarks.closed_loop.{factory}"))
-
-
-ARMS: dict[str, tuple[Callable[[RunConfig], RunConfig], tuple[str, ...]]] = {
-    "full": (lambda config: config, ()),
-    "no_refresh": (
-        lambda config: dataclasses.replace(config, refresh=dataclasses.replace(config.refresh, enabled=False)),
-        ("round_00", "round_01/sample"),
-    ),
-    "coin_flip": (lambda config: _without(config, "CoinFlip"), ("round_00/sample",)),
-    "always_first": (lambda config: _without(config, "AlwaysFirst"), ("round_00/sample",)),
-}
-"""Each arm's change of the default recipe, and what it shares with the full arm."""
 
 
 def run_arm(name: str, seed: int, output: Path) -> Run:
@@ -98,24 +64,39 @@ def measure_arm(arm: str, seed: int, output: Path) -> dict:
             measured["refresh"] = measure_refresh(run)
         aligned = [read_summary(AlignSummary, run.folder("align", number)) for number in range(run.config.rounds)]
         measured["skipped"] = [summary.reason for summary in aligned if summary.status == "skipped"]
+        measured["notes"] = [note for summary in aligned for note in summary.figures.get("notes", [])]
         measured["rounds"] = len(aligned)
     write_json(file, measured)
     return measured
 
 
-def _oracle(run: Run, samples: list[Sample]) -> dict[tuple[str, int], float]:
+def _oracle(run: Run, samples: list[Sample]) -> dict[tuple[str, int], dict[str, float]]:
     prompts = {prompt.id: prompt.text for prompt in (*run.prompts, *run.held_out_prompts)}
     return {
-        (s.prompt_id, s.index): overall(oracle_score(read_video(s.video_path).frames, prompts[s.prompt_id]))
-        for s in samples
+        (s.prompt_id, s.index): oracle_score(read_video(s.video_path).frames, prompts[s.prompt_id]) for s in samples
     }
 
 
+def _overall(run: Run, samples: list[Sample]) -> dict[tuple[str, int], float]:
+    return {case: overall(scores) for case, scores in _oracle(run, samples).items()}
+
+
 def measure(run: Run) -> dict:
-    """Oracle scores of base and last version on every held-out case."""
+    """Oracle scores of base and last version on every held-out case (:func:`scores`)."""
     versions = (run.samples("score", version=f"G_{number}") for number in (0, run.config.rounds))
     base, last = (_oracle(run, samples) for samples in versions)
-    return {"base": [base[case] for case in sorted(base)], "aligned": [last[case] for case in sorted(base)]}
+    return scores([base[case] for case in sorted(base)], [last[case] for case in sorted(base)])
+
+
+def scores(base: Sequence[dict[str, float]], aligned: Sequence[dict[str, float]]) -> dict:
+    """Oracle scores of videos from the same noise before and after: *base* and *aligned*, a list of overall scores
+    each, and *base_dimensions* and *aligned_dimensions*, for each video a list of its scores by dimension.
+    """
+    both = {"base": base, "aligned": aligned}
+    return {name: [overall(score) for score in part] for name, part in both.items()} | {
+        f"{name}_dimensions": [[score[dimension] for dimension in DIMENSIONS] for score in part]
+        for name, part in both.items()
+    }
 
 
 def measure_refresh(run: Run) -> dict:
@@ -126,21 +107,21 @@ def measure_refresh(run: Run) -> dict:
     """
     judges = {"D_0": run.judge(0), "D_1": run.judge(1)}
     samples = [run.samples("sample", number) for number in (0, 1)]
-    scores = [_oracle(run, group) for group in samples]
+    overalls = [_overall(run, group) for group in samples]
     prompts = {prompt.id: prompt for prompt in (*run.prompts, *run.held_out_prompts)}
     newer = {(s.prompt_id, s.index): s.video for s in samples[1]}
     equals = [
         VideoPair(prompt=prompts[s.prompt_id], first=newer[other], second=s.video)
         for s in samples[0]
         for other in newer
-        if other[0] == s.prompt_id and abs(scores[0][s.prompt_id, s.index] - scores[1][other]) < EQUAL
+        if other[0] == s.prompt_id and abs(overalls[0][s.prompt_id, s.index] - overalls[1][other]) < EQUAL
     ]
     equals = [equals[index] for index in np.random.default_rng(run.config.seed).permutation(len(equals))[:300]]
     unseen = [
         (VideoPair(prompt=prompt, first=one.video, second=other.video), gap)
         for prompt in run.split.withheld()
         for one, other in itertools.combinations([s for s in samples[1] if s.prompt_id == prompt.id], 2)
-        if abs(gap := scores[1][prompt.id, one.index] - scores[1][prompt.id, other.index]) >= CLEAR
+        if abs(gap := overalls[1][prompt.id, one.index] - overalls[1][prompt.id, other.index]) >= CLEAR
     ]
     gaps = {(pair.first.id, pair.second.id): gap for pair, gap in unseen}
     status = read_summary(RefreshSummary, run.folder("refresh", 1)).status
@@ -172,16 +153,50 @@ def bootstrap(values: list[list[float]], draws: int = 10_000, seed: int = 0) -> 
     return float(np.mean([group.mean() for group in groups])), *map(float, np.percentile(means, (2.5, 97.5)))
 
 
-def oracle_wins(case: dict) -> list[float]:
-    """1 where the aligned video beats the base by the oracle, ½ where they are the same."""
-    return [0.5 * (np.sign(a - b) + 1) for a, b in zip(case["aligned"], case["base"], strict=True)]
+def oracle_wins(case: dict, over: dict | None = None) -> list[float]:
+    """1 where the aligned video beats the base's by the oracle (or that of the case ``over``), ½ where they are the
+    same.
+    """
+    others = case["base"] if over is None else over["aligned"]
+    return [0.5 * (np.sign(a - b) + 1) for a, b in zip(case["aligned"], others, strict=True)]
 
 
-def report(results: dict[str, dict[int, dict]], refresh: list[dict]) -> None:
+Cases = dict[str, dict[int, dict]]
+"""What each arm came to: by run seed, oracle scores as :func:`scores` gives them."""
+
+
+def differences(results: Cases, arm: str, over: str | None = None) -> dict[str, list[list[float]]]:
+    """By dimension, their mean, and *wins*: what ``arm`` has over the base, or over the arm ``over``; one list a
+    seed.
+    """
+    rows: dict[str, list[list[float]]] = {}
+    for seed, case in results[arm].items():
+        other = None if over is None else results[over][seed]
+        for name, values in {**gains(case, other), "wins": oracle_wins(case, other)}.items():
+            rows.setdefault(name, []).append(values)
+    return rows
+
+
+def _cell(values: list[list[float]]) -> str:
+    mean, low, high = bootstrap(values)
+    return f"{mean:.3f} ({low:.3f} to {high:.3f})"
+
+
+def worth_table(results: Cases, twins: dict[str, str], title: str) -> Table:
+    """What each arm gains over the base and each recipe over its twin, by dimension, with 95 % intervals over cases."""
+    names = (*DIMENSIONS, "mean", "wins")
+    table = Table("what", *names, title=title)
+    for arm in results:
+        table.add_row(arm, *(_cell(differences(results, arm)[name]) for name in names))
+    for arm, twin in twins.items():
+        if arm in results and twin in results:
+            table.add_row(f"{arm} - {twin}", *(_cell(differences(results, arm, twin)[name]) for name in names))
+    return table
+
+
+def report(results: Cases, refresh: list[dict]) -> None:
     """Print the tables of all arms, with intervals over cases."""
-    table = Table(
-        "what", "mean", "95 % interval", "cases", title="Oracle win rate of the aligned generator over the base"
-    )
+    table = Table("what", "mean", "95 % interval", "cases", title="Oracle win rate over the base; the judge's refresh")
     wins = {arm: [oracle_wins(case) for case in cases.values()] for arm, cases in results.items()}
 
     def row(name: str, values: list[list[float]]) -> None:
@@ -191,35 +206,43 @@ def report(results: dict[str, dict[int, dict]], refresh: list[dict]) -> None:
     for arm, values in wins.items():
         row(arm, values)
     for other in ("coin_flip", "no_refresh"):
-        row(f"full - {other}", [np.subtract(a, b).tolist() for a, b in zip(wins["full"], wins[other], strict=True)])
-    gains = [np.subtract(case["aligned"], case["base"]).tolist() for case in results["full"].values()]
-    row("oracle gain of full", gains)
+        if other in wins:
+            row(f"full - {other}", [np.subtract(a, b).tolist() for a, b in zip(wins["full"], wins[other], strict=True)])
     for name in refresh[0]:
         if isinstance(refresh[0][name], list):
             row(name, [seed[name] for seed in refresh])
     console.print(table)
+    console.print(worth_table(results, TWINS, "Gain of the mean oracle over the base, and over the twin"))
 
 
-def run_arms(seeds: int, output: Path, jobs: int) -> dict[tuple[str, int], dict]:
+def run_arms(arms: Sequence[str], seeds: int, output: Path, jobs: int) -> dict[tuple[str, int], dict]:
     """What :func:`measure_arm` gives for each arm and seed; arms wait for the full one, whose samples they share."""
+    others = [arm for arm in arms if arm != "full"]
     with workers(jobs) as pool:
         return finish(
             partial(measure_arm, output=output),
             [("full", seed) for seed in range(seeds)],
-            lambda arm, seed: [(other, seed) for other in ARMS if other != "full"] if arm == "full" else [],
-            pool=pool, total=len(ARMS) * seeds, what="arms",
+            lambda arm, seed: [(other, seed) for other in others] if arm == "full" else [],
+            pool=pool, total=(1 + len(others)) * seeds, what="arms",
         )  # fmt: skip
 
 
-def main(output: Path = Path("runs/closed_loop"), seeds: int = 3, jobs: int = os.cpu_count() or 1) -> None:
-    """Run all arms of all seeds and print the table; results are kept in ``output/results.json``.
+def main(
+    output: Path = Path("runs/closed_loop"), seeds: int = 3, jobs: int = os.cpu_count() or 1,
+    arms: tuple[str, ...] = tuple(ARMS),
+) -> None:  # fmt: skip
+    """Run arms of all seeds and print the tables; results are kept in ``output/results.json``.
 
     Args:
         output: Where the runs are kept.
         seeds: Number of run seeds.
         jobs: How many arms run at a time, each on one core.
+        arms: Which arms, besides *full*.
     """
-    results = run_arms(seeds, output, jobs)
+    if unknown := set(arms) - set(ARMS):
+        sys.exit(f"error: {', '.join(sorted(unknown))} is no arm; give some of {', '.join(ARMS)}.")
+    chosen = ["full", *(arm for arm in ARMS if arm in arms and arm != "full")]
+    results = run_arms(chosen, seeds, output, jobs)
     for (arm, seed), measured in sorted(results.items()):
         if arm == "always_first":
             assert len(measured["skipped"]) == measured["rounds"], (
@@ -227,9 +250,9 @@ def main(output: Path = Path("runs/closed_loop"), seeds: int = 3, jobs: int = os
             )
         if arm == "full":
             console.print(f"full, seed {seed}: the refreshed judge was {measured['refresh']['status']}", markup=False)
-        for reason in measured["skipped"]:
-            console.print(f"{arm}, seed {seed}: {reason}", markup=False)
-    cases = {arm: {seed: results[arm, seed]["cases"] for seed in range(seeds)} for arm in ARMS}
+        for said in (*measured["skipped"], *measured["notes"]):
+            console.print(f"{arm}, seed {seed}: {said}", markup=False)
+    cases = {arm: {seed: results[arm, seed]["cases"] for seed in range(seeds)} for arm in chosen}
     refresh = [results["full", seed]["refresh"] for seed in range(seeds)]
     write_json(output / "results.json", {"arms": cases, "refresh": refresh})
     report(cases, refresh)

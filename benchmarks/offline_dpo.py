@@ -2,21 +2,25 @@
 
 The shapes world's generator draws videos, the oracle labels pairs of them (here alone: in the loop it never does), and
 ``pipelines.train_generator`` learns from these labels (*right*), from the same the other way round (*swapped*), and
-from labels that a coin decides (*shuffled*). The oracle then compares each with the base, on held-out prompts from the
-same noise. Interrupted, the same command goes on.
+from labels that a coin decides (*shuffled*). The other recipes of ``benchmarks.recipes`` learn from the right labels
+and from the coin's; fine-tuning alone learns from the chosen, the rejected, and from own samples whoever chose them.
+The oracle then compares each with the base, on held-out prompts from the same noise. Interrupted, the same command goes
+on.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import CLI
-from rich.table import Table
 
 from alignment.training.config import AlignConfig, PreferenceTrainingConfig
 from alignment.training.offline import train_on_preferences
-from benchmarks.closed_loop import CLEAR, bootstrap, oracle_wins
+from benchmarks.closed_loop import CLEAR, scores, worth_table
+from benchmarks.recipes import FINE_TUNING, RECIPES
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from pipelines.loop.config import parse
@@ -36,15 +40,41 @@ ALIGN = AlignConfig(
     max_steps=120, lora_rank=32, lora_alpha=32, held_out=0.1,
 )  # fmt: skip
 
-LABELS: dict[str, Callable[[PreferencePair], bool]] = {
-    "right": lambda pair: False,
-    "swapped": lambda pair: True,
-    "shuffled": lambda pair: bool(seed_for("coin", pair.chosen_id, pair.rejected_id) % 2),
-}
+Turn = Callable[[PreferencePair], bool]
 """Whether a pair's label is turned round."""
 
 
-def draw(prompts: list[Prompt], videos: int, root: Path, adapter: Path | None, name: str) -> dict[Sample, float]:
+def _right(pair: PreferencePair) -> bool:
+    return False
+
+
+def _swapped(pair: PreferencePair) -> bool:
+    return True
+
+
+def _coin(pair: PreferencePair) -> bool:
+    return bool(seed_for("coin", pair.chosen_id, pair.rejected_id) % 2)
+
+
+ARMS: dict[str, tuple[dict[str, Any], Turn]] = {
+    "right": (RECIPES["plain"], _right),
+    "swapped": (RECIPES["plain"], _swapped),
+    "shuffled": (RECIPES["plain"], _coin),
+    **{name: (RECIPES[name], _right) for name in RECIPES if name != "plain"},
+    **{f"{name}_coin": (RECIPES[name], _coin) for name in RECIPES if name != "plain"},
+    "chosen_alone": (FINE_TUNING, _right),
+    "rejected_alone": (FINE_TUNING, _swapped),
+    "random_own": (FINE_TUNING, _coin),
+}
+"""Each arm's change of the training, and its labels."""
+TWINS = {"right": "shuffled", **{name: f"{name}_coin" for name in RECIPES if name != "plain"}}
+"""Each recipe's twin, which learns from labels by a coin."""
+
+
+Scored = dict[Sample, dict[str, float]]
+
+
+def draw(prompts: list[Prompt], videos: int, root: Path, adapter: Path | None, name: str) -> Scored:
     """``videos`` of each prompt and their oracle scores; the noise depends on prompt and index alone."""
     config, _ = parse([])
     base = load_generator(resolve(config.generator.path), sampler=config.generator.sampler)
@@ -60,16 +90,16 @@ def draw(prompts: list[Prompt], videos: int, root: Path, adapter: Path | None, n
         pass
     texts = {prompt.id: prompt.text for prompt in prompts}
     return {
-        sample: overall(oracle_score(read_video(sample.video_path).frames, texts[sample.prompt_id]))
+        sample: oracle_score(read_video(sample.video_path).frames, texts[sample.prompt_id])
         for sample in read_samples(root, root=root.parents[1])
     }
 
 
-def oracle_pairs(scores: dict[Sample, float]) -> list[PreferencePair]:
+def oracle_pairs(scored: Scored) -> list[PreferencePair]:
     """Of each prompt the best videos against the worst, where the oracle tells them apart clearly."""
     groups: dict[str, list[tuple[float, Sample]]] = {}
-    for sample, score in scores.items():
-        groups.setdefault(sample.prompt_id, []).append((score, sample))
+    for sample, score in scored.items():
+        groups.setdefault(sample.prompt_id, []).append((overall(score), sample))
     pairs = []
     for prompt_id, group in groups.items():
         order = sorted(group, key=lambda item: item[0])
@@ -90,31 +120,45 @@ def turned(pair: PreferencePair) -> PreferencePair:
     return dataclasses.replace(pair, chosen_id=pair.rejected_id, rejected_id=pair.chosen_id)
 
 
-def measure_arm(arm: str, pairs: list[PreferencePair], held_out: list[Prompt], base: list[float], root: Path) -> dict:
-    """Train on ``arm``'s labels and compare with the base; kept in ``measured.json``, so never done twice."""
+def measure_arm(arm: str, pairs: list[PreferencePair], held_out: list[Prompt], base: Scored, root: Path) -> dict:
+    """Train as ``arm`` says and compare with the base: oracle scores as :func:`benchmarks.closed_loop.scores` gives
+    them, by prompt; kept in ``measured.json``, so never done twice.
+    """
     config, _ = parse([])
-    if (file := root / arm / "measured.json").exists():
-        return read_json(file)
-    labelled = [turned(pair) if LABELS[arm](pair) else pair for pair in pairs]
-    write_records(root / "round_00" / "rank" / "pairs.parquet", labelled, PreferencePair)
-    adapter = train_on_preferences(
-        PreferenceTrainingConfig(
-            generator=config.generator.path, data=str(root / "round_00"), output=str(root / arm), align=ALIGN,
-            sampler=config.generator.sampler,
-        )
-    ).path  # fmt: skip
-    scores = draw(held_out, HELD_OUT_VIDEOS, root / arm / "videos", adapter, f"{arm}: held-out videos")
-    measured = {"base": base, "aligned": list(scores.values())}
-    write_json(file, measured)
-    return measured
+    if not (file := root / arm / "measured.json").exists():
+        recipe, turns = ARMS[arm]
+        labelled = [turned(pair) if turns(pair) else pair for pair in pairs]
+        write_records(root / "round_00" / "rank" / "pairs.parquet", labelled, PreferencePair)
+        adapter = train_on_preferences(
+            PreferenceTrainingConfig(
+                generator=config.generator.path, data=str(root / "round_00"), output=str(root / arm),
+                align=dataclasses.replace(ALIGN, **recipe), sampler=config.generator.sampler,
+            )
+        ).path  # fmt: skip
+        after = draw(held_out, HELD_OUT_VIDEOS, root / arm / "videos", adapter, f"{arm}: held-out videos")
+        write_json(file, _by_prompt(base, after))
+    return {int(number): case for number, case in read_json(file).items()}
 
 
-def main(output: Path = Path("runs/offline_dpo")) -> None:
-    """Print the oracle's win rates over the base.
+def _by_prompt(base: Scored, after: Scored) -> dict[int, dict]:
+    """Videos of one prompt are no cases of their own: prompts are resampled, then videos within them."""
+    before, later = list(base.values()), list(after.values())
+    starts = range(0, len(before), HELD_OUT_VIDEOS)
+    return {
+        number: scores(before[start : start + HELD_OUT_VIDEOS], later[start : start + HELD_OUT_VIDEOS])
+        for number, start in enumerate(starts)
+    }
+
+
+def main(output: Path = Path("runs/offline_dpo"), arms: tuple[str, ...] = tuple(ARMS)) -> None:
+    """Print what each arm gains over the base by the oracle, and each recipe over its twin.
 
     Args:
         output: Where everything is kept.
+        arms: Which arms.
     """
+    if unknown := set(arms) - set(ARMS):
+        sys.exit(f"error: {', '.join(sorted(unknown))} is no arm; give some of {', '.join(ARMS)}.")
     config, _ = parse([])
     train_prompts, held_out = (
         [Prompt.of(line) for line in read_lines(resolve(name))]
@@ -124,22 +168,13 @@ def main(output: Path = Path("runs/offline_dpo")) -> None:
     # What pipelines.train_generator reads of a run: whose latents these are, and the prompts.
     write_bytes(root / "config.yaml", yaml.safe_dump(to_dict(config), sort_keys=False).encode())
     write_records(root / "prompts.parquet", train_prompts, Prompt)
-    scores = draw(train_prompts, VIDEOS_PER_PROMPT, root / "round_00" / "sample", None, "training videos")
-    pairs = oracle_pairs(scores)
-    base = list(draw(held_out, HELD_OUT_VIDEOS, root / "base" / "videos", None, "base: held-out videos").values())
-    console.print(
-        f"{len(pairs)} pairs of {len(train_prompts)} prompts; mean oracle of the base {sum(base) / len(base):.3f}"
-    )
-    table = Table("labels", "oracle win rate", "95 % interval", "mean oracle", "videos")
-    for arm in LABELS:
-        measured = measure_arm(arm, pairs, held_out, base, root)
-        # Videos of one prompt are no cases of their own: prompts are resampled, then videos within them.
-        wins = oracle_wins(measured)
-        by_prompt = [wins[start : start + HELD_OUT_VIDEOS] for start in range(0, len(wins), HELD_OUT_VIDEOS)]
-        mean, low, high = bootstrap(by_prompt)
-        oracle = sum(measured["aligned"]) / len(wins)
-        table.add_row(arm, f"{mean:.3f}", f"{low:.3f} to {high:.3f}", f"{oracle:.3f}", str(len(wins)))
-    console.print(table)
+    drawn = draw(train_prompts, VIDEOS_PER_PROMPT, root / "round_00" / "sample", None, "training videos")
+    pairs = oracle_pairs(drawn)
+    base = draw(held_out, HELD_OUT_VIDEOS, root / "base" / "videos", None, "base: held-out videos")
+    mean = sum(map(overall, base.values())) / len(base)
+    console.print(f"{len(pairs)} pairs of {len(train_prompts)} prompts; mean oracle of the base {mean:.3f}")
+    results = {arm: measure_arm(arm, pairs, held_out, base, root) for arm in ARMS if arm in arms}
+    console.print(worth_table(results, TWINS, f"Gain of the oracle's scores, {len(base)} videos"))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ Speed = Literal["auto", "eager", "compiled"]
 auto is eager on a CPU, and on a GPU compiled for 3D UNets, which is a matter of seconds.
 """
 
+LoraFormat = Literal["diffusers", "comfyui", "peft", "merged"]
+"""The forms in which a LoRA is written for others."""
+
 FASTEST = 1000.0
 """Frames per second that a file can still tell apart."""
 
@@ -85,3 +88,25 @@ class SamplingConfig:
         required(self, "generator", "prompts", "output")
         check_sampler(self.sampler)
         at_least(1, videos_per_prompt=self.videos_per_prompt, batch_size=self.batch_size, limit=self.limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write a LoRA of a generator in the form that other tools load.
+
+    Attributes:
+        adapter: The LoRA, a PEFT directory, such as final/generator of a run.
+        generator: diffusers directory or hub id of the generator it belongs to (None: the one that the adapter names).
+        format: diffusers, comfyui, peft, or merged for a whole generator with the LoRA in its weights.
+        output: The directory to write.
+        dtype: Precision of what is written (merging itself is in float32).
+    """
+
+    adapter: str = identity("")
+    generator: str | None = identity(None)
+    format: LoraFormat = identity("diffusers")
+    output: str = execution("")
+    dtype: Precision = identity("float32")
+
+    def __post_init__(self) -> None:
+        required(self, "adapter", "output")

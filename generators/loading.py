@@ -34,7 +34,7 @@ def load_generator(
 
     Raises InputError where it cannot be found or its pipeline class is not supported.
     """
-    name = _pipeline_class(path)
+    name = pipeline_class(path)
     if name not in FAMILIES:
         raise InputError(f"Generator {path} is a {name}; supported are {', '.join(FAMILIES)}.")
     module, _, family = FAMILIES[name].rpartition(".")
@@ -45,8 +45,11 @@ def load_generator(
     return generator
 
 
-def _pipeline_class(path: str | Path) -> str:
-    """What the ``model_index.json`` at ``path`` names."""
+def pipeline_class(path: str | Path) -> str:
+    """The pipeline class that the ``model_index.json`` in the diffusers directory or hub id ``path`` names.
+
+    Raises InputError where there is none.
+    """
     check_files(path)
     missing = f"Generator {path} is no diffusers directory: it has no model_index.json."
     if Path(path).exists() and not (Path(path) / "model_index.json").is_file():

@@ -67,16 +67,23 @@ def sample_videos(
             if (output_dir / f"samples_{name}.parquet").exists():
                 yield len(mine)
                 continue
-            embeds, shard = _encode(generator, mine, embeds), _Shard(name, output_dir, root, version, round_number)
+            embeds, shard = encode_each(generator, mine, embeds), _Shard(name, output_dir, root, version, round_number)
             for offset in range(0, len(mine), batch_size):
                 batch = mine[offset : offset + batch_size]
-                full = batch + [batch[-1]] * (batch_size - len(batch))
-                conditioning = torch.stack([embeds[item.prompt.id] for item in full])
-                drawn = generator.sample(conditioning, [item.seed for item in full])[: len(batch)]
+                drawn = draw_batch(generator, batch, embeds, batch_size)
                 work = shard.hand_over(writers, batch, drawn, generator)
                 under_way.append(_Batch(len(batch), work, shard if offset + batch_size >= len(mine) else None))
                 yield from _written(under_way, writers, wait=False)
         yield from _written(under_way, writers, wait=True)
+
+
+def draw_batch(
+    generator: Generator, batch: Sequence[SamplingItem], embeds: Mapping[str, Tensor], batch_size: int
+) -> Tensor:
+    """Final latents (B, C, T, h, w) of ``batch``, filled up to ``batch_size``; ``embeds`` are by prompt id."""
+    full = [*batch, *[batch[-1]] * (batch_size - len(batch))]
+    conditioning = torch.stack([embeds[item.prompt.id] for item in full])
+    return generator.sample(conditioning, [item.seed for item in full])[: len(batch)]
 
 
 @dataclass
@@ -160,7 +167,7 @@ def _on_its_way(tensor: Tensor) -> Callable[[], Tensor]:
     return wait
 
 
-def _encode(generator: Generator, items: Sequence[SamplingItem], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def encode_each(generator: Generator, items: Sequence[SamplingItem], known: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Conditioning of each prompt in ``items``: taken from ``known``, or encoded alone, as company changes the last
     bits.
     """

@@ -29,6 +29,9 @@ COMMANDS = {
     "evaluate_vbench": "evaluate_vbench",
     "setup_vbench": "setup_vbench",
     "convert_generator": "convert_generator",
+    "convert_judge": "convert_judge",
+    "export": "export",
+    "share": "share",
 }
 """The module below ``pipelines`` that each name runs, by its ``main(arguments)``."""
 

@@ -4,8 +4,10 @@
     python -m pipelines.evaluate_vbench --generator DIR_OR_ID --output DIR
     python -m pipelines.evaluate_vbench --generator DIR_OR_ID --adapter LORA --base BASE_OUTPUT --output DIR
     python -m pipelines.evaluate_vbench --videos FOLDER --output DIR
+    python -m pipelines.evaluate_vbench --generator DIR_OR_ID --output DIR --rehearse
 
-The first makes the environment that the vbench package needs. The same command resumes what was stopped.
+The first makes the environment that the vbench package needs. The same command resumes what was stopped. The
+last does it all once at its smallest, and tells what would fail.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.vbench.config import VBenchEvaluationConfig
-from videoduet.commands import guarded, parse_command, quiet_libraries
+from videoduet.commands import guarded, parse_rehearsed, quiet_libraries
 from videoduet.errors import InputError
 from videoduet.progress import console
 
@@ -40,10 +42,20 @@ def run(config: VBenchEvaluationConfig) -> dict[str, Any] | None:
     return summary
 
 
+def rehearse(config: VBenchEvaluationConfig) -> None:
+    """Rehearse the evaluation and print what came of it. Raises InputError where something would fail later."""
+    from pipelines.loop.rehearsal import evaluate_vbench
+    from pipelines.loop.rehearsal.told import tell
+
+    if config.generator:
+        quiet_libraries()
+    tell(evaluate_vbench.rehearse(config), config.output)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    config = parse_command(VBenchEvaluationConfig, "pipelines.evaluate_vbench", __doc__, arguments)
-    guarded(lambda: run(config), "the same command")
+    config, rehearsed = parse_rehearsed(VBenchEvaluationConfig, "pipelines.evaluate_vbench", __doc__, arguments)
+    guarded(lambda: rehearse(config) if rehearsed else run(config), "the same command")
 
 
 if __name__ == "__main__":

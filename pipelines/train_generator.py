@@ -2,7 +2,8 @@
 
 ``data`` is VideoDPO's folder (metadata.json, pair.json), a JSON list of {caption, chosen, rejected} as UnifiedReward's,
 a Hugging Face data set with two video columns, or a finished round of this project's loop (RUN/round_00). Videos are
-encoded once into a cache; training sees latents only. The same command resumes.
+encoded once into a cache; training sees latents only. The same command resumes. ``--rehearse`` does it all once at its
+smallest first, and tells what would fail.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment.training.config import PreferenceTrainingConfig
-from videoduet.commands import guarded, parse_command, quiet_libraries
+from videoduet.commands import guarded, parse_rehearsed, quiet_libraries
 from videoduet.processes import FIRST_PROCESS
 from videoduet.progress import console
 
@@ -26,6 +27,15 @@ def run(config: PreferenceTrainingConfig) -> None:
     trained = train_on_preferences(config)
     if FIRST_PROCESS:
         console.print("\n".join(_told(config, trained)), markup=False, highlight=False, soft_wrap=True)
+
+
+def rehearse(config: PreferenceTrainingConfig) -> None:
+    """Rehearse the training and print what came of it. Raises InputError where something would fail later."""
+    from pipelines.loop.rehearsal import train_generator
+    from pipelines.loop.rehearsal.told import tell
+
+    quiet_libraries()
+    tell(train_generator.rehearse(config), config.output)
 
 
 def _told(config: PreferenceTrainingConfig, trained: "TrainedGenerator") -> list[str]:
@@ -53,8 +63,8 @@ def _figures(metrics: Mapping[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line (None: the process's) and train."""
-    config = parse_command(PreferenceTrainingConfig, "pipelines.train_generator", __doc__, arguments)
-    guarded(lambda: run(config), "the same command")
+    config, rehearsed = parse_rehearsed(PreferenceTrainingConfig, "pipelines.train_generator", __doc__, arguments)
+    guarded(lambda: rehearse(config) if rehearsed else run(config), "the same command")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Train a judge on public data by GRPO: ``python -m pipelines.train_reward_model --config RECIPE``.
 
 The recipes in configs/reward_model are VQ-Insight's stages and VQAThinker; docs/training_a_judge.md goes through them.
-The same command resumes.
+The same command resumes. ``--rehearse`` does it all once at its smallest first, and tells what would fail.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from reward_model.training.config import JudgeTrainingConfig
-from videoduet.commands import guarded, parse_command
+from videoduet.commands import guarded, parse_rehearsed
 from videoduet.processes import FIRST_PROCESS
 from videoduet.progress import console
 
@@ -40,15 +40,27 @@ def train(config: JudgeTrainingConfig) -> Path | None:
     return trained.path
 
 
+def rehearse(config: JudgeTrainingConfig) -> None:
+    """Rehearse the training and print what came of it. Raises InputError where something would fail later."""
+    from pipelines.loop.rehearsal import train_reward_model
+    from pipelines.loop.rehearsal.told import tell
+
+    tell(train_reward_model.rehearse(config), config.output)
+
+
 def parse(arguments: Sequence[str] | None = None) -> JudgeTrainingConfig:
     """The config that a command line says (None: the process's own)."""
-    return parse_command(JudgeTrainingConfig, "pipelines.train_reward_model", __doc__, arguments)
+    return _read(arguments)[0]
+
+
+def _read(arguments: Sequence[str] | None) -> tuple[JudgeTrainingConfig, bool]:
+    return parse_rehearsed(JudgeTrainingConfig, "pipelines.train_reward_model", __doc__, arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    config = parse(arguments)
-    guarded(lambda: train(config), "the same command")
+    config, rehearsed = _read(arguments)
+    guarded(lambda: rehearse(config) if rehearsed else train(config), "the same command")
 
 
 if __name__ == "__main__":

@@ -29,11 +29,13 @@ def run_loop(config: RunConfig, *, merge: bool = False) -> "Run":
     """The finished run of ``config``: run, or gone on with. ``merge`` also exports whole models."""
     from pipelines.loop.driver import drive
     from pipelines.loop.run import Run
+    from pipelines.report.cards import write_cards
     from pipelines.report.page import write_report
 
     run = Run.start(config)
     drive(run, merge=merge, after_each=lambda: write_report(run.directory.root))
     report = write_report(run.directory.root)
+    write_cards(run.directory.root)
     console.print(f"Done. Open [bold]{escape(str(report))}[/] in a browser.", soft_wrap=True)
     return run
 
@@ -44,32 +46,14 @@ def print_plan(config: RunConfig) -> None:
 
     plan = planned(config)
     prompts, videos = plan.pop("prompts"), config.generator.videos_per_prompt
+    note = plan.pop("note", None)
     table = Table("what", title=f"Plan: {prompts} prompts × {videos} videos × {config.rounds} rounds")
     table.add_column("how much", justify="right")
     for row in plan.items():
         table.add_row(*row)
     console.print(table)
-
-
-def print_rehearsal(config: RunConfig) -> None:
-    """Rehearse the run and print what came of it. Raises InputError where something would fail later."""
-    from pipelines.loop.rehearsal.loop import rehearse
-    from videoduet.errors import InputError
-
-    found = rehearse(config)
-    table = Table("what", "seconds", "peak (GB)", "found", title=f"Rehearsal of {escape(config.run_dir)}")
-    for step in found.steps:
-        table.add_row(step.name, f"{step.seconds:.1f}", f"{step.peak / 1e9:.2f}", escape(step.told))
-    console.print(table)
-    for line in [*found.whole_run, *(f"Note: {note}" for note in found.notes)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-    for number, problem in enumerate(found.problems, 1):
-        console.print(f"{number}. {problem}", markup=False, highlight=False, soft_wrap=True)
-    if found.problems:
-        raise InputError(
-            f"{len(found.problems)} things would fail later: mend what is listed above, and rehearse again."
-        )
-    console.print("Nothing that was rehearsed would fail.", markup=False)
+    if note is not None:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def sibling(config: RunConfig, first_phase: str) -> RunConfig:
@@ -90,7 +74,10 @@ def execute(config: RunConfig, options: LoopOptions) -> None:
         print_plan(config)
         return
     if options.rehearse:
-        print_rehearsal(config)
+        from pipelines.loop.rehearsal.loop import rehearse
+        from pipelines.loop.rehearsal.told import tell
+
+        tell(rehearse(config), config.run_dir)
         return
     run_loop(config, merge=options.merge)
 

@@ -3,6 +3,7 @@
 Videos are decoded where pixels are needed and once each: paths, not frames, travel in prompts.
 """
 
+import pkgutil
 import re
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -20,7 +21,11 @@ from videoduet.progress import console
 from videoduet.video import Clip, Sampling, read_video, sample_clip, written
 
 VIDEO_TOKEN = "<|video_pad|>"
-VIDEO_TOKENS = re.compile(f"(?:{re.escape(VIDEO_TOKEN)})+")
+ENCODERS = {
+    "Qwen3VL": "reward_model.families.qwen:Qwen3ShowingEncoder",
+    "InternVL": "reward_model.families.internvl:InternVLShowingEncoder",
+}
+"""What shows videos to a family that does not see as Qwen2.5-VL does, by what its processor's name begins with."""
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -28,6 +33,8 @@ Key = TypeVar("Key", bound=Hashable)
 class VideoInputs:
     """One video as the vision tower takes it: patches (n, d) float32, grid (3,) = (t, h, w), seconds per temporal
     patch, and the moment of each temporal patch in seconds.
+
+    For a family that sees images, patches are frames (t, 3, H, W), and the grid counts vision tokens.
     """
 
     patches: Tensor
@@ -55,7 +62,13 @@ class ShowingEncoder:
     ``num_frames`` are shown of each video, or what a :class:`videoduet.video.FrameSampling` says, with at most
     ``max_pixels`` pixels each (None: what the processor says). A model that counts time in whole steps, so many
     ``tokens_per_second`` (None: it does not), is told that a shorter patch takes a step.
+
+    A family's encoder says what its chat template writes for a video (``mark``), which token is seen in place of pixels
+    (``vision_token``), and what else no answer may hold (``special``).
     """
+
+    mark = vision_token = VIDEO_TOKEN
+    special: tuple[str, ...] = ("<|image_pad|>", VIDEO_TOKEN, "<|vision_start|>", "<|vision_end|>")
 
     def __init__(
         self,
@@ -67,11 +80,8 @@ class ShowingEncoder:
     ):
         self.processor, self.num_frames, self.keep = processor, num_frames, keep
         self.tokens_per_second, self._said_stretched = tokens_per_second, False
-        self.video_token_id = processor.tokenizer.convert_tokens_to_ids(VIDEO_TOKEN)
-        self.size = {}
-        if max_pixels is not None:
-            least = min(max_pixels, processor.video_processor.size["shortest_edge"])
-            self.size = {"size": {"shortest_edge": least, "longest_edge": max_pixels}}
+        self.video_token_id = processor.tokenizer.convert_tokens_to_ids(self.vision_token)
+        self.size = self.sized(max_pixels)
         self._videos: OrderedDict[tuple, VideoInputs] = OrderedDict()
         self._ahead = ReadAhead(self._read)
 
@@ -80,15 +90,23 @@ class ShowingEncoder:
         cls, processor: ProcessorMixin, view: View, tokens_per_second: float | None = None
     ) -> "ShowingEncoder":
         """The encoder that shows what ``view`` says, in the way of the processor's family."""
-        family = Qwen3ShowingEncoder if "Qwen3VL" in type(processor).__name__ else ShowingEncoder
+        family = encoder_class(processor)
         return family(processor, view.sampling, max_pixels=view.max_pixels, tokens_per_second=tokens_per_second)
+
+    def sized(self, max_pixels: int | None) -> dict[str, Any]:
+        """What the processor is told of a frame's size; nothing where it decides."""
+        if max_pixels is None:
+            return {}
+        least = min(max_pixels, self.processor.video_processor.size["shortest_edge"])
+        return {"size": {"shortest_edge": least, "longest_edge": max_pixels}}
 
     def video(self, path: str, clip: Clip | None = None) -> VideoInputs:
         """The patches of one video, or of ``clip``. Raises InputError where the file cannot be read or shown."""
         # A file that was written anew at an old path is another video.
         key = (path, written(path))
         if key not in self._videos:
-            self._videos[key] = self._patchified(path, clip)
+            clip = self._ahead.take(path) if clip is None else sample_clip(clip, self.num_frames)
+            self._videos[key] = self.patchified(path, clip)
         # Seen last, so given up last.
         self._videos.move_to_end(key)
         while len(self._videos) > self.keep:
@@ -107,8 +125,8 @@ class ShowingEncoder:
     def _read(self, path: str) -> Clip:
         return read_video(path, self.num_frames)
 
-    def _patchified(self, path: str, clip: Clip | None) -> VideoInputs:
-        clip = self._ahead.take(path) if clip is None else sample_clip(clip, self.num_frames)
+    def patchified(self, path: str, clip: Clip) -> VideoInputs:
+        """The frames of a video that was read. Raises InputError where they cannot be shown."""
         processor = self.processor.video_processor
         frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
         try:
@@ -150,25 +168,30 @@ class ShowingEncoder:
         the words hold what stands for one.
         """
         paths = video_paths(messages)
-        text = self.processor.apply_chat_template(_without_nones(messages), tokenize=False, add_generation_prompt=True)
-        pieces = text.split(VIDEO_TOKEN)
+        text = self.processor.apply_chat_template(self.spelt(messages), tokenize=False, add_generation_prompt=True)
+        pieces = text.split(self.mark)
         if len(pieces) != len(paths) + 1:
-            raise InputError(f"The prompt {text[:80]!r}… holds {VIDEO_TOKEN}; take it out: it stands for a video.")
+            raise InputError(f"The prompt {text[:80]!r}… holds {self.mark}; take it out: it stands for a video.")
         videos = [self.video(path, (clips or {}).get(path)) for path in paths]
         expanded = pieces[0]
         for video, piece in zip(videos, pieces[1:], strict=True):
-            expanded += self.placeholder(video) + piece
+            expanded += self.joined(video, piece)
         ids = self._ids(expanded)
         places = [place for place, token in enumerate(ids) if token == self.video_token_id]
         return Showing(ids, videos, paths, prefix=places[self.tokens(videos[0]) - 1] + 1 if videos else 0)
 
     def _ids(self, text: str) -> list[int]:
         """Tokens of a text in which what stands for a video stands many times in a row; each row is tokenised once."""
-        rows = iter([len(row) // len(VIDEO_TOKEN) for row in VIDEO_TOKENS.findall(text)])
+        one, many = self.vision_token, re.compile(f"(?:{re.escape(self.vision_token)})+")
+        rows = iter([len(row) // len(one) for row in many.findall(text)])
         ids: list[int] = []
-        for token in self.processor.tokenizer(VIDEO_TOKENS.sub(VIDEO_TOKEN, text)).input_ids:
+        for token in self.processor.tokenizer(many.sub(one, text)).input_ids:
             ids += [token] * (next(rows) if token == self.video_token_id else 1)
         return ids
+
+    def spelt(self, messages: Sequence[dict]) -> list[dict]:
+        """``messages`` as the chat template takes them."""
+        return _without_nones(messages)
 
     def tokens(self, video: VideoInputs) -> int:
         """How many vision tokens a video has."""
@@ -176,7 +199,11 @@ class ShowingEncoder:
 
     def placeholder(self, video: VideoInputs) -> str:
         """The text that stands for a video: one token for each of its vision tokens."""
-        return VIDEO_TOKEN * self.tokens(video)
+        return self.vision_token * self.tokens(video)
+
+    def joined(self, video: VideoInputs, following: str) -> str:
+        """What stands for a video, and the text that follows."""
+        return self.placeholder(video) + following
 
     def collate(self, showings: Sequence[Showing], *, pixels: bool, prefixes: bool = False) -> dict[str, Tensor]:
         """Left-padded model inputs for a batch: ``input_ids`` and ``attention_mask`` (B, length), and its videos'
@@ -190,15 +217,25 @@ class ShowingEncoder:
             columns = [[each.ids[: each.prefix] for each in showings], [each.ids[each.prefix :] for each in showings]]
         padded = [self._left_padded(rows) for rows in columns]
         ids, mask = (torch.cat(parts, dim=1) for parts in zip(*padded, strict=True))
-        inputs = {
-            "input_ids": ids,
-            "attention_mask": mask,
-            "mm_token_type_ids": 2 * (ids == self.video_token_id).int(),
-            **video_tensors([video for showing in showings for video in showing.videos]),
-        }
-        if not pixels:
-            del inputs["pixel_values_videos"]
-        return inputs
+        videos = [video for showing in showings for video in showing.videos]
+        return {"input_ids": ids, "attention_mask": mask, **self.seen(ids, videos, pixels=pixels)}
+
+    def seen(self, ids: Tensor, videos: Sequence[VideoInputs], *, pixels: bool = True) -> dict[str, Tensor]:
+        """What a forward on tokens ``ids`` (B, length) takes of their n videos, in order, with their patches or not."""
+        return {**self.types(ids), **(self.tensors(videos) if pixels else self.timed(videos))}
+
+    def types(self, ids: Tensor) -> dict[str, Tensor]:
+        """What a forward takes besides tokens ``ids``, of their shape, to tell what is seen from what is read."""
+        return {"mm_token_type_ids": 2 * (ids == self.video_token_id).int()}
+
+    def tensors(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
+        """What a forward takes of n videos, in order."""
+        return video_tensors(videos)
+
+    @property
+    def frames_in_patch(self) -> int:
+        """How many frames a patch holds."""
+        return self.processor.video_processor.temporal_patch_size
 
     def timed(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
         """What positions depend on besides tokens: grids (n, 3), and seconds per grid step (n,), of n videos."""
@@ -213,24 +250,11 @@ class ShowingEncoder:
         return ids, torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
 
 
-class Qwen3ShowingEncoder(ShowingEncoder):
-    """The same for Qwen3-VL, which writes the time of every temporal patch into the text."""
-
-    def placeholder(self, video: VideoInputs) -> str:
-        """The text that stands for a video: for each temporal patch its moment and its vision tokens."""
-        frames, tokens = int(video.grid[0]), int(video.grid[1:].prod()) // self.processor.video_processor.merge_size**2
-        shown = f"<|vision_start|>{VIDEO_TOKEN * tokens}<|vision_end|>"
-        return "".join(f"<{moment:.1f} seconds>{shown}" for moment in video.moments[:frames])
-
-    def collate(self, showings: Sequence[Showing], *, pixels: bool, prefixes: bool = False) -> dict[str, Tensor]:
-        """The same; seconds per grid step are told in the text."""
-        inputs = super().collate(showings, pixels=pixels, prefixes=prefixes)
-        del inputs["second_per_grid_ts"]
-        return inputs
-
-    def timed(self, videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
-        """The grids alone."""
-        return {"video_grid_thw": super().timed(videos)["video_grid_thw"]}
+def encoder_class(processor: ProcessorMixin) -> type[ShowingEncoder]:
+    """What shows videos in the way of the processor's family."""
+    name = type(processor).__name__
+    path = next((path for start, path in ENCODERS.items() if name.startswith(start)), None)
+    return ShowingEncoder if path is None else pkgutil.resolve_name(path)
 
 
 def few_patches(videos: Mapping[Key, VideoInputs], most: int = 2**17) -> Iterator[dict[Key, VideoInputs]]:
@@ -245,13 +269,6 @@ def few_patches(videos: Mapping[Key, VideoInputs], most: int = 2**17) -> Iterato
         part[key] = video
     if part:
         yield part
-
-
-def vision_inputs(videos: Sequence[VideoInputs], device: torch.device) -> tuple[Tensor, Tensor]:
-    """What the vision tower takes of n videos, in order: patches (sum of patches, d) and grids (n, 3) on ``device``."""
-    # Put together there: 200 MB are not copied twice by one core.
-    patches = torch.cat([video.patches.to(device, non_blocking=True) for video in videos])
-    return patches, torch.stack([video.grid for video in videos]).to(device)
 
 
 def tokens_per_second(config: Any) -> float | None:
@@ -273,14 +290,9 @@ def video_tensors(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
 
 def _without_nones(messages: Sequence[dict]) -> list[dict]:
     # `datasets` gives every part of a message the keys of all parts, with None where there is nothing.
-    return [
-        message
-        if isinstance(message["content"], str)
-        else {
-            **message,
-            "content": [
-                {key: value for key, value in part.items() if value is not None} for part in message["content"]
-            ],
-        }
-        for message in messages
-    ]
+    def filled(content: Any) -> Any:
+        if isinstance(content, str):
+            return content
+        return [{key: value for key, value in part.items() if value is not None} for part in content]
+
+    return [{**message, "content": filled(message["content"])} for message in messages]

@@ -97,7 +97,7 @@ PRESETS = {
         Prompts(DEFAULT_PROMPT, score=DEFAULT_VIDEO_PROMPTS["score"], describe=DEFAULT_VIDEO_PROMPTS["describe"])
     ),
 }
-"""By name; ``general`` is for any Qwen2.5-VL or Qwen3-VL that follows instructions."""
+"""By name; ``general`` is for any Qwen2.5-VL, Qwen3-VL or InternVL that follows instructions."""
 
 
 def preset_named(name: str | None) -> Preset:

@@ -9,7 +9,7 @@ from source_tree import MAY_IMPORT, ROOT, Function, files, imported, lazy_names,
 FLOORS: dict[str, tuple[tuple[str, ...], ...]] = {
     "alignment": (("preferences",), ("training",)),
     "generators": (("",), ("families", "fast"), ("convert",)),
-    "reward_model": (("",), ("motion", "datasets"), ("judging",), ("measuring",), ("training",)),
+    "reward_model": (("",), ("motion", "datasets", "families"), ("judging",), ("measuring",), ("training",)),
     "evaluation": (("vbench", "drift"),),
     "pipelines": (("loop",), ("report",), ("",)),
 }

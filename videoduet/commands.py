@@ -189,6 +189,18 @@ def parse_command(kind: type[Config], prog: str, description: str | None, argume
     return made(kind, parser, read_line(parser, arguments, kind))
 
 
+def parse_rehearsed(
+    kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None
+) -> tuple[Config, bool]:
+    """The same, and whether ``--rehearse`` was given, which is no part of the config."""
+    parser = command_parser(prog, description)
+    parser.add_class_arguments(kind, None, fail_untyped=False)
+    parser.add_argument("--rehearse", action="store_true", help=REHEARSE)
+    values = read_line(parser, arguments, kind)
+    rehearsed = bool(values.pop("rehearse"))
+    return made(kind, parser, values), rehearsed
+
+
 def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> Config:
     """The config ``kind`` of ``values``; what is impossible among them ends the program with exit code 2."""
     try:
@@ -197,8 +209,15 @@ def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> C
         parser.error(str(error))
 
 
+REHEARSE = "do everything once at its smallest with these models and data, tell what would fail later, and stop"
+"""What ``--rehearse`` is for."""
 BROKEN_PIPE = 141
 """The exit code of what wrote to a program that had left, as shells give it."""
+
+LESS_MEMORY = (
+    "lower the batch size (of training: micro_batch, with gradient_checkpointing: true), or give dtype: bfloat16"
+)
+"""The mend of what does not fit into memory."""
 
 
 def guarded(command: Callable[[], object], resume: str) -> None:
@@ -222,6 +241,13 @@ def guarded(command: Callable[[], object], resume: str) -> None:
         sys.exit(130)
     except OSError as error:
         message = f"error: {error}; mend that (space, permissions, a path), then go on with: {resume}"
+        console.print(message, soft_wrap=True, markup=False)
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        # Torch's own class has this name; commands load torch only where they need it.
+        if not isinstance(error, MemoryError) and type(error).__name__ != "OutOfMemoryError":
+            raise
+        message = f"error: memory ran out ({reason(error)[:200]}); {LESS_MEMORY}, then go on with: {resume}"
         console.print(message, soft_wrap=True, markup=False)
         sys.exit(1)
 

@@ -1,6 +1,6 @@
 """What every config stands on: the role of a field, bounds, precision, and paths that are found in the package too."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -17,9 +17,12 @@ SHIPPED = ("configs", "shapes_world")
 """The folders of the package that a path may name: recipes, and the embedded default's prompts, data and models."""
 
 
-def identity(default: Any = MISSING, *, factory: Callable[[], Any] | None = None) -> Any:
-    """A config field that changes results; ``factory`` makes a default that can be changed (a list, a dictionary)."""
-    return _field("identity", default, factory)
+def identity(default: Any = MISSING, *, factory: Callable[[], Any] | None = None, before: Any = MISSING) -> Any:
+    """A config field that changes results; ``factory`` makes a default that can be changed (a list, a dictionary).
+
+    ``before`` is what a directory had that is older than the field, where that is not its default.
+    """
+    return _field("identity", default, factory, {} if before is MISSING else {"before": before})
 
 
 def execution(default: Any = MISSING, *, factory: Callable[[], Any] | None = None) -> Any:
@@ -27,10 +30,11 @@ def execution(default: Any = MISSING, *, factory: Callable[[], Any] | None = Non
     return _field("execution", default, factory)
 
 
-def _field(role: str, default: Any, factory: Callable[[], Any] | None) -> Any:
+def _field(role: str, default: Any, factory: Callable[[], Any] | None, more: Mapping[str, Any] | None = None) -> Any:
+    metadata = {"role": role, **(more or {})}
     if factory is not None:
-        return field(default_factory=factory, metadata={"role": role})
-    return field(default=default, metadata={"role": role})
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 def refuse_newer(version: int, what: str) -> None:
@@ -109,4 +113,6 @@ def _walk(config: Any, prefix: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _default(item: Field[Any]) -> Any:
+    if "before" in item.metadata:
+        return item.metadata["before"]
     return item.default if item.default_factory is MISSING else item.default_factory()

@@ -1,8 +1,8 @@
 """Preferences that somebody stored: two video files for one caption.
 
-Read as they are published: VideoDPO's folders (``metadata.json`` and ``pair.json``; Liu et al. 2024), UnifiedReward's
-list of ``{caption, chosen, rejected}`` (Wang et al. 2025), which is what is written here too, the same as a table with
-paths, and Hugging Face data sets with two columns of videos.
+Read are VideoDPO's folders (``metadata.json`` and ``pair.json``; Liu et al. 2024), UnifiedReward's list of
+``{caption, chosen, rejected}`` (Wang et al. 2025), which is what is written here too, the same as a table with paths,
+what ``pipelines.share`` wrote, and Hugging Face data sets with two columns of videos.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from videoduet.errors import InputError
 from videoduet.records import stable_id
-from videoduet.store import read_json, write_bytes
+from videoduet.store import read_json, whole_file, write_bytes
 from videoduet.tables import is_text, json_line, kind_of, read_table
 
 if TYPE_CHECKING:
@@ -51,13 +51,33 @@ def read_preferences(data: str, videos: Path, columns: Columns = Columns()) -> t
     Videos that a data set holds as bytes are written to the folder ``videos``, under the hash of their content. Raises
     InputError where ``data`` is of no known kind, or holds no usable pair.
     """
+    return _usable(_rows(data, videos, columns, None)[0], data)
+
+
+def first_preferences(
+    data: str, videos: Path, columns: Columns = Columns(), *, count: int
+) -> tuple[list[StoredPair], list[str], int]:
+    """The same of the first ``count`` pairs alone, where ``data`` may hold the videos themselves (a table of paths is
+    read whole), and how many rows there are.
+    """
+    rows, every = _rows(data, videos, columns, count)
+    return *_usable(rows, data), every
+
+
+def _rows(data: str, videos: Path, columns: Columns, count: int | None) -> tuple[list[StoredPair | str], int]:
     path = Path(data)
     if (path / "pair.json").is_file():
         rows = _read(path, _videodpo)
+    elif (path / "pairs.parquet").is_file() and (path / "videos.parquet").is_file():
+        rows = _shared(path, videos)
     elif path.is_file() and _names_files(path, columns):
         rows = _read(path, partial(_list_of_pairs, columns=columns if kind_of(path) == "parquet" else Columns()))
     else:
-        rows = _hugging_face(data, videos, columns)
+        return _hugging_face(data, videos, columns, count)
+    return rows, len(rows)
+
+
+def _usable(rows: Sequence[StoredPair | str], data: str) -> tuple[list[StoredPair], list[str]]:
     pairs, problems = [], []
     for number, row in enumerate(rows):
         problem = row if isinstance(row, str) else _problem(row)
@@ -130,6 +150,25 @@ def _videodpo(folder: Path) -> list[StoredPair | str]:
     return rows
 
 
+def _shared(folder: Path, videos: Path) -> list[StoredPair | str]:
+    """Pairs that name videos by their ids; the videos they name are written to the folder ``videos``."""
+    with whole_file(folder / "pairs.parquet"):
+        rows = pq.read_table(folder / "pairs.parquet").to_pylist()
+    wanted = {row[side] for row in rows for side in ("chosen_id", "rejected_id")}
+    with whole_file(folder / "videos.parquet"), pq.ParquetFile(folder / "videos.parquet") as file:
+        for batch in file.iter_batches(32, columns=["id", "video"]):
+            for row in batch.to_pylist():
+                if row["id"] in wanted and not (path := videos / f"{row['id']}.mp4").exists():
+                    write_bytes(path, row["video"]["bytes"])
+    return [
+        StoredPair(
+            row["prompt"], videos / f"{row['chosen_id']}.mp4", videos / f"{row['rejected_id']}.mp4",
+            score=row["score"], margin=row["margin"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
 def _names_files(path: Path, columns: Columns) -> bool:
     """Whether a file is a table whose videos are paths; a parquet file may hold the videos themselves."""
     if kind_of(path) != "parquet":
@@ -159,7 +198,7 @@ def _from_item(item: dict[str, Any], folder: Path) -> StoredPair | str:
         return f"its {' and '.join(given)} cannot be read as numbers: {', '.join(map(repr, given.values()))}."
 
 
-def _hugging_face(data: str, videos: Path, columns: Columns) -> list[StoredPair | str]:
+def _hugging_face(data: str, videos: Path, columns: Columns, count: int | None) -> tuple[list[StoredPair | str], int]:
     # Only here: it takes seconds, and configs name this module's columns.
     from datasets import Video
 
@@ -170,10 +209,14 @@ def _hugging_face(data: str, videos: Path, columns: Columns) -> list[StoredPair 
     for name in (columns.chosen, columns.rejected):
         # Undecoded: only path or bytes are wanted.
         dataset = dataset.cast_column(name, Video(decode=False))
-    return [
+    every = len(dataset)
+    if count is not None:
+        dataset = dataset.select(range(min(count, every)))
+    rows = [
         _from_row(row[columns.caption], [row[columns.chosen], row[columns.rejected]], videos)
         for row in dataset.select_columns([columns.caption, columns.chosen, columns.rejected])
     ]
+    return rows, every
 
 
 def _load(data: str) -> "Dataset":

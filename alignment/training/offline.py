@@ -1,6 +1,7 @@
 """Diffusion-DPO on stored preferences, from a config to an adapter or a whole generator."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,10 @@ class TrainedGenerator:
     unread: list[str]
 
 
-def train_on_preferences(config: PreferenceTrainingConfig) -> TrainedGenerator:
-    """What comes of training as ``config`` says, or of going on with it.
+def train_on_preferences(
+    config: PreferenceTrainingConfig, on_step: Callable[[dict[str, Any]], None] | None = None
+) -> TrainedGenerator:
+    """What comes of training as ``config`` says, or of going on with it; ``on_step`` gets each step's metrics.
 
     The output also gets ``preferences.jsonl`` (the pairs, as they can be read again), ``left_out.json``, and in
     ``align/`` the log, the measurements on held-out pairs and the summary. Raises InputError where the output holds
@@ -54,7 +57,7 @@ def train_on_preferences(config: PreferenceTrainingConfig) -> TrainedGenerator:
     summary = align(
         generator, preferences.pairs, preferences.samples, preferences.prompts, config=config.align, seed=config.seed,
         output_dir=output / "align", base=path, events=output / "events" / output.name,
-        adapter=Path(config.adapter) if config.adapter else None,
+        adapter=Path(config.adapter) if config.adapter else None, on_step=on_step,
     )  # fmt: skip
     result = output / "align" / "adapter"
     if config.align.parameters == "all":

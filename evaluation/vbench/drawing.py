@@ -42,7 +42,7 @@ def draw(config: VBenchEvaluationConfig, wanted: Sequence[SuiteVideo]) -> Path:
         items = _items(plan, config.seed)
         if not needed & set(plan) or all((item.prompt.id, item.index) in drawn for item in items):
             continue
-        generator = generator or _generator(config, str(state.device))
+        generator = generator or loaded(config, str(state.device))
         if state.is_main_process and plan is rest:
             workspace.adopt(config, "drawn")
             write_records(samples / f"plan_{number:03d}.parquet", plan, SuiteVideo)
@@ -69,7 +69,8 @@ def _items(plan: Sequence[SuiteVideo], seed: int) -> list[SamplingItem]:
     return [SamplingItem(prompts[v.prompt], v.index, seed_for(seed, prompts[v.prompt].id, v.index)) for v in plan]
 
 
-def _generator(config: VBenchEvaluationConfig, device: str) -> Generator:
+def loaded(config: VBenchEvaluationConfig, device: str) -> Generator:
+    """The generator that ``config`` names, on ``device``, with its adapter in force."""
     generator = load_generator(resolve(config.generator), sampler=config.sampler, dtype=config.dtype, device=device)
     return with_adapter(generator, config.adapter)
 

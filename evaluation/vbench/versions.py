@@ -50,6 +50,15 @@ def compare_versions(
             version: score_version(files[version], possible, output / version, processes, gpus)
             for version in track(list(files), "score: VBench")
         }
+    return told(files, scores, reasons, root=root, tolerance=tolerance)
+
+
+def told(
+    files: Mapping[str, Sequence[VideoFile]], scores: Scores, reasons: Mapping[str, str], *, root: Path,
+    tolerance: float,
+) -> dict[str, Any]:  # fmt: skip
+    """What :func:`compare_versions` returns, of what was scored; ``reasons`` say why others were not tried."""
+    reasons = dict(reasons)
     reasons |= {name: r.not_scored for found in scores.values() for name, r in found.items() if r.not_scored}
     not_scored = [f"{name}: {reason}" for name, reason in reasons.items()]
     raw = {

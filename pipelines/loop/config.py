@@ -4,47 +4,24 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from alignment.preferences.pairs import PairConfig
 from alignment.training.config import AlignConfig
-from evaluation.vbench.aggregation import DIMENSIONS
-from evaluation.vbench.suite import NEEDS_LABELS
 from generators.config import Speed, check_sampler
+from pipelines.loop.judge_config import JudgeConfig, RefreshConfig
 from pipelines.loop.phases import phase_names
-from reward_model.judging.config import Backend, BatchSize, ServerSettings, check_backend
-from reward_model.training.config import GRPOTraining
+from pipelines.loop.prompts_config import PromptsConfig
+from pipelines.loop.score_config import ScoreConfig
+from pipelines.loop.score_config import VBenchConfig as VBenchConfig
 from videoduet.commands import command_parser, made, read_line
-from videoduet.config import PACKAGE_ROOT, Precision, at_least, execution, identity, within
+from videoduet.config import PACKAGE_ROOT, Precision, at_least, execution, identity
 from videoduet.errors import InputError
 
 DEFAULT_RECIPE = "configs/shapes_world.yaml"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptsConfig:
-    """Which prompts are drawn.
-
-    Attributes:
-        train: File of prompts that the loop samples, ranks and learns from: text, one a line, or a JSON, CSV, TSV or
-            parquet file with a column of them (VidProM's, for one).
-        held_out: The same, of prompts that are only scored.
-        limit: Use that many training prompts (None: all): the first ones, or those that subset_seed draws.
-        subset_seed: Seed of the random subset of ``limit`` training prompts (None: the first ones).
-        column: The column of prompts, where it is not called prompt, prompt_en, text or caption.
-        nsfw_below: Of VidProM's files only prompts whose six probabilities of being unsafe are all below this are used.
-    """
-
-    train: str = identity("prompts.txt")
-    held_out: str = identity("held_out.txt")
-    limit: int | None = identity(None)
-    subset_seed: int | None = identity(None)
-    column: str | None = identity(None)
-    nsfw_below: float = identity(0.2)
-
-    def __post_init__(self) -> None:
-        at_least(1, **{"prompts.limit": self.limit})
+FEWEST_RANKED = 3
+"""Videos of a prompt below which there is but one comparison, and nothing is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,146 +56,6 @@ class GeneratorConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeConfig:
-    """Who compares the videos.
-
-    Attributes:
-        path: transformers or PEFT directory, or hub id, of a vision-language model; with a server, what it calls its
-            model.
-        preset: What the judge is made for, as pipelines.judge has it (None: what is kept beside its weights, else
-            general).
-        factory: Import path of a class with ``compare(pairs)``, used instead of a model: human votes, a metric.
-        arguments: What ``factory`` is called with.
-        second_path: A second judge of other training, which measures the result and never labels (None: none).
-        dtype: Precision of the weights.
-        batch_size: Showings answered at once, two for each pair (auto: as many as fit into a GPU's free memory, 16 on a
-            CPU).
-        samples: Answers to each showing, of which the majority counts (1: one greedy answer).
-        temperature: At which several samples are drawn.
-        backend: What runs the model: transformers, vllm (installed beside), or server. Only the first can be refreshed.
-        server: URL of an OpenAI-compatible API, for backend server; the key is taken from the environment
-            (JUDGE_API_KEY or OPENAI_API_KEY).
-        concurrency: Requests to the server under way at once.
-        cache: A directory where the server's answers are kept by the content of the question.
-        logprobs: Ask the server for probabilities, which some hosts refuse.
-    """
-
-    path: str | None = identity(None)
-    preset: str | None = identity(None)
-    factory: str | None = identity(None)
-    arguments: dict[str, Any] = identity(factory=dict)
-    second_path: str | None = identity(None)
-    dtype: Precision = identity("float32")
-    batch_size: BatchSize = identity(64)
-    samples: int = identity(1)
-    temperature: float = identity(0.7)
-    backend: Backend = identity("transformers")
-    server: str | None = execution(None)
-    concurrency: int = execution(8)
-    cache: str | None = execution(None)
-    logprobs: bool = identity(True)
-
-    def __post_init__(self) -> None:
-        batch = None if self.batch_size == "auto" else self.batch_size
-        at_least(1, **{"judge.batch_size": batch, "judge.samples": self.samples})
-        check_backend(self.preset, self.backend, self.settings)
-
-    @property
-    def settings(self) -> ServerSettings | None:
-        """How the server is asked; None where there is none."""
-        if self.server is not None and self.path is None:
-            raise InputError("judge.server is given, but not judge.path: what the server calls its model.", exit_code=2)
-        return ServerSettings.at(self.server, self.path or "", self.concurrency, self.cache, self.logprobs)
-
-    @property
-    def model(self) -> str | None:
-        """The path of the model that can be loaded here and trained; None where the judge is none."""
-        return self.path if self.factory is None and self.backend == "transformers" else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefreshConfig:
-    """How the judge learns from each round's videos (stage 3 of VQ-Insight).
-
-    Attributes:
-        enabled: Whether the judge is refreshed at all.
-        original_data: JSON Lines of labelled pairs the judge was trained on; without it refresh is off.
-        held_out_data: The same for pairs it never saw; the gate measures on these.
-        original_share: Share of the original data in the mixture, in [0, 1].
-        held_out_prompts: Share of the prompts kept from refreshing, to measure on.
-        tolerance_original: Fall of accuracy on held-out original pairs beyond which the new judge is dropped.
-        tolerance_generated: The same on generated pairs labelled by the judge before.
-        cross_fit: Refresh on one half of the prompts and take DPO labels from the other, swapping each round.
-        training: GRPO settings.
-    """
-
-    enabled: bool = identity(True)
-    original_data: str | None = identity(None)
-    held_out_data: str | None = identity(None)
-    original_share: float = identity(0.34)
-    held_out_prompts: float = identity(0.2)
-    tolerance_original: float = identity(0.05)
-    tolerance_generated: float = identity(0.25)
-    cross_fit: bool = identity(False)
-    training: GRPOTraining = GRPOTraining()
-
-    def __post_init__(self) -> None:
-        for name in ("original_share", "held_out_prompts"):
-            within(0, 1, **{f"refresh.{name}": getattr(self, name)})
-        if (self.training.parameters, self.training.method) != ("lora", "grpo"):
-            raise InputError(
-                "refresh.training goes on with a LoRA from round to round, by rewards; give parameters: lora and "
-                "method: grpo.",
-                exit_code=2,
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class VBenchConfig:
-    """VBench dimensions of the held-out videos, by the real package (python -m pipelines.setup_vbench).
-
-    Attributes:
-        dimensions: Those to score for the base and each round; none turns it off. temporal_flickering needs no weights.
-        dynamic_degree_tolerance: Fall of dynamic degree below the base's beyond which the alarm is raised: still videos
-            win comparisons that they should not.
-        when_still: On that alarm warn, or stop before anything is exported.
-        processes: Dimensions scored at once.
-    """
-
-    dimensions: list[str] = identity(factory=lambda: ["temporal_flickering"])
-    dynamic_degree_tolerance: float = execution(0.1)
-    when_still: Literal["warn", "stop"] = execution("warn")
-    processes: int = execution(1)
-
-    def __post_init__(self) -> None:
-        at_least(1, **{"score.vbench.processes": self.processes})
-        at_least(0, **{"score.vbench.dynamic_degree_tolerance": self.dynamic_degree_tolerance})
-        possible = [name for name in DIMENSIONS if name not in NEEDS_LABELS]
-        if wrong := [name for name in self.dimensions if name not in possible]:
-            raise InputError(
-                f"score.vbench.dimensions has {wrong[0]}, which cannot be scored on prompts of your own; choose among "
-                f"{', '.join(possible)}.",
-                exit_code=2,
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
-    """What is measured after the last round.
-
-    Attributes:
-        videos_per_prompt: Videos of each held-out prompt, drawn from the same noise by every generator version.
-        vbench: VBench dimensions of these videos.
-    """
-
-    videos_per_prompt: int = identity(2)
-    vbench: VBenchConfig = VBenchConfig()
-
-    def __post_init__(self) -> None:
-        at_least(1, **{"score.videos_per_prompt": self.videos_per_prompt})
-
-
-@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """Align a text-to-video generator with a reasoning video judge, and keep the two improving each other.
 
@@ -235,9 +72,11 @@ class RunConfig:
         refresh: The judge's refresh.
         pairs: Which pairs become labels.
         align: Diffusion-DPO.
-        score: Final measurement.
-        launch: An accelerate config for each phase named in it (sample, refresh, rank, align or score); such a phase
-            runs as its own 'accelerate launch'.
+        score: What is measured on held-out prompts, after each round and at the end.
+        launch: An accelerate config for each phase named in it (sample, refresh, rank, align, measure or score); such a
+            phase runs as its own 'accelerate launch'.
+        keep_latents: Of which videos final latents stay on the disk once a round's generator has learned: all, or those
+            of its pairs. What another ranking asks for later is drawn again.
     """
 
     run_dir: str = execution("runs/shapes_world")
@@ -251,9 +90,12 @@ class RunConfig:
     align: AlignConfig = AlignConfig()
     score: ScoreConfig = ScoreConfig()
     launch: dict[str, str] = execution(factory=dict)
+    keep_latents: Literal["all", "pairs"] = execution("all")
 
     def __post_init__(self) -> None:
         at_least(1, rounds=self.rounds)
+        self.score.vbench.check_rounds(self.rounds)
+        object.__setattr__(self, "score", replace(self.score, vbench=self.score.vbench.named()))
         for name in self.launch:
             if name not in phase_names():
                 raise InputError(f"launch names {name}; phases are {', '.join(phase_names())}.", exit_code=2)
@@ -265,6 +107,13 @@ class RunConfig:
             )
         if not (self.judge.path or self.judge.factory):
             raise InputError("No judge is named; set judge.path to a model or judge.factory to a class.", exit_code=2)
+        refresh, videos = self.refresh, self.generator.videos_per_prompt
+        if refresh.labels == "paper" and refresh.why_off(self.judge) is None and videos < FEWEST_RANKED:
+            raise InputError(
+                f"refresh.labels is 'paper', which takes the best of a prompt's videos by all their comparisons, and "
+                f"generator.videos_per_prompt is {videos}; give {FEWEST_RANKED} or more, or labels: agreed.",
+                exit_code=2,
+            )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 from alignment.training.config import AlignConfig
 from pipelines.loop.config import RunConfig
 from pipelines.loop.rates import NAMES, Card, GeneratorSize, JudgeSize, Recomputed, cards, table
+from reward_model.judging.config import LOGITS_KEPT, READ_AT_ONCE
 
 PIXEL_BYTES, WRITERS = 0.6, 4
 """Bytes of an mp4 file for a pixel (1.5 MB for 16x320x512), and cores that write beside a GPU."""
@@ -56,19 +57,36 @@ def training_memory(size: GeneratorSize, config: AlignConfig, tokens: int, *, we
     return 1e9 * size.weights[0] * weight_bytes + lora + 2.0 * config.micro_batch * kept * wide
 
 
-def judging_memory(size: JudgeSize, batch: int, new_tokens: int, *, weight_bytes: int) -> float:
-    """Peak bytes of answering ``batch`` showings: weights, keys and values (once of what showings of one first video
-    have in common), and what one chunk of reading needs, in the proportion that was measured at 7B.
+def judging_memory(
+    size: JudgeSize, batch: int, new_tokens: int, *, weight_bytes: int, tokens: int | None = None,
+    own: float | None = None,
+) -> float:  # fmt: skip
+    """Peak bytes of answering ``batch`` showings of ``tokens``, of which the share ``own`` is each one's own, what
+    showings of one first video have in common counted once (None: as the table has it).
+
+    Weights, keys and values, logits, and what one chunk of reading needs: at 7B as measured, on the toy as well.
     """
     showing = table()["showing"]
-    cached = batch * (showing["own"] * showing["tokens"] + new_tokens) * size.cached * weight_bytes / 2
-    return 1e9 * size.weights * weight_bytes * 1.18 + cached
+    own_tokens = (showing["own"] if own is None else own) * (showing["tokens"] if tokens is None else tokens)
+    cached = batch * (own_tokens + new_tokens) * size.cached * weight_bytes / 2
+    reading = min(READ_AT_ONCE, batch * own_tokens) * size.read * weight_bytes / 2
+    return 1e9 * size.weights * weight_bytes + cached + reading + batch * LOGITS_KEPT * 4.0 * size.vocabulary
 
 
-def video_bytes(config: RunConfig, size: GeneratorSize) -> float:
-    """Bytes on disk of a video: mp4 and final latents."""
+def disk(config: RunConfig, counted: Mapping[str, int], size: GeneratorSize) -> dict[str, float]:
+    """Bytes on disk of a run: of its videos, of all final latents, and of the latents with ``keep_latents: pairs`` when
+    they are most: those of a round that is not ranked yet, or of the videos of score, beside the pairs'.
+    """
     frames, height, width = shown(config, size)
-    return PIXEL_BYTES * frames * height * width + size.latent_bytes(frames, height, width)
+    drawn, scored = counted["videos of rounds"], counted["videos of score"] + counted["videos of VBench"]
+    each = size.latent_bytes(frames, height, width)
+    pairs = 2 * math.isqrt(config.pairs.pairs_per_prompt) * drawn / config.generator.videos_per_prompt
+    most = max(drawn / config.rounds + pairs * (config.rounds - 1) / config.rounds, scored + pairs)
+    return {
+        "videos": (drawn + scored) * PIXEL_BYTES * frames * height * width,
+        "all": (drawn + scored) * each,
+        "pairs": min(most, drawn + scored) * each,
+    }
 
 
 def shown(config: RunConfig, size: GeneratorSize) -> tuple[int, int, int]:
@@ -96,7 +114,7 @@ def setting(
 ) -> Setting:
     """The run on ``card``, as the config has it."""
     taken = on_card(config, size, judge, card)
-    return Setting(card, _hours(taken, counted, size, judge, card), _memory(taken, size, judge), {})
+    return Setting(card, _hours(taken, counted, size, judge, card), memory(taken, size, judge), {})
 
 
 def fitted(
@@ -166,12 +184,13 @@ def _judging(config: RunConfig, judge: JudgeSize, batch: int) -> float:
     return judging_memory(judge, batch, judge.new_tokens, weight_bytes=BYTES[config.judge.dtype])
 
 
-def _memory(config: RunConfig, size: GeneratorSize, judge: JudgeSize | None) -> dict[str, float]:
-    tokens = size.tokens(*shown(config, size))
-    found = {
-        "sample": _sampling(config, size, config.generator.batch_size),
-        "align": training_memory(size, config.align, tokens, weight_bytes=_width(config)),
-    }
+def memory(config: RunConfig, size: GeneratorSize | None, judge: JudgeSize | None) -> dict[str, float]:
+    """Peak bytes of each phase, as far as the models' sizes are known."""
+    found: dict[str, float] = {}
+    if size is not None:
+        tokens = size.tokens(*shown(config, size))
+        found["sample"] = _sampling(config, size, config.generator.batch_size)
+        found["align"] = training_memory(size, config.align, tokens, weight_bytes=_width(config))
     if judge is not None:
         found["rank"] = _judging(config, judge, _judged(config))
     return found
@@ -200,7 +219,8 @@ def _hours(
     step = training["dpo"][NAMES[True if way == "auto" else way]]
     hours = {
         "sample": counted["videos of rounds"] * video,
-        "score": counted["videos of score"] * video,
+        "measure": counted["videos of score"] * video,
+        "score": counted["videos of VBench"] * video,
         "align": counted["denoiser forwards (alignment)"] * size.forward(tokens) / 1e12 * step * slower,
     }
     if judge is not None:
@@ -210,6 +230,7 @@ def _hours(
         answer *= h100.bandwidth / card.bandwidth
         showing = (read + answer) * config.judge.samples
         hours["rank"] = counted["rank rollouts"] * showing
+        hours["measure"] += counted["measure rollouts"] * showing
         hours["score"] += counted["score rollouts"] * showing
         hours["refresh"] = counted["refresh rollouts"] * showing
         hours["refresh"] += counted["GRPO rollouts"] * (answer + rates["rollout"] * read)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from pipelines.loop.config import RunConfig
-from pipelines.loop.phases import earliest_phase, phase_path, turns
+from pipelines.loop.phases import earliest_phase, independent, phase_path, turns
 from videoduet.errors import InputError
 from videoduet.store import atomic_path
 from videoduet.workspace import Workspace
@@ -39,17 +39,20 @@ class RunDirectory(Workspace):
         self.adopt(config, "made", again=True)
 
     def sibling(self, first_phase: str, config: RunConfig) -> "RunDirectory":
-        """A run directory beside this one that shares the phases before ``first_phase`` (hard links, no copies).
+        """A run directory beside this one that shares the phases that do not come of ``first_phase`` (hard links, no
+        copies): those before it, and of later ones those that need nothing of it.
 
         A sibling of the same ``config`` that exists already is gone on with; otherwise a new one appears, whole.
         ``first_phase`` is a path as ``round_00/sample``, or a bare name, which means its first occurrence. Raises
         InputError for an unknown phase, or one so late that a phase before it would not fit the config.
         """
-        phases = [turn.path for turn in turns(config.rounds)]
+        order = turns(config.rounds)
+        phases = [turn.path for turn in order]
         matches = [index for index, path in enumerate(phases) if first_phase in (path, path.split("/")[-1])]
         if not matches:
             raise InputError(f"There is no phase {first_phase!r}; choose one of {', '.join(phases)}.", exit_code=2)
-        shared, tag = phases[: matches[0]], phases[matches[0]].replace("/", "_")
+        shared = independent(order[matches[0]], config.rounds)
+        tag = phases[matches[0]].replace("/", "_")
         self._check_shared(shared, config)
         number = 1
         while (root := self.root.with_name(f"{self.root.name}_from_{tag}_{number}")).exists():
@@ -74,8 +77,21 @@ class RunDirectory(Workspace):
         for path in shared:
             if self.is_done(self.root / path):
                 shutil.copytree(self.root / path, sibling.root / path, copy_function=os.link)
+        measured = [path for path in shared if path.endswith("/measure") and self.is_done(self.root / path)]
+        if measured:
+            self._share_held_out(sibling, len(measured))
         # What phases read beside each other; prompts that a first phase reads anew may have changed.
         for name in ("quarantine.json", *(["prompts.parquet"] if shared else [])):
             if (self.root / name).exists():
                 shutil.copy(self.root / name, sibling.root / name)
         sibling.adopt(config, "made", again=True)
+
+    def _share_held_out(self, sibling: "RunDirectory", rounds: int) -> None:
+        """What the measurements of so many rounds drew and judged, which lies with the held-out prompts."""
+        kept, other = self.phase("score"), sibling.phase("score")
+        kinds = ("samples_{}_*", "latents_{}_*", "videos/{}_*", "comparisons_second_judge_{}.*")
+        patterns = [kind.format(f"G_{number}") for number in range(rounds + 1) for kind in kinds]
+        for source in (file for pattern in ("prompts.parquet", *patterns) for file in sorted(kept.glob(pattern))):
+            target = other / source.relative_to(kept)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(source, target)

@@ -23,7 +23,7 @@ def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
     _reopen_score(run)
     for turn in turns(run.config.rounds):
         folder = run.directory.root / turn.path
-        if run.directory.is_done(folder):
+        if run.directory.is_done(folder) or _scored_already(run, turn):
             console.print(f"{turn.path}: done before", style="dim", markup=False)
             continue
         started = time.perf_counter()
@@ -38,10 +38,15 @@ def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
     export_final(run, merge=merge)
 
 
+def _scored_already(run: Run, turn: Turn) -> bool:
+    """Whether a measurement is missing whose figures the score has: that of a run from before there were any."""
+    return turn.phase.name == "measure" and run.directory.is_done(run.folder("score"))
+
+
 def _reopen_score(run: Run) -> None:
     """Where ``rounds`` grew, the scores of a shorter run are made anew; the videos drawn for them are kept."""
-    output, last = run.folder("score"), turns(run.config.rounds)[-2]
-    if output.exists() and not run.directory.is_done(run.directory.root / last.path):
+    output, trained = run.folder("score"), run.folder("align", run.config.rounds - 1)
+    if output.exists() and not run.directory.is_done(trained):
         # In this order: killed in between, the same is found to do again.
         for path in output.glob("comparisons_judge_*.parquet"):
             path.unlink()

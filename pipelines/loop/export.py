@@ -21,15 +21,15 @@ def export_final(run: Run, *, merge: bool = False) -> None:
     Where nothing was learned the adapter is one that changes nothing, so that what loads it needs no special case.
     """
     final, rounds = run.folder("final"), run.config.rounds
-    model, preset = run.config.judge.model, run.config.judge.preset
+    judged = run.config.judge
     run.directory.sweep(final)
     generator, judge = run.generator_adapter(rounds), run.judge_adapter(rounds - 1)
     _write_adapter(generator, final / "generator", lambda: load_generator(run.base).denoiser, run.base)
     if merge:
         with atomic_path(final / "merged_generator") as temporary:
             with_adapter(load_generator(run.base), generator).pipeline.save_pretrained(temporary)
-    if model is not None:
-        path, prompt = judge_source(model, preset)
+    if judged.model is not None:
+        path, prompt = judge_source(judged.model, judged.preset, judged.subfolder)
         _write_adapter(judge, final / "judge", lambda: load_model(path), path)
         if merge:
             with atomic_path(final / "merged_judge") as temporary:

@@ -1,13 +1,19 @@
 """What each phase is handed of a run: the only place where phases meet the whole of it."""
 
 from pipelines.loop.align import align_round
+from pipelines.loop.held_out import HeldOut, Versions
 from pipelines.loop.labels import Generated, by_prompt
+from pipelines.loop.latents import latents_of, no_latents
+from pipelines.loop.measure import measure_round
 from pipelines.loop.rank import rank_round
 from pipelines.loop.refresh import Refresh, refresh_judge
 from pipelines.loop.run import Run
 from pipelines.loop.sample import sample_round
 from pipelines.loop.score import score_versions
+from pipelines.loop.summaries import RefreshSummary, read_summary
+from pipelines.loop.tournament import played
 from reward_model.judging.build import judge_source
+from videoduet.records import Comparison
 from videoduet.seeding import seed_for
 
 
@@ -21,16 +27,22 @@ def sample(run: Run, round_number: int) -> None:
 
 def refresh(run: Run, round_number: int) -> None:
     """D_(r - 1) learns from the round's videos into D_r."""
-    path, preset = run.config.judge.model, run.config.judge.preset
+    judge, config = run.config.judge, run.config.refresh
+    second = config.second_path
     task = Refresh(
-        config=run.config.refresh,
-        source=None if path is None else lambda: judge_source(path, preset),
+        config=config,
+        off=config.why_off(judge),
+        source=lambda: judge_source(judge.model or "", judge.preset, judge.subfolder),
         adapter=run.judge_adapter(round_number - 1),
         before=lambda: run.judge(round_number - 1),
-        after=lambda adapter: run.load_judge(path or "", adapter, preset),
+        after=run.own_judge,
+        second=None if second is None else lambda: run.load_judge(second),
         generated=lambda: generated(run, round_number),
+        samples=lambda: run.samples("sample", round_number),
+        previous=lambda: played(run.folder("rank", round_number - 1)),
         withheld=run.split.withheld(),
         output=run.folder("refresh", round_number),
+        root=run.directory.root,
         seed=seed_for(run.config.seed, "refresh", round_number),
         round_number=round_number,
     )
@@ -49,23 +61,52 @@ def rank(run: Run, round_number: int) -> None:
     rank_round(
         lambda: run.judge(round_number), run.split.labelled(round_number), run.samples("sample", round_number),
         run.folder("rank", round_number), run.directory, config=run.config.pairs, round_number=round_number,
+        known=lambda: paid_for(run, round_number),
     )  # fmt: skip
+
+
+def paid_for(run: Run, round_number: int) -> list[Comparison]:
+    """What a round's refresh let D_(r - 1) compare, where that is D_r too."""
+    folder = run.folder("refresh", round_number)
+    if round_number == 0 or read_summary(RefreshSummary, folder).status == "accepted":
+        return []
+    return played(folder)
 
 
 def align(run: Run, round_number: int) -> None:
     """G_r learns from the pairs into G_(r + 1)."""
+    ranked, generator = run.preferences(round_number), run.config.generator
+    latents_of(
+        ranked[1], lambda: run.generator(round_number), run.folder("sample", round_number), run.prompts, run.directory,
+        batch_size=generator.batch_size, speed=generator.speed, kept=run.config.keep_latents,
+    )  # fmt: skip
     align_round(
-        run.base_generator, run.preferences(round_number), run.drawn("sample", round_number), run.prompts,
+        run.base_generator, ranked, run.drawn("sample", round_number), run.prompts,
         run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
         adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
     )  # fmt: skip
 
 
-def score(run: Run, round_number: int) -> None:
-    """Every version is measured on held-out prompts."""
-    score_versions(
-        run.generator, run.measuring_judges, run.held_out_prompts,
-        lambda version: run.samples("score", version=version), run.folder("score"), run.directory,
-        config=run.config.score, seed=run.config.seed, rounds=run.config.rounds,
-        batch_size=run.config.generator.batch_size, speed=run.config.generator.speed,
+def held_out(run: Run) -> HeldOut:
+    """The held-out videos of a run, and how its versions are drawn."""
+    generator = run.config.generator
+    versions = Versions(run.generator, run.directory, run.config.seed, generator.batch_size, generator.speed)
+    return HeldOut(
+        versions, run.held_out_prompts, run.config.score.videos_per_prompt,
+        lambda version: run.samples("score", version=version), run.folder("score"),
     )  # fmt: skip
+
+
+def measure(run: Run, round_number: int) -> None:
+    """G_(r + 1) is measured on held-out prompts."""
+    measure_round(held_out(run), run.second_judge(), run.folder("measure", round_number), round_number=round_number)
+
+
+def score(run: Run, round_number: int) -> None:
+    """Every version is scored together."""
+    config = run.config
+    score_versions(
+        held_out(run), run.measuring_judges, run.measured(), run.folder("score"), vbench=config.score.vbench,
+        rounds=config.rounds,
+    )  # fmt: skip
+    no_latents(run.folder("score"), run.directory, kept=run.config.keep_latents)

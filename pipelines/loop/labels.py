@@ -72,7 +72,7 @@ def generated_labels(generated: Generated, judge: PairwiseJudge, round_number: i
     return [
         *labels_from(won, prompts, videos, f"across {round_number}"),
         *labels_from(played, prompts, videos, f"within {round_number}"),
-        *_from_preferences(pairs, prompts, videos, f"within {round_number - 1}"),
+        *from_preferences(pairs, prompts, videos, f"within {round_number - 1}"),
     ]
 
 
@@ -85,7 +85,7 @@ def _clearest(pairs: Sequence[PreferencePair]) -> dict[str, PreferencePair]:
     return clearest
 
 
-def _from_preferences(
+def from_preferences(
     pairs: Sequence[PreferencePair], prompts: Mapping[str, Prompt], videos: Mapping[str, Video], source: str
 ) -> list[LabelledPair]:
     """Preference pairs as labels, where both videos can be read."""

@@ -65,12 +65,13 @@ PHASES = (
     ),
     Phase("align", "pipelines.loop.handlers.align", needs=("sample", "rank"), first_round=0, sections=("align",)),
     Phase(
-        "score",
-        "pipelines.loop.handlers.score",
-        needs=("align",),
-        first_round=None,
-        sections=("score", "prompts.held_out", "judge.second_path"),
+        "measure",
+        "pipelines.loop.handlers.measure",
+        needs=("align", "measure"),
+        first_round=0,
+        sections=("score.videos_per_prompt", "prompts.held_out", "prompts.held_out_limit", "judge.second_path"),
     ),
+    Phase("score", "pipelines.loop.handlers.score", needs=("align",), first_round=None, sections=("score",)),
 )
 
 
@@ -114,6 +115,21 @@ def needed(turn: Turn, rounds: int) -> list[Path]:
         if first is not None and number >= first:
             paths.append(Path(phase_path(name, number)))
     return paths
+
+
+def independent(turn: Turn, rounds: int) -> list[str]:
+    """The folders of a run of so many rounds that do not come of ``turn``, nor of a later turn of its phase: those
+    before it, and later ones that need none of them.
+    """
+    order = turns(rounds)
+    place = order.index(turn)
+    found, without = [earlier.path for earlier in order[:place]], set[Path]()
+    for later in order[place:]:
+        if later.phase is turn.phase or later.phase.first_round is None or without & {*needed(later, rounds)}:
+            without.add(Path(later.path))
+        else:
+            found.append(later.path)
+    return found
 
 
 def earliest_phase(field: str) -> str:

@@ -2,18 +2,25 @@
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.loop.config import RunConfig
-from pipelines.loop.costs import Setting, cheapest, setting, video_bytes
+from pipelines.loop.costs import Setting, cheapest, disk, setting
+from pipelines.loop.official_prompts import reckoned_videos
 from pipelines.loop.prompts import read_run_prompts
 from pipelines.loop.rates import GeneratorSize, JudgeSize, cards, generator_size, judge_size, unknown
+from reward_model.presets import preset_named
 from videoduet.config import resolve
 
 PROBED = 2e8
 """Bytes of weights up to which a batch is drawn on a CPU to measure how long it takes."""
-HELD_OUT = 100
-"""Held-out prompts that are reckoned with where their file is not there."""
+KINDS = {"all": "", "ceilings": ", by its measured ceilings", "nothing": ", an estimate"}
+"""What is said of a card's hours, by what of it was measured."""
+HELD_OUT = {"VBench_full_info.json": 944}
+"""Prompts of files of held-out prompts that are known by name."""
+ASSUMED = 100
+"""Those of other files that are not there."""
 
 
 def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[str, int]:
@@ -22,10 +29,10 @@ def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[s
     ``steps``: the sampler's, for each video.
     """
     parts = counted(config, prompts, held_out)
-    videos = parts["videos of rounds"] + parts["videos of score"]
+    videos = parts["videos of rounds"] + parts["videos of score"] + parts["videos of VBench"]
     return {
         "videos": videos,
-        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in ("rank", "refresh", "score")),
+        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in ("rank", "refresh", "measure", "score")),
         "GRPO rollouts": parts["GRPO rollouts"],
         "denoiser forwards (sampling)": videos * steps,
         "denoiser forwards (alignment)": parts["denoiser forwards (alignment)"],
@@ -37,20 +44,27 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
     n, rounds = config.generator.videos_per_prompt, config.rounds
     scored = held_out * config.score.videos_per_prompt
     tournament = 2 * prompts * math.comb(n, 2) * rounds
-    refreshes = rounds - 1 if config.refresh.enabled and config.refresh.original_data else 0
-    # A refresh asks for a knockout, the challenge of the loser before, and two equal pairs of each prompt.
-    refreshing = 2 * prompts * (n - 1 + 1 + 2) * refreshes
-    training = config.refresh.training
+    refresh = config.refresh
+    refreshes = 0 if refresh.why_off(config.judge) is not None else rounds - 1
+    # A refresh asks for a knockout and the challenge of the loser before, or for all pairs of the prompts that it
+    # learns from, and for two equal pairs of each prompt.
+    paper = round(prompts * (1 - refresh.held_out_prompts)) * math.comb(n, 2)
+    labelling = paper if refresh.labels == "paper" else prompts * (n - 1 + 1)
+    refreshing = 2 * (labelling + 2 * prompts) * refreshes
+    training = refresh.training.for_items(refresh.items(prompts))
     draws = prompts * config.pairs.pairs_per_prompt * config.align.epochs * config.align.draws_per_pair
     if config.align.max_steps is not None:
         draws = min(draws, config.align.max_steps * config.align.batch_size)
     return {
         "videos of rounds": prompts * n * rounds,
         "videos of score": scored * (rounds + 1),
+        "videos of VBench": reckoned_videos(config.score.vbench, rounds),
         "rank rollouts": tournament,
         "refresh rollouts": refreshing,
-        "score rollouts": 2 * 3 * scored * rounds,
-        "GRPO rollouts": training.steps * training.pairs_per_step * training.num_generations * refreshes,
+        # By the second judge after each round, by the loop's own and D_0 at the end.
+        "measure rollouts": 2 * scored * rounds,
+        "score rollouts": 2 * 2 * scored * rounds,
+        "GRPO rollouts": training.steps * training.items_per_step * training.num_generations * refreshes,
         # Policy and reference forward for both sides of a pair, and a backward that costs two forwards.
         "denoiser forwards (alignment)": draws * 2 * 4 * rounds,
     }
@@ -62,6 +76,7 @@ def planned(config: RunConfig) -> dict[str, str]:
     Raises InputError where a model is neither on this disk nor known.
     """
     train, held_out, notes = _prompts(config)
+    notes += _refresh_notes(config, train)
     size, judge = generator_size(config.generator.path), _judge(config)
     path = Path(resolve(config.generator.path))
     if size is None and not path.exists():
@@ -86,17 +101,34 @@ def _prompts(config: RunConfig) -> tuple[int, int, list[str]]:
     if given.limit is None:
         # The file's own sentence.
         read_run_prompts(given)
+    held_out = HELD_OUT.get(Path(given.held_out).name, ASSUMED)
+    held_out = min(held_out, given.held_out_limit or held_out)
     note = (
-        f"Prompts are not on this disk: {given.limit} to learn from (prompts.limit), {HELD_OUT} held out are assumed."
+        f"Prompts are not on this disk: {given.limit} to learn from (prompts.limit), {held_out} held out are assumed."
     )
-    return given.limit or 0, HELD_OUT, [note]
+    return given.limit or 0, held_out, [note]
+
+
+def _refresh_notes(config: RunConfig, prompts: int) -> list[str]:
+    """What a person should know of the refreshes before they start."""
+    refresh = config.refresh
+    if not refresh.enabled or config.rounds == 1:
+        return []
+    if (reason := refresh.why_off(config.judge)) is not None:
+        return [f"The judge is not refreshed: {reason}"]
+    if refresh.labels != "paper":
+        return []
+    shared = counted(replace(config, rounds=2), prompts, 0)["refresh rollouts"] - 4 * prompts
+    return [f"Where the gate refuses a refresh, rank takes over its {shared:,} rollouts."]
 
 
 def _judge(config: RunConfig) -> JudgeSize | None:
     """The judge's size; None where no model runs here."""
     if config.judge.factory is not None or config.judge.backend == "server" or config.judge.path is None:
         return None
-    if (found := judge_size(config.judge.path)) is None:
+    inner = config.judge.subfolder or preset_named(config.judge.preset).subfolder
+    place = Path(resolve(config.judge.path)) / (inner or "")
+    if (found := judge_size(str(place)) or judge_size(config.judge.path)) is None:
         raise unknown("judges", "judge.path", config.judge.path)
     return found
 
@@ -144,13 +176,10 @@ def _reckoned(
     rows: dict[str, str] = {}
     for card in cards():
         on_card = setting(config, parts, size, judge, card)
-        kind = "" if card.measured else ", an estimate"
-        rows[f"GPU hours on {card.name}{kind}"] = _told(on_card)
+        rows[f"GPU hours on {card.name}{KINDS[card.measured]}"] = _told(on_card)
     peaks = setting(config, parts, size, judge, cards()[0]).memory
     rows["peak memory (GB)"] = ", ".join(f"{phase} {value / 1e9:.1f}" for phase, value in peaks.items())
-    videos = parts["videos of rounds"] + parts["videos of score"]
-    adapters = 4.0 * size.lora(config.align.lora_rank) * config.rounds
-    rows["run on disk (GB)"] = f"{(videos * video_bytes(config, size) + adapters) / 1e9:.1f}"
+    rows["run on disk (GB)"] = _on_disk(config, parts, size)
     models = size.files + (judge.weights * 2e9 if judge is not None else 0.0)
     rows["models to download (GB)"] = f"{models / 1e9:.1f}"
     best = cheapest(config, parts, size, judge)
@@ -166,3 +195,10 @@ def _reckoned(
 def _told(found: Setting) -> str:
     hours = ", ".join(f"{phase} {value:,.1f}" for phase, value in found.hours.items() if value)
     return f"{found.total:,.1f} ({hours}){'' if found.fits else '; does not fit as it is'}"
+
+
+def _on_disk(config: RunConfig, parts: dict[str, int], size: GeneratorSize) -> str:
+    found, kept = disk(config, parts, size), config.keep_latents
+    adapters = 4.0 * size.lora(config.align.lora_rank) * config.rounds
+    told = f"{(found['videos'] + found[kept] + adapters) / 1e9:.1f} (latents {found[kept] / 1e9:.1f}"
+    return told + (")" if kept == "pairs" else f"; {found['pairs'] / 1e9:.1f} with keep_latents pairs)")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipelines.loop.config import PromptsConfig
+from pipelines.loop.prompts_config import PromptsConfig
 from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.prompt_sets import read_prompts
@@ -23,7 +23,10 @@ def read_run_prompts(config: PromptsConfig) -> RunPrompts:
         resolve(config.train), column=config.column, nsfw_below=config.nsfw_below, limit=config.limit,
         subset_seed=config.subset_seed,
     )  # fmt: skip
-    held_out = read_prompts(resolve(config.held_out), column=config.column, nsfw_below=config.nsfw_below)
+    held_out = read_prompts(
+        resolve(config.held_out), column=config.column, nsfw_below=config.nsfw_below, limit=config.held_out_limit,
+        subset_seed=None if config.held_out_limit is None else config.subset_seed,
+    )  # fmt: skip
     if both := {prompt.text for prompt in train.prompts} & {prompt.text for prompt in held_out.prompts}:
         raise InputError(f"{len(both)} held-out prompts are training prompts too, e.g. {min(both)!r}; take them out.")
     return RunPrompts(train.prompts, held_out.prompts)

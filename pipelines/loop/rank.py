@@ -1,81 +1,34 @@
 """Judge a round's videos against each other, and take pairs from the ranking."""
 
-import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from alignment.preferences.pairs import PairConfig, follows_position, select_pairs
 from alignment.preferences.ranking import judge_statistics, rank_prompts
 from pipelines.loop.summaries import RankSummary, write_summary
+from pipelines.loop.tournament import Known, play, played
 from reward_model.judging.base import PairwiseJudge
 from videoduet.processes import processes
-from videoduet.progress import track
-from videoduet.records import Comparison, PreferencePair, Prompt, Sample, Video, VideoPair
-from videoduet.store import read_records, write_records
+from videoduet.records import Comparison, PreferencePair, Prompt, Sample
+from videoduet.store import write_records
 from videoduet.workspace import Workspace
-
-PROMPTS_PER_SHARD = 8
 
 
 def rank_round(
     load_judge: Callable[[], PairwiseJudge], prompts: Sequence[Prompt], samples: Sequence[Sample], output: Path,
-    directory: Workspace, *, config: PairConfig, round_number: int,
+    directory: Workspace, *, config: PairConfig, round_number: int, known: Known = tuple,
 ) -> None:  # fmt: skip
-    """Compare all C(N,2) videos of each prompt in both orders; winners and losers become preference pairs."""
-    state, videos = processes(), _by_prompt(samples)
-    starts = range(0, len(prompts), PROMPTS_PER_SHARD)
-    shards = [
-        (output / f"comparisons_{number:05d}.parquet", prompts[start : start + PROMPTS_PER_SHARD])
-        for number, start in enumerate(starts)
-    ][state.process_index :: state.num_processes]
-    total = sum(math.comb(len(videos.get(prompt.id, ())), 2) for _, shard in shards for prompt in shard)
-    judged = _compare(load_judge, shards, videos)
-    for _ in track(judged, f"round {round_number}: rank", total=total, advance=int):
-        pass
-    state.wait_for_everyone()
-    if state.is_main_process:
-        comparisons = read_records(Comparison, *sorted(output.glob("comparisons_*.parquet")))
+    """Compare all C(N,2) videos of each prompt in both orders; winners and losers become preference pairs.
+
+    ``known`` gives comparisons that the same judge made already, which are not paid for again.
+    """
+    play(load_judge, prompts, samples, output, f"round {round_number}: rank", known)
+    if processes().is_main_process:
+        comparisons = played(output)
         summary, pairs = selected(comparisons, {sample.id: round_number for sample in samples}, config)
         write_records(output / "pairs.parquet", pairs, PreferencePair)
         write_summary(output, summary)
         directory.finish(output, comparisons=len(comparisons), pairs=len(pairs))
-
-
-def _by_prompt(samples: Sequence[Sample]) -> dict[str, list[Video]]:
-    videos: dict[str, list[Video]] = {}
-    for sample in samples:
-        videos.setdefault(sample.prompt_id, []).append(sample.video)
-    return videos
-
-
-def pairs_of(prompts: Sequence[Prompt], videos: Mapping[str, Sequence[Video]]) -> list[VideoPair]:
-    """All C(N,2) pairs of each prompt's videos."""
-    return [
-        VideoPair(prompt=prompt, first=first, second=second)
-        for prompt in prompts
-        for first, second in itertools.combinations(videos.get(prompt.id, ()), 2)
-    ]
-
-
-def _compare(
-    load_judge: Callable[[], PairwiseJudge],
-    shards: Sequence[tuple[Path, Sequence[Prompt]]],
-    videos: Mapping[str, Sequence[Video]],
-) -> Iterator[int]:
-    """Judge shard by shard, yielding how many pairs are done; whole shards on disk are not judged again."""
-    judge = None
-    for path, shard in shards:
-        pairs = pairs_of(shard, videos)
-        if path.exists():
-            yield len(pairs)
-            continue
-        judge = judge or load_judge()
-        comparisons = []
-        for comparison in judge.compare(pairs):
-            comparisons.append(comparison)
-            yield 1
-        write_records(path, comparisons, Comparison)
 
 
 def selected(

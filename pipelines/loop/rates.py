@@ -19,10 +19,12 @@ TABLE = PACKAGE_ROOT / "configs" / "rates.yaml"
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """A GPU: bytes of memory, operations and bytes a second at best, dollars an hour; ``measured`` or an estimate."""
+    """A GPU: bytes of memory, operations and bytes a second at best, dollars an hour; what of it was ``measured``: all,
+    its ceilings alone (operations and bytes a second), or nothing.
+    """
 
     name: str
-    measured: bool
+    measured: Literal["all", "ceilings", "nothing"]
     memory: float
     operations: float
     bandwidth: float
@@ -89,19 +91,31 @@ class GeneratorSize:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeSize:
-    """A judge: weights in 10^9, its layers, key-value heads and their width, and tokens of an answer at most."""
+    """A judge: weights in 10^9; of its language model the layers, key-value heads and their width, the width of tokens
+    and of the feed-forward layers, and the vocabulary; tokens of an answer at most.
+    """
 
     names: list[str]
     weights: float
     layers: int
     heads: int
     head: int
+    width: int
+    ffn: int
+    vocabulary: int
     new_tokens: int
 
     @property
     def cached(self) -> float:
         """Bytes of keys and values of one token in half precision."""
         return 4.0 * self.layers * self.heads * self.head
+
+    @property
+    def read(self) -> float:
+        """Bytes of a token in half precision while it is read: at the product of a feed-forward layer its two inputs
+        and itself, the embedding, the residual and its norms, the query and what it found, keys, values and rotations.
+        """
+        return 2.0 * (3 * self.ffn + 6 * self.width + 2 * self.heads * self.head + 2 * self.head)
 
 
 @cache
@@ -143,7 +157,7 @@ def judge_size(path: str) -> JudgeSize | None:
     return JudgeSize(
         names=[path], weights=files / width / 1e9, layers=text["num_hidden_layers"],
         heads=text.get("num_key_value_heads", heads), head=text.get("head_dim") or text["hidden_size"] // heads,
-        new_tokens=512,
+        width=text["hidden_size"], ffn=text["intermediate_size"], vocabulary=text["vocab_size"], new_tokens=512,
     )  # fmt: skip
 
 

@@ -4,19 +4,29 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.loop.config import RefreshConfig
+from pipelines.loop.gate import GateSet, measured, newer_preferred, second_labels
+from pipelines.loop.judge_config import RefreshConfig
 from pipelines.loop.labels import Generated, generated_labels
+from pipelines.loop.paper_labels import paper_labels
 from pipelines.loop.summaries import RefreshFigures, RefreshSummary, write_summary
+from pipelines.loop.tournament import play, played
 from reward_model.judging.base import PairwiseJudge
 from reward_model.prompts import JudgePrompt
-from reward_model.training.refresh import accuracy, mixture, read_labelled_pairs
+from reward_model.training.refresh import mixture, read_labelled_pairs
 from reward_model.training.trainer import train_judge
+from reward_model.training.united import OwnData, items_of, read_own_data, train_united, united
 from videoduet.config import resolve
 from videoduet.processes import processes
 from videoduet.progress import console, track_steps
-from videoduet.records import LabelledPair, Prompt, VideoPair
+from videoduet.records import Comparison, LabelledPair, Prompt, Sample
 from videoduet.store import read_records, write_records
 from videoduet.workspace import Workspace
+
+NOTHING = {
+    "agreed": "The judge preferred no new video to the loser before it.",
+    "paper": "The judge picked no new video: it follows position, or nothing that it said could be read.",
+}
+"""Why there is nothing to learn from, by ``refresh.labels``."""
 
 
 @dataclass(frozen=True)
@@ -25,91 +35,107 @@ class Refresh:
 
     Attributes:
         config: How.
-        source: Gives the directory or hub id of D_0, and what it is asked; None where the judge is no model that could
-            be trained here.
+        off: Why there is none (None: there is).
+        source: Gives the directory or hub id of D_0, and what it is asked.
         adapter: The LoRA of D_(r - 1) on it.
         before: Loads D_(r - 1).
         after: Loads the judge with the LoRA in a folder.
+        second: Loads the judge that the gate measures by (None: there is none).
         generated: Gives the videos and pairs that are there to label.
+        samples: Gives this round's readable samples.
+        previous: Gives all comparisons of the round before.
         withheld: Prompts that never refresh the judge.
         output: The phase's folder.
+        root: The run's, to which paths in records are relative.
         seed: Seed of this refresh.
         round_number: r.
     """
 
     config: RefreshConfig
-    source: Callable[[], tuple[str, JudgePrompt]] | None
+    off: str | None
+    source: Callable[[], tuple[str, JudgePrompt]]
     adapter: Path | None
     before: Callable[[], PairwiseJudge]
     after: Callable[[Path], PairwiseJudge]
+    second: Callable[[], PairwiseJudge] | None
     generated: Callable[[], Generated]
+    samples: Callable[[], Sequence[Sample]]
+    previous: Callable[[], Sequence[Comparison]]
     withheld: Sequence[Prompt]
     output: Path
+    root: Path
     seed: int
     round_number: int
 
 
 def refresh_judge(task: Refresh, directory: Workspace) -> None:
     """GRPO-train D_(r - 1) on new win/lose pairs and original data; kept only if it holds up on unseen pairs."""
-    reason = _why_off(task.config, task.source is not None)
-    if reason is not None or task.source is None:
-        _finish(task, directory, RefreshSummary(status="off", reason=reason))
+    if task.off is not None:
+        _finish(task, directory, RefreshSummary(status="off", reason=task.off))
         return
-    labels = _labels(task, directory)
+    labels = _labels(task)
     held_out_ids = {prompt.id for prompt in task.withheld}
     known = [pair for pair in labels if pair.prompt.id not in held_out_ids]
     new, within = ([pair for pair in known if pair.source.startswith(kind)] for kind in ("across", "within"))
-    training = task.config.training
-    original = read_labelled_pairs(resolve(task.config.original_data or ""))
-    pairs = mixture(new, within, original, share=task.config.original_share, seed=task.seed)
+    config = task.config
+    own = None
+    if config.data:
+        own = read_own_data(config.data, task.seed, config.original_data, config.held_out_data)
+    original = read_labelled_pairs(resolve(config.original_data or "")) if own is None else []
+    pairs = mixture(new, within, original, share=config.original_share if own is None else 0.0, seed=task.seed)
+    reason: str | None = None
     if not new:
-        reason = "The judge preferred no new video to the loser before it."
-    elif len(pairs) < training.items_per_step:
-        reason = f"There are {len(pairs)} labelled pairs, fewer than the {training.items_per_step} of one step."
+        reason = NOTHING[config.labels]
+    elif own is None and len(pairs) < config.training.items_per_step:
+        reason = f"There are {len(pairs)} labelled pairs, fewer than the {config.training.items_per_step} of one step."
     if reason is not None:
         _finish(task, directory, RefreshSummary(status="off", reason=reason))
         return
-    path, prompt = task.source()
-    training = training.for_items(len(pairs))
-    with track_steps(f"round {task.round_number}: refresh") as on_step:
-        trained = train_judge(
-            path,
-            pairs,
-            task.output,
-            training,
-            seed=task.seed,
-            prompt=prompt,
-            adapter=task.adapter,
-            on_step=lambda step: on_step({"step": step, "steps": training.steps}),
-        )
+    trained = _trained(task, pairs, own)
     summary = None
     if processes().is_main_process:
-        unseen = [pair for pair in labels if pair.prompt.id in held_out_ids]
         for note in trained.get("notes", ()):
             console.print(f"round {task.round_number}: refresh: {note}", markup=False, soft_wrap=True)
-        summary = _gate(task, unseen, {**trained, "new_pairs": len(new), "within_pairs": len(within)})
+        held_out = read_labelled_pairs(resolve(config.held_out_data or "")) if own is None else own.held_out
+        summary = _gate(task, labels, held_out, {**trained, "new_pairs": len(new), "within_pairs": len(within)})
     _finish(task, directory, summary)
 
 
-def _why_off(config: RefreshConfig, trainable: bool) -> str | None:
-    if not config.enabled:
-        return "The config says so (refresh.enabled)."
-    if not trainable:
-        return "The judge is no model that could be trained here (judge.factory, or judge.backend server or vllm)."
-    if config.original_data is None or config.held_out_data is None:
-        return "There is none of the judge's original data to keep it honest (refresh.original_data, held_out_data)."
-    return None
+def _trained(task: Refresh, pairs: list[LabelledPair], own: OwnData | None) -> dict:
+    """GRPO on generated pairs, and on the original ones among them or beside them."""
+    path, prompt = task.source()
+    training = task.config.training
+    with track_steps(f"round {task.round_number}: refresh") as on_step:
+        if own is None:
+            training = training.for_items(len(pairs))
+            return train_judge(
+                path, pairs, task.output, training, seed=task.seed, prompt=prompt, adapter=task.adapter,
+                on_step=lambda step: on_step({"step": step, "steps": training.steps}),
+            )  # fmt: skip
+        ingredients = united(pairs, own.train, task.config.original_share)
+        training = training.for_items(items_of(ingredients))
+        return train_united(
+            path, ingredients, task.output, training, rewards=task.config.rewards, prompt=prompt, seed=task.seed,
+            adapter=task.adapter, on_step=lambda step: on_step({"step": step, "steps": training.steps}),
+        )  # fmt: skip
 
 
-def _labels(task: Refresh, directory: Workspace) -> list[LabelledPair]:
+def _labels(task: Refresh) -> list[LabelledPair]:
     """What D_(r - 1) says of the round's videos, asked once and kept."""
-    file = task.output / "labels.parquet"
+    file, paper = task.output / "labels.parquet", task.config.labels == "paper"
+    if paper:
+        withheld = {prompt.id for prompt in task.withheld}
+        learning = [prompt for prompt in task.generated().refreshing if prompt.id not in withheld]
+        play(task.before, learning, task.samples(), task.output, f"round {task.round_number}: labels for the refresh")
     if processes().is_main_process and not file.exists():
-        console.print(f"round {task.round_number}: labels for the refresh", markup=False)
-        labels = generated_labels(task.generated(), task.before(), task.round_number)
-        write_records(file, labels, LabelledPair, root=directory.root)
+        if paper:
+            labels = paper_labels(task.generated(), played(task.output), task.previous(), task.round_number)
+        else:
+            console.print(f"round {task.round_number}: labels for the refresh", markup=False)
+            labels = generated_labels(task.generated(), task.before(), task.round_number)
+        write_records(file, labels, LabelledPair, root=task.root)
     processes().wait_for_everyone()
-    return read_records(LabelledPair, file, root=directory.root)
+    return read_records(LabelledPair, file, root=task.root)
 
 
 def _finish(task: Refresh, directory: Workspace, summary: RefreshSummary | None) -> None:
@@ -120,41 +146,31 @@ def _finish(task: Refresh, directory: Workspace, summary: RefreshSummary | None)
     processes().wait_for_everyone()
 
 
-def _gate(task: Refresh, unseen: list[LabelledPair], trained: dict) -> RefreshSummary:
+def _gate(task: Refresh, labels: list[LabelledPair], held_out: Sequence[LabelledPair], trained: dict) -> RefreshSummary:
     """Compare the judge before and after on pairs that neither learned from; says whether the new one is kept."""
+    sets = [GateSet("original", held_out, task.config.tolerance_original), *_generated_set(task, labels)]
     before, after = task.before(), task.after(task.output / "adapter")
-    sets = {"original": read_labelled_pairs(resolve(task.config.held_out_data or "")), "generated": unseen}
-    tolerances = {"original": task.config.tolerance_original, "generated": task.config.tolerance_generated}
-    held_out, reasons = {}, []
-    for name, pairs in sets.items():
-        if not pairs:
-            continue
-        old, new = accuracy(before, pairs), accuracy(after, pairs)
-        held_out[name] = {
-            "before": old["accuracy"],
-            "after": new["accuracy"],
-            "n": len(pairs),
-            "abstention_before": old["abstention"],
-            "abstention_after": new["abstention"],
-        }
-        if old["accuracy"] - new["accuracy"] > tolerances[name]:
-            reasons.append(f"accuracy on {name} pairs fell from {old['accuracy']:.2f} to {new['accuracy']:.2f}")
+    figures, reasons = measured(before, after, sets)
     newer, asked = newer_preferred(task.generated().version_pairs(), before, after)
     return RefreshSummary(
         status="kept_previous" if reasons else "accepted",
         reason=" and ".join(reasons) + "; the judge before is kept." if reasons else None,
-        figures=RefreshFigures(held_out=held_out, newer_preferred_rate=newer, newer_preferred_n=asked, **trained),
+        figures=RefreshFigures(held_out=figures, newer_preferred_rate=newer, newer_preferred_n=asked, **trained),
     )
 
 
-def newer_preferred(
-    pairs: Sequence[VideoPair], before: PairwiseJudge, after: PairwiseJudge
-) -> tuple[float | None, int]:
-    """How often ``after`` prefers the first, newer, video of pairs between which ``before`` saw no difference (None:
-    it decided none), and how many it decided.
+def _generated_set(task: Refresh, labels: list[LabelledPair]) -> list[GateSet]:
+    """Generated pairs of prompts that refresh nobody, where there are labels for them: of a second judge, whose answers
+    are kept, or of the judge before where both orders agreed. What it picked alone says nothing about it.
     """
-    by_ids = {(pair.first.id, pair.second.id): pair for pair in pairs}
-    equal = [by_ids[c.first_id, c.second_id] for c in before.compare(pairs) if c.status in ("tie", "disagreement")]
-    decided = [c for c in after.compare(equal) if c.preferred_id is not None]
-    newer = sum(c.preferred_id == c.first_id for c in decided)
-    return (newer / len(decided) if decided else None), len(decided)
+    config, file = task.config, task.output / "second_labels.parquet"
+    if task.second is not None:
+        if not file.exists():
+            found = second_labels(task.second(), task.generated(), task.withheld, f"second judge {task.round_number}")
+            write_records(file, found, LabelledPair, root=task.root)
+        pairs = read_records(LabelledPair, file, root=task.root)
+        return [GateSet("second judge's", pairs, config.tolerance_generated)]
+    if config.labels == "paper":
+        return []
+    withheld = {prompt.id for prompt in task.withheld}
+    return [GateSet("generated", [p for p in labels if p.prompt.id in withheld], config.tolerance_generated)]

@@ -1,7 +1,7 @@
 """One run: its directory, its config, and the models and videos of each round."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from pipelines.loop.config import RunConfig, parse
 from pipelines.loop.directory import RunDirectory
+from pipelines.loop.official_prompts import check_suite
 from pipelines.loop.phases import Turn, needed, turns
 from pipelines.loop.prompts import PromptSplit, read_run_prompts
-from pipelines.loop.summaries import AlignSummary, RankSummary, RefreshSummary, read_summary
+from pipelines.loop.summaries import AlignSummary, MeasureSummary, RankSummary, RefreshSummary, read_summary
 from pipelines.loop.videos import RoundVideos
 from reward_model.judging.config import Decoding
 from videoduet.config import resolve
@@ -59,12 +60,20 @@ class Run:
             "judge.second_path": config.judge.second_path,
             "refresh.original_data": config.refresh.original_data,
             "refresh.held_out_data": config.refresh.held_out_data,
+            "refresh.second_path": config.refresh.second_path,
         }
         for name, path in paths.items():
             if path is None or Path(resolve(path)).exists():
                 continue
             if not name.endswith("path") or path.count("/") != 1 or path.startswith((".", "/")):
                 raise InputError(f"{name} {path} does not exist; give one that does, or a model's hub id (owner/name).")
+        if not self.directory.is_done(self.folder("score")):
+            check_suite(config.score.vbench)
+        if config.refresh.data and config.rounds > 1 and config.refresh.why_off(config.judge) is None:
+            from reward_model.training.united import read_own_data
+
+            refresh = config.refresh
+            read_own_data(refresh.data, config.seed, refresh.original_data, refresh.held_out_data)
         kept = (self.directory.kept() or {}).get("rounds", 0)
         if config.rounds < kept:
             raise InputError(
@@ -171,20 +180,27 @@ class Run:
         if config.factory is not None:
             return build_judge(factory=config.factory, arguments=config.arguments)
         if config.model is not None:
-            return self.load_judge(config.model, self.judge_adapter(round_number), config.preset)
+            return self.own_judge(self.judge_adapter(round_number))
         assert config.path is not None  # the config asks for it where there is neither factory nor model
         return build_judge(
-            config.path, preset=config.preset, backend=config.backend, server=config.settings,
-            decoding=self._decoding, dtype=config.dtype,
+            config.path, preset=config.preset, subfolder=config.subfolder, backend=config.backend,
+            server=config.settings, decoding=self._decoding, dtype=config.dtype,
         )  # fmt: skip
 
-    def load_judge(self, path: str, adapter: Path | None = None, preset: str | None = None) -> "PairwiseJudge":
+    def own_judge(self, adapter: Path | None) -> "PairwiseJudge":
+        """The run's own model, which can be trained, with ``adapter`` on top."""
+        config = self.config.judge
+        return self.load_judge(config.model or "", adapter, config.preset, config.subfolder)
+
+    def load_judge(
+        self, path: str, adapter: Path | None = None, preset: str | None = None, subfolder: str | None = None
+    ) -> "PairwiseJudge":
         """The judge whose model lies at ``path``, with ``adapter`` on top, asked as ``preset`` says."""
         from reward_model.judging.build import build_judge
 
         config = self.config.judge
         return build_judge(
-            path, preset=preset, adapter=adapter, decoding=self._decoding, dtype=config.dtype,
+            path, preset=preset, subfolder=subfolder, adapter=adapter, decoding=self._decoding, dtype=config.dtype,
             batch_size=config.batch_size,
         )  # fmt: skip
 
@@ -192,13 +208,26 @@ class Run:
     def _decoding(self) -> Decoding:
         return Decoding(self.config.judge.samples, self.config.judge.temperature)
 
-    def measuring_judges(self) -> "Iterator[tuple[str, PairwiseJudge]]":
-        """The judges that measure by name, loaded one at a time: the last D, D_0 (where it could have become another),
-        and the second one, which was trained apart and never gave a label.
+    def second_judge(self) -> "Callable[[], PairwiseJudge] | None":
+        """Loads the second judge, which was trained apart and never gave a label; None where the config names none."""
+        path = self.config.judge.second_path
+        return None if path is None else lambda: self.load_judge(path)
+
+    def measuring_judges(self) -> "Iterator[tuple[str, Callable[[], PairwiseJudge]]]":
+        """What loads the judges that measure, by name: the last D, D_0 (where it could have become another), and the
+        second one.
         """
-        config = self.config.judge
-        yield "judge", self.judge(self.config.rounds - 1)
-        if config.model is not None:
-            yield "frozen_judge", self.load_judge(config.model, None, config.preset)
-        if config.second_path is not None:
-            yield "second_judge", self.load_judge(config.second_path)
+        yield "judge", lambda: self.judge(self.config.rounds - 1)
+        if self.config.judge.model is not None:
+            yield "frozen_judge", lambda: self.own_judge(None)
+        if (second := self.second_judge()) is not None:
+            yield "second_judge", second
+
+    def measured(self) -> dict[int, MeasureSummary]:
+        """What was measured so far, by the number of the version."""
+        folders = {number + 1: self.folder("measure", number) for number in range(self.config.rounds)}
+        return {
+            number: read_summary(MeasureSummary, folder)
+            for number, folder in folders.items()
+            if self.directory.is_done(folder)
+        }

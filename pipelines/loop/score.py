@@ -1,94 +1,57 @@
-"""Measure every generator version after the last round."""
+"""Score all generator versions after the last round: what needs all of them together."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
-from generators.base import Generator
-from generators.config import Speed
-from generators.drawing import draw_items
-from generators.sampling import SamplingItem
-from pipelines.loop.config import ScoreConfig
-from pipelines.loop.summaries import ScoreSummary, write_summary
+from pipelines.loop.held_out import HeldOut, version_name
+from pipelines.loop.official import draw_official, score_official
+from pipelines.loop.score_config import VBenchConfig
+from pipelines.loop.summaries import MeasureSummary, ScoreSummary, write_summary
 from pipelines.loop.vbench import score_vbench, stop_if_still
 from reward_model.judging.base import PairwiseJudge
-from videoduet.intervals import wilson_interval
 from videoduet.processes import processes
-from videoduet.progress import track
-from videoduet.records import Comparison, Prompt, Sample, VideoPair
-from videoduet.seeding import seed_for
-from videoduet.store import read_records, write_records
-from videoduet.workspace import Workspace
-
-Samples = Callable[[str], list[Sample]]
-"""The readable held-out samples of a generator version."""
 
 
 def score_versions(
-    load_generator: Callable[[int], Generator], judges: Callable[[], Iterator[tuple[str, PairwiseJudge]]],
-    prompts: Sequence[Prompt], samples: Samples, output: Path, directory: Workspace, *, config: ScoreConfig, seed: int,
-    rounds: int, batch_size: int, speed: Speed,
+    held_out: HeldOut, judges: Callable[[], Iterator[tuple[str, Callable[[], PairwiseJudge]]]],
+    measured: Mapping[int, MeasureSummary], output: Path, *, vbench: VBenchConfig, rounds: int,
 ) -> None:  # fmt: skip
-    """Held-out prompts drawn by the base and each G_r from the same noise, compared by several judges.
+    """Compare each G_r with the base by several judges, and score what VBench is asked for.
 
-    ``judges`` gives them by name, one at a time.
+    ``judges`` gives what loads them, by name. What the rounds ``measured``, by the version's number, is taken from
+    them; what they did not, as in a run that is older than that, is done here.
     """
-    items = [
-        SamplingItem(prompt, index, seed_for(seed, "score", prompt.id, index))
-        for prompt in prompts
-        for index in range(config.videos_per_prompt)
-    ]
-    versions = [f"G_{number}" for number in range(rounds + 1)]
-    notes: list[str] = []
-    for number, version in enumerate(versions):
-        notes += draw_items(
-            load_generator(number), items, output, directory.root, version=version, round_number=number,
-            batch_size=batch_size, speed=speed, what=f"score: sample {version}",
-        )  # fmt: skip
+    versions, notes = range(rounds + 1), _drawn(held_out, measured, rounds)
+    official = vbench.versions(rounds) if vbench.suite == "official" else []
+    if official:
+        notes += draw_official(held_out.versions, official, output / "official", vbench)
     if processes().is_main_process:
-        base, later = samples(versions[0]), versions[1:]
+        directory = held_out.versions.directory
         # All that are unreadable are in quarantine before anybody judges.
-        drawn = {version: samples(version) for version in later}
-        win_rate = {
-            name: {
-                version: _win_rate(_compared(judge, (name, version), drawn[version], base, prompts, output), len(items))
-                for version in later
-            }
-            for name, judge in judges()
-        }
-        vbench = score_vbench({versions[0]: base, **drawn}, prompts, output, config.vbench, directory.root)
-        write_summary(
-            output, ScoreSummary(versions=versions, win_rate=win_rate, vbench=vbench, notes=list(dict.fromkeys(notes)))
-        )
-        stop_if_still(vbench, config.vbench, directory.root)
-        directory.finish(output, samples=len(items) * len(versions))
+        drawn = {version_name(number): held_out.samples(version_name(number)) for number in versions}
+        win_rate = {name: _win_rates(held_out, name, cache(judge), versions[1:]) for name, judge in judges()}
+        if official:
+            found = score_official(official, output / "official", vbench, directory.root)
+        else:
+            found = score_vbench(drawn, held_out.prompts, output, vbench, directory.root)
+        summary = ScoreSummary(versions=list(drawn), win_rate=win_rate, vbench=found, notes=list(dict.fromkeys(notes)))
+        write_summary(output, summary)
+        stop_if_still(found, vbench, directory.root)
+        directory.finish(output, samples=len(held_out.items) * len(versions))
 
 
-def _compared(
-    judge: PairwiseJudge, named: tuple[str, str], drawn: Sequence[Sample], base: Sequence[Sample],
-    prompts: Sequence[Prompt], output: Path,
-) -> list[Comparison]:  # fmt: skip
-    """What a judge says of a version's videos (first) against the base's from the same noise; ``named`` is the judge's
-    and the version's name. Kept, and not asked again.
-    """
-    path = output / f"comparisons_{'_'.join(named)}.parquet"
-    if not path.exists():
-        texts = {prompt.id: prompt for prompt in prompts}
-        before = {(sample.prompt_id, sample.index): sample for sample in base}
-        sides = [(new, before.get((new.prompt_id, new.index))) for new in drawn]
-        pairs = [
-            VideoPair(prompt=texts[new.prompt_id], first=new.video, second=old.video)
-            for new, old in sides
-            if old is not None and new.id != old.id
-        ]
-        results = list(track(judge.compare(pairs), f"score: {' on '.join(named)}", total=len(pairs)))
-        write_records(path, results, Comparison)
-    return read_records(Comparison, path)
+def _drawn(held_out: HeldOut, measured: Mapping[int, MeasureSummary], rounds: int) -> list[str]:
+    """Notes about the prompts, once all versions have drawn them."""
+    missing = held_out.missing(range(rounds + 1))
+    # A version that nobody measured is drawn, whole or not: that tells what its text encoder does not read.
+    unmeasured = [number for number in range(1, rounds + 1) if number not in measured]
+    notes = [note for summary in measured.values() for note in summary.notes]
+    return notes + held_out.draw(sorted({*missing, *unmeasured}), "score: sample")
 
 
-def _win_rate(comparisons: Sequence[Comparison], total: int) -> dict[str, float | int]:
-    """Win rate of the first videos among ``total`` cases, with its 95 % interval; an abstention counts ½."""
-    won = sum(c.preferred_id == c.first_id for c in comparisons)
-    lost = sum(c.preferred_id == c.second_id for c in comparisons)
-    rate = (won + 0.5 * (total - won - lost)) / total
-    low, high = wilson_interval(rate, total)
-    return {"rate": rate, "low": low, "high": high, "decided": won + lost, "total": total}
+def _win_rates(
+    held_out: HeldOut, name: str, judge: Callable[[], PairwiseJudge], numbers: Sequence[int]
+) -> dict[str, dict[str, float | int]]:
+    """A judge's win rates over the base by version; it is loaded where there is something to ask it."""
+    return {version_name(number): held_out.win_rate(judge, name, number, "score") for number in numbers}

@@ -106,13 +106,30 @@ class AlignSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasureSummary:
+    """What was measured of a round's new generator.
+
+    Attributes:
+        version: Its name, ``G_1`` after round 0.
+        win_rate: By judge: the win rate over the base on held-out prompts with its interval, and counts.
+        reason: Why no judge was asked.
+        notes: What of the prompts was not drawn.
+    """
+
+    version: str
+    win_rate: dict[str, dict[str, float | int]]
+    reason: str | None = None
+    notes: list[str] = field(default_factory=list[str])
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScoreSummary:
     """How the versions of a generator compare.
 
     Attributes:
         versions: ``G_0``, the base, and all later ones.
         win_rate: By judge and version: the win rate over the base with its interval, and counts.
-        vbench: What VBench says of the held-out videos, or why it says nothing.
+        vbench: What VBench says of the suite that the config chose, or why it says nothing.
         notes: What of the prompts was not drawn.
     """
 

@@ -20,7 +20,7 @@ def score_vbench(
 
     ``drawn`` are each version's readable samples, the base's first; paths in the summary are relative to ``root``.
     """
-    if not config.dimensions:
+    if not config.names:
         return {"available": False, "reason": "it is turned off (score.vbench.dimensions is empty)."}
     texts = {prompt.id: prompt.text for prompt in prompts}
     files = {
@@ -28,7 +28,7 @@ def score_vbench(
         for version, samples in drawn.items()
     }
     return compare_versions(
-        files, config.dimensions, output / "vbench", root=root, tolerance=config.dynamic_degree_tolerance,
+        files, config.names, output / "vbench", root=root, tolerance=config.dynamic_degree_tolerance,
         processes=config.processes, gpus=torch.cuda.device_count(),
     )  # fmt: skip
 

@@ -24,11 +24,17 @@ def missing(run: RecordedRun) -> list[str]:
             rounds = f"Rounds {index} to {last} have" if last > index else f"Round {index} has"
             sentences.append(f"{rounds} not begun.")
             break
-        absent = [phase.name for phase in round_phases(index) if not present[index].phases[phase.name]]
+        phases = present[index].phases
+        absent = [phase.name for phase in round_phases(index) if not phases[phase.name]]
+        # There is nothing to measure before a generator is trained, nor once the score has it all.
+        if "measure" in absent and (run.score or "align" in absent):
+            absent.remove("measure")
         if absent:
             sentences.append(f"Round {index} has not finished: {', '.join(absent)} left no summary.")
     if not run.score:
-        sentences.append("The generators have not been scored yet, so there is no win rate.")
+        known = any(win_rates(run, judge) for judge in JUDGES)
+        so_far = ": win rates are those of the rounds so far." if known else ", so there is no win rate."
+        sentences.append(f"The generators have not been scored yet{so_far}")
     if not run.adapters["generator"]:
         sentences.append("The aligned generator (final/generator) has not been written yet.")
     return sentences
@@ -101,7 +107,10 @@ def notes(run: RecordedRun) -> list[tuple[str, str]]:
         if low is not None and high is not None and low > high:
             text = f"The loop's own judge likes {version} far better than the second judge does"
             found.append(("warning", f"{text}: the generator may have learnt that judge's taste."))
-    found += [("warning", f"score: {text}") for text in run.score.get("notes") or ()]
+    # The score repeats what the rounds' measurements said.
+    measured = [text for item in run.rounds for text in item.phases["measure"].get("notes") or ()]
+    told = ("score", run.score.get("notes") or ()) if run.score else ("measure", dict.fromkeys(measured))
+    found += [("warning", f"{told[0]}: {text}") for text in told[1]]
     if alarm := mapping(run.score.get("vbench")).get("alarm"):
         found.append(("warning", str(alarm)))
     for row in run.quarantined[:20]:

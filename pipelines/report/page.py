@@ -6,7 +6,6 @@ side by side, and how to load the results. It can be written at any time: for an
 
 import base64
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,13 @@ from markupsafe import Markup
 from pipelines.report.charts import charts
 from pipelines.report.findings import example_comparison, facts, missing, notes, samples_to_show, verdict
 from pipelines.report.html import TEMPLATES, render
+from pipelines.report.official import official_table
 from pipelines.report.recorded import (
     JUDGES,
     RecordedRound,
     RecordedRun,
     load_run,
+    loading_of,
     mapping,
     number,
     version_number,
@@ -85,25 +86,6 @@ def _example(run: RecordedRun, item: RecordedRound, shelf: Shelf) -> dict[str, A
     }
 
 
-def _adapter(run: RecordedRun, part: str, default_class: str) -> dict[str, str | bool]:
-    """What the loading snippet of final/``part`` names: base, revision, and the class that loads it."""
-    config = run.adapters[part]
-    mapped = mapping(config.get("auto_mapping"))
-    named, library = str(mapped.get("base_model_class")), str(mapped.get("parent_library")).split(".")[0]
-    # The snippet is there to be pasted and run: only a plain name of a library it imports from may enter it as code.
-    known = mapped and named.isidentifier() and library in ("diffusers", "transformers")
-    model_class = named if known else default_class
-    subfolder = "transformer" if "Transformer" in model_class else "unet"
-    revision = config.get("revision")
-    return {
-        "exists": bool(config),
-        "base": json.dumps(str(config.get("base_model_name_or_path") or ""), ensure_ascii=False),
-        "revision": f", revision={json.dumps(str(revision))}" if revision else "",
-        "model_class": model_class,
-        "subfolder": subfolder,
-    }
-
-
 def _stilled(run: RecordedRun, shelf: Shelf) -> list[dict[str, Any]]:
     """Videos that VBench calls moving in the base and still in a later version, both side by side."""
     cases: list[dict[str, Any]] = []
@@ -139,9 +121,10 @@ def _context(run: RecordedRun) -> dict[str, Any]:
         # Last: reading videos and comparisons may have found more that is damaged.
         "notes": notes(run),
         "vbench": mapping(run.score.get("vbench")),
+        "official": official_table(run),
         "stilled": _stilled(run, shelf),
-        "generator": _adapter(run, "generator", "UNet3DConditionModel"),
-        "judge": _adapter(run, "judge", "Qwen2_5_VLForConditionalGeneration"),
+        "generator": loading_of(run, "generator", "UNet3DConditionModel"),
+        "judge": loading_of(run, "judge", "Qwen2_5_VLForConditionalGeneration"),
         "config_text": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",
     }
 

@@ -160,9 +160,32 @@ def mapping(value: Any) -> dict[str, Any]:
 
 
 def win_rates(run: RecordedRun, judge: str) -> dict[str, dict[str, Any]]:
-    """By version: that judge's win rate over the base with its interval; versions without a number are left out."""
-    rates = mapping(mapping(run.score.get("win_rate")).get(judge))
+    """By version: that judge's win rate over the base with its interval, as a round measured it or the score has it;
+    versions without a number are left out.
+    """
+    measured = [item.phases.get("measure", {}) for item in run.rounds]
+    rates: dict[str, Any] = {str(known.get("version")): mapping(known.get("win_rate")).get(judge) for known in measured}
+    rates |= mapping(mapping(run.score.get("win_rate")).get(judge))
     return {version: rate for version, rate in rates.items() if number(mapping(rate).get("rate")) is not None}
+
+
+def loading_of(run: RecordedRun, part: str, default_class: str) -> dict[str, str | bool]:
+    """What the loading snippet of final/``part`` names: base, revision, and the class that loads it."""
+    config = run.adapters[part]
+    mapped = mapping(config.get("auto_mapping"))
+    named, library = str(mapped.get("base_model_class")), str(mapped.get("parent_library")).split(".")[0]
+    # The snippet is there to be pasted and run: only a plain name of a library it imports from may enter it as code.
+    known = mapped and named.isidentifier() and library in ("diffusers", "transformers")
+    model_class = named if known else default_class
+    subfolder = "transformer" if "Transformer" in model_class else "unet"
+    revision = config.get("revision")
+    return {
+        "exists": bool(config),
+        "base": json.dumps(str(config.get("base_model_name_or_path") or ""), ensure_ascii=False),
+        "revision": f", revision={json.dumps(str(revision))}" if revision else "",
+        "model_class": model_class,
+        "subfolder": subfolder,
+    }
 
 
 def load_run(directory: Path) -> RecordedRun:

@@ -25,6 +25,7 @@ def build_judge(
     path: str | Path | None = None,
     *,
     preset: str | None = None,
+    subfolder: str | None = None,
     adapter: str | Path | None = None,
     prompt: JudgePrompt | None = None,
     shown: Shown | None = None,
@@ -41,7 +42,8 @@ def build_judge(
     ``compare``, such as human votes or a metric.
 
     ``path`` is a transformers or PEFT directory, also one that the package ships, or a hub id. ``preset`` says what the
-    judge is asked (see :mod:`reward_model.presets`), prompts kept beside its weights go before that, and ``prompt``,
+    judge is asked (see :mod:`reward_model.presets`), ``subfolder`` where in ``path`` it lies (None: where the preset
+    says), prompts kept beside its weights go before that, and ``prompt``,
     the wording of a comparison, before both; ``shown`` says what is shown in place of what they say. ``backend``
     'server' needs ``server``, which names the model; 'vllm' takes no ``adapter``. ``batch_size`` (showings at once, or
     'auto') and ``device`` (None: this process's) are for 'transformers'.
@@ -57,7 +59,7 @@ def build_judge(
         return ServerJudge(server, preset=preset, decoding=decoding, prompt=prompt, shown=shown)
     if path is None:
         raise InputError("No judge is named; give a model's path, a server or a factory.", exit_code=2)
-    path = resolve(str(path))
+    path = _place(str(path), preset, subfolder)
     if backend == "vllm":
         from reward_model.judging.vllm_offline import VllmJudge
 
@@ -84,16 +86,24 @@ def load_judge(config: JudgingConfig) -> VideoJudge:
     )  # fmt: skip
 
 
-def judge_source(path: str, preset: str | None) -> tuple[str, JudgePrompt]:
-    """The directory or hub id of a judge's own files, in the subfolder that ``preset`` names, and what it is asked when
-    it compares: what training goes on from, and what is kept beside its weights. Raises InputError where it is not made
-    to compare.
+def judge_source(path: str, preset: str | None, subfolder: str | None = None) -> tuple[str, JudgePrompt]:
+    """The directory or hub id of a judge's own files, in ``subfolder`` (None: the one that ``preset`` names), and what
+    it is asked when it compares: what training goes on from, and what is kept beside its weights. Raises InputError
+    where it is not made to compare.
     """
-    from reward_model.judging.loading import local_directory, own_prompts
+    from reward_model.judging.loading import own_prompts
 
-    chosen = preset_named(preset)
-    directory = local_directory(resolve(path), chosen.subfolder)
-    return directory, own_prompts(directory, chosen.prompts).of("compare")
+    directory = _place(path, preset, subfolder)
+    return directory, own_prompts(directory, preset_named(preset).prompts).of("compare")
+
+
+def _place(path: str, preset: str | None, subfolder: str | None) -> str:
+    """The directory or hub id of a judge's own files."""
+    if (inner := subfolder or preset_named(preset).subfolder) is None:
+        return resolve(path)
+    from reward_model.judging.loading import local_directory
+
+    return local_directory(resolve(path), inner)
 
 
 def _made(factory: str, arguments: Mapping[str, Any]) -> PairwiseJudge:

@@ -15,6 +15,10 @@ from videoduet.video import FrameSampling, Reader
 Backend = Literal["transformers", "vllm", "server"]
 BatchSize = int | Literal["auto"]
 """Showings at once; 'auto': as many as fit into a GPU's free memory, and 16 on a CPU."""
+READ_AT_ONCE = 16384
+"""Tokens of prompts that are read at once. More in one product of matrices is no faster, and takes memory."""
+LOGITS_KEPT = 4
+"""Copies of a row's logits in float32 that picking makes."""
 TINY = "shapes_world/models/judge"
 
 
@@ -93,8 +97,8 @@ class JudgingConfig:
     """Options of all four commands.
 
     Attributes:
-        judge: Qwen2.5-VL or Qwen3-VL: a transformers directory, a PEFT directory or a hub id. The default is the tiny
-            judge that ships, which knows nothing but shapes world.
+        judge: Qwen2.5-VL, Qwen3-VL or InternVL: a transformers directory, a PEFT directory or a hub id. The default is
+            the tiny judge that ships, which knows nothing but shapes world.
         preset: What the judge is made for: vqinsight-comp, vqinsight-aigcvideo, vqinsight-naturalvideo (with
             --judge ByteDance/Q-Insight), or general.
         adapter: A PEFT adapter to put on top.

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention.bias import causal_lower_right
 
+from reward_model.families import family_of
 from reward_model.judging.attention import Part, attend_grouped
+from reward_model.judging.config import READ_AT_ONCE
 from reward_model.judging.picking import Picker
 from videoduet.gpu import end_recording
 from videoduet.progress import console
 
-READ_AT_ONCE = 16384
-"""Tokens. More in one product of matrices is no faster, and takes memory."""
 STEPS_UNSEEN = 8
 """So many steps are taken between two looks at whether all rows have ended."""
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
@@ -32,7 +32,7 @@ class Prompts:
     """Prompts of B rows in two parts, each filled up on the right: what rows with the same ``owners`` share, ``split``
     columns (0: nothing), and the rest.
 
-    ``ids`` (B, length), ``positions`` (3, B, length), ``shared`` and ``own`` are tokens of each part of each row;
+    ``ids`` (B, length), ``positions`` (axes, B, length), ``shared`` and ``own`` are tokens of each part of each row;
     ``seen`` are the vision tokens of the videos in what it shares, ``vision`` of the others: of each video (tokens, d),
     then those of deeper layers.
     """
@@ -55,7 +55,7 @@ def rotated(states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def rms_norm(norm: Any, states: Tensor) -> Tensor:
-    """``states`` (…, d) after a Qwen model's ``norm``, in one pass (Zhang & Sennrich, 2019)."""
+    """``states`` (…, d) after a language model's ``norm``, in one pass (Zhang & Sennrich, 2019)."""
     return functional.rms_norm(states, states.shape[-1:], norm.weight.to(states.dtype), norm.variance_epsilon)
 
 
@@ -63,8 +63,8 @@ def through_layers(
     text: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], attend: Attend, places: Tensor | None = None,
     deep: Sequence[Tensor] = (),
 ) -> Tensor:  # fmt: skip
-    """``hidden`` (B, length, d) after all layers of a Qwen language model, where ``attend`` gets the layer's number and
-    its queries, keys and values (B, length, heads, head dim).
+    """``hidden`` (B, length, d) after all layers of a language model of Qwen's kind, where ``attend`` gets the layer's
+    number and its queries, keys and values (B, length, heads, head dim).
 
     ``deep`` (n, d) is added to the ``places`` (B, length) of vision tokens after the first layers, one each.
     """
@@ -98,7 +98,8 @@ class Decoder:
         self.text, self.head, self.prompts, self.pick, self.attend = (
             model.model.language_model, model.lm_head, prompts, pick, attend,
         )  # fmt: skip
-        self.video_token, self.device, self.new = model.config.video_token_id, model.device, new
+        self.family, self.device, self.new = family_of(model), model.device, new
+        self.vision_token = self.family.vision_token(model.config)
         self.dtype, rows = computed_in(self.head.weight), len(prompts.own)
         self.scale = self.text.layers[0].self_attn.scaling
         self.firsts = sorted(set(prompts.owners)) if prompts.split else []
@@ -153,11 +154,11 @@ class Decoder:
     def _through(self, rows: list[int], columns: slice, videos: list[Sequence[Tensor]], attend: Attend) -> Tensor:
         ids = self.prompts.ids[rows, columns].to(self.device)
         hidden = self.text.embed_tokens(ids)
-        places, deep = ids == self.video_token, ()
+        places, deep = ids == self.vision_token, ()
         if videos:
             pooled, *deep = (torch.cat(tokens) for tokens in zip(*videos, strict=True))
             hidden = hidden.masked_scatter(places[..., None], pooled.to(hidden.dtype))
-        rotary = self.text.rotary_emb(hidden, self.prompts.positions[:, rows, columns].to(self.device))
+        rotary = self.family.rotary(self.text, hidden, self.prompts.positions[:, rows, columns].to(self.device))
         return through_layers(self.text, hidden, rotary, attend, places, deep)
 
     def _read_shared(self, some: slice) -> None:
@@ -207,7 +208,8 @@ class Decoder:
             return self.attend(query[:, 0].to(self.dtype), parts, self.scale)[:, None]
 
         hidden = self.text.embed_tokens(self.tokens)[:, None]
-        rotary = self.text.rotary_emb(hidden, self.position[None, :, None].expand(3, -1, -1))
+        axes = self.position[None, :, None].expand(len(self.prompts.positions), -1, -1)
+        rotary = self.family.rotary(self.text, hidden, axes)
         hidden = through_layers(self.text, hidden, rotary, attend)
         self.logits.copy_(self.head(rms_norm(self.text.norm, hidden))[:, 0])
         self.tokens.copy_(self.pick(self.logits))

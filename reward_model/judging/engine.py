@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 
 from reward_model.encoding import Showing, ShowingEncoder
+from reward_model.families import family_of
+from reward_model.families.base import plain_model
 from reward_model.judging.attention import Part, attend_grouped
+from reward_model.judging.config import LOGITS_KEPT
 from reward_model.judging.decoder import Decoder, Prompts, computed_in
 from reward_model.judging.picking import Drawing, Picker
 from reward_model.judging.sharing import first_alike, positions
@@ -23,8 +25,6 @@ MOST_AT_ONCE = 256
 """Rows. More hardly share the reading of the weights any better."""
 KEPT_FREE = 6 * 2**30
 """Bytes of a GPU that reading the longest prompts, and videos, may take."""
-LOGITS_KEPT = 4
-"""Copies of a row's logits in float32 that picking makes."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,6 @@ class Drawn:
 
     tokens: Tensor
     logits: Tensor
-
-
-def plain_model(model: Any) -> Any:
-    """The model itself where it has a LoRA in its layers."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 @torch.no_grad()
@@ -93,10 +88,10 @@ def in_two_parts(
     ids, mask = (torch.cat(each, 1) for each in zip(*columns, strict=True))
     videos = [video for each in showings for video in each.videos]
     # On the CPU: a GPU would be waited for at each row and each video.
-    inputs = {"input_ids": ids, "attention_mask": mask, "mm_token_type_ids": 2 * (ids == encoder.video_token_id).int()}
+    inputs = {"input_ids": ids, "attention_mask": mask, **encoder.seen(ids, videos, pixels=False)}
     return Prompts(
         ids,
-        positions(model, {**inputs, **encoder.timed(videos)})[1:],
+        family_of(model).axes(positions(model, inputs)),
         max(heads),
         owners,
         list(heads),

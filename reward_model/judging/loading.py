@@ -9,7 +9,8 @@ from huggingface_hub import snapshot_download
 from packaging.version import Version
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
 
-from reward_model.encoding import VIDEO_TOKEN, tokens_per_second
+from reward_model.encoding import encoder_class, tokens_per_second
+from reward_model.families import FAMILIES, family_named
 from reward_model.judging.beside import beside
 from reward_model.presets import kept_prompts
 from reward_model.prompts import PROMPT_FILES, Prompts
@@ -18,8 +19,6 @@ from videoduet.errors import InputError
 from videoduet.loading import check_files, lacking, loading, refuse_odd
 from videoduet.records import stable_id
 from videoduet.store import content_hash
-
-FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")
 
 WHOLE = "give a transformers or PEFT directory, whole."
 PROCESSOR_FILES = {
@@ -45,6 +44,8 @@ def local_directory(path: str | Path, subfolder: str | None = None) -> str:
     """
     if subfolder is None or Path(path).exists():
         inner = Path(path) / (subfolder or "")
+        if subfolder is not None and Path(path).is_dir() and not inner.is_dir():
+            _check_top(Path(path), subfolder)
         return str(inner if inner.is_dir() else path)
     try:
         return str(Path(snapshot_download(str(path), allow_patterns=f"{subfolder}/*")) / subfolder)
@@ -52,6 +53,16 @@ def local_directory(path: str | Path, subfolder: str | None = None) -> str:
         raise InputError(
             f"Judge {path}/{subfolder} is neither on this disk nor can it be fetched ({error})."
         ) from error
+
+
+def _check_top(path: Path, subfolder: str) -> None:
+    """Raises InputError where ``path`` has neither the subfolder nor a checkpoint of its own, but others."""
+    others = sorted(file.parent.name for file in path.glob("*/config.json"))
+    if others and not any((path / name).exists() for name in ("config.json", "adapter_config.json")):
+        raise InputError(
+            f"Judge {path} has no {subfolder}, only {', '.join(others)}; give the preset of one of these, or download "
+            f"{subfolder} beside them."
+        )
 
 
 def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str = "float32") -> torch.nn.Module:
@@ -78,8 +89,9 @@ def check_family(path: str | Path) -> None:
     with loading(f"Judge {path} cannot be loaded", WHOLE):
         if (family := AutoConfig.from_pretrained(path).model_type) not in FAMILIES:
             raise InputError(f"Judge {path} is a {family}; give one of {', '.join(FAMILIES)}.")
-        if family.startswith("qwen3") and Version(transformers.__version__) < Version("5.18"):
-            raise InputError(f"Judge {path} is a {family}, which needs transformers 5.18 or newer; upgrade it.")
+        oldest = family_named(family).transformers
+        if Version(transformers.__version__) < Version(oldest):
+            raise InputError(f"Judge {path} is a {family}, which needs transformers {oldest} or newer; upgrade it.")
 
 
 def positions_per_second(path: str | Path) -> float | None:
@@ -156,9 +168,10 @@ def load_processor(path: str | Path) -> ProcessorMixin:
     tokenizer = getattr(processor, "tokenizer", None)
     if tokenizer is None or len(tokenizer) == len(tokenizer.all_special_ids):
         raise InputError(f"Judge {path} has no vocabulary (tokenizer.json; loaded as {found}); {fetch}")
-    if tokenizer.convert_tokens_to_ids(VIDEO_TOKEN) in (None, tokenizer.unk_token_id):
+    seen = encoder_class(processor).vision_token
+    if tokenizer.convert_tokens_to_ids(seen) in (None, tokenizer.unk_token_id):
         raise InputError(
-            f"Judge {path} has a tokenizer without {VIDEO_TOKEN} ({type(tokenizer).__name__}); its files are another "
+            f"Judge {path} has a tokenizer without {seen} ({type(tokenizer).__name__}); its files are another "
             f"model's or not whole (tokenizer.json, tokenizer_config.json); {fetch}"
         )
     if getattr(processor, "video_processor", None) is None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessorList, ProcessorMixin
 
-from reward_model.encoding import Showing, ShowingEncoder, few_patches, tokens_per_second, vision_inputs
+from reward_model.encoding import Showing, ShowingEncoder, tokens_per_second
+from reward_model.families import family_of
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import BatchSize, Decoding
 from reward_model.judging.engine import MOST_AT_ONCE, Drawn, drawn, in_two_parts, rows_that_fit
@@ -46,7 +47,7 @@ LIKE_LENGTH = 64
 
 
 class Judge(VideoJudge):
-    """A judge backed by a transformers vision-language model (Qwen2.5-VL or Qwen3-VL).
+    """A judge backed by a transformers vision-language model (see :mod:`reward_model.families`).
 
     Answers are greedy unless ``decoding`` says otherwise. ``batch_size`` counts showings (two for each pair); 'auto'
     are as many as fit into a GPU's free memory, and 16 on a CPU. Vision tokens are computed once per video and kept for
@@ -284,11 +285,7 @@ class Judge(VideoJudge):
             for path, video in zip(showing.paths, showing.videos, strict=True):
                 if (encoder, path) not in self._features:
                     missing[encoder, path] = video
-        model: Any = self.model
-        for some in few_patches(missing):
-            output = model.get_video_features(*vision_inputs(list(some.values()), model.device))
-            deep = getattr(output, "deepstack_features", None) or []
-            self._features.update(zip(some, zip(output.pooler_output, *deep, strict=True), strict=True))
+        self._features.update(family_of(self.model).vision_tokens(self.model, missing))
         features = [[self._features[encoder, path] for path in showing.paths] for showing in showings]
         while len(self._features) > self.keep:
             self._features.popitem(last=False)

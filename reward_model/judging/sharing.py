@@ -7,18 +7,18 @@ comparisons in both orders, nine begin with each video, close to half of all rea
 forward of the language model (:class:`SharedPrefill`). Every rewriting can be undone.
 """
 
-from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
-from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
-from reward_model.encoding import Showing, VideoInputs
+from reward_model.encoding import Showing
+from reward_model.families import family_of
+from reward_model.families.shared_vision import SharedVision as SharedVision
 from videoduet.rewriting import Rewrites
 
 
@@ -58,10 +58,8 @@ def shared_prefixes(showings: Sequence[Showing], slack: int) -> list[int] | None
 
 
 def positions(model: torch.nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    """Positions (4, batch, length) of text, and of time, height and width, as ``generate`` counts them."""
-    whole, mask = model.get_base_model() if isinstance(model, PeftModel) else model, inputs["attention_mask"]
-    text = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)
-    return torch.cat([text[None], whole.model.get_rope_index(**inputs)[0]])
+    """Positions as ``generate`` counts them: for Qwen (4, batch, length), of text, and of time, height and width."""
+    return family_of(model).positions(model, inputs)
 
 
 def prefill(
@@ -81,7 +79,7 @@ def prefill(
         **text,
         **vision,
         attention_mask=inputs["attention_mask"][rows, :length],
-        position_ids=inputs["position_ids"][:, rows, :length],
+        position_ids=inputs["position_ids"][..., rows, :length],
         past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
@@ -98,70 +96,16 @@ def vision_output(features: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
     return {"mm_encoder_outputs": {"video": output}}
 
 
-class _Rewriting(Rewrites):
-    """A module whose forward is another one, until :meth:`undo`."""
-
-    def __init__(self, module: torch.nn.Module):
-        super().__init__()
-        self._plain = module.forward
-        self.forward(module, lambda *args, **kwargs: self._forward(*args, **kwargs))
-
-    def _forward(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
-
-
-class SharedVision(_Rewriting):
-    """Makes the vision tower ``visual`` (frozen) of a Qwen2.5-VL remember the last ``keep`` videos.
-
-    In GRPO a group of G responses sees the same videos, and sees them three times: in generation, under the reference
-    and in the loss. Before each forward :meth:`expect` says which videos come, in their order. Each is encoded alone,
-    so that no bit of its tokens depends on what it came with or on what was remembered.
-    """
-
-    def __init__(self, visual: torch.nn.Module, keep: int = 256):
-        if any(parameter.requires_grad for parameter in visual.parameters()):
-            raise ValueError("the vision tower is trained, so its tokens change from step to step")
-        super().__init__(visual)
-        self.keep = keep
-        self.encoded = 0
-        self._expected: list[VideoInputs] = []
-        # The video is kept beside its tokens, so that its identity is not given to another.
-        self._tokens: OrderedDict[int, tuple[VideoInputs, Tensor]] = OrderedDict()
-
-    def expect(self, videos: Sequence[VideoInputs]) -> None:
-        """The videos of the next forward, in the order of its patches."""
-        self._expected = list(videos)
-
-    def _forward(self, hidden_states: Tensor, grid_thw: Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        patches = hidden_states.split(grid_thw.prod(-1).tolist())
-        if [len(part) for part in patches] != [len(video.patches) for video in self._expected]:
-            raise ValueError("a forward was given other videos than were expected")
-        tokens = [
-            self._tokens_of(video, part, grid)
-            for video, part, grid in zip(self._expected, patches, grid_thw, strict=True)
-        ]
-        while len(self._tokens) > self.keep:
-            self._tokens.popitem(last=False)
-        return BaseModelOutputWithPooling(pooler_output=torch.cat(tokens))
-
-    def _tokens_of(self, video: VideoInputs, patches: Tensor, grid: Tensor) -> Tensor:
-        if id(video) not in self._tokens:
-            with torch.no_grad():
-                output = self._plain(patches, grid_thw=grid[None])
-            self._tokens[id(video)] = (video, output.pooler_output)
-            self.encoded += 1
-        self._tokens.move_to_end(id(video))
-        return self._tokens[id(video)][1]
-
-
-class SharedPrefill(_Rewriting):
-    """Makes the ``language_model`` of a Qwen2.5-VL read rows that are the same once, where a generation begins.
+class SharedPrefill(Rewrites):
+    """Makes the ``language_model`` of a judge read rows that are the same once, where a generation begins.
 
     Before each generation :meth:`expect` says what is shown.
     """
 
     def __init__(self, language_model: torch.nn.Module):
-        super().__init__(language_model)
+        super().__init__()
+        self._plain = language_model.forward
+        self.forward(language_model, self._read)
         self.read = 0
         self._rows: list[int] = []
         self._row_of: list[int] = []
@@ -170,7 +114,7 @@ class SharedPrefill(_Rewriting):
         """The rows of the next generation; those with the same tokens and the same videos are read once."""
         self._rows, self._row_of = read_once(first_alike((tuple(each.ids), *map(id, each.videos)) for each in showings))
 
-    def _forward(self, **inputs: Any) -> BaseModelOutputWithPast:
+    def _read(self, **inputs: Any) -> BaseModelOutputWithPast:
         cache = inputs.get("cache", inputs.get("past_key_values"))
         # Training has no cache, and a generation that has begun goes on row by row.
         if cache is None or cache.get_seq_length() > 0 or not self._rows:
@@ -182,7 +126,7 @@ class SharedPrefill(_Rewriting):
         self.read, self._rows = self.read + len(rows), []
         if len(rows) == len(row_of):
             return self._plain(**inputs)
-        for name, dimension in (("inputs_embeds", 0), ("attention_mask", 0), ("position_ids", 1)):
+        for name, dimension in (("inputs_embeds", 0), ("attention_mask", 0), ("position_ids", -2)):
             if inputs[name] is not None:  # one of no padding
                 inputs[name] = inputs[name].index_select(dimension, rows)
         output = self._plain(**inputs)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from reward_model.encoding import ShowingEncoder
+from reward_model.encoding import VIDEO_TOKEN, ShowingEncoder, encoder_class
 from reward_model.judging.base import Answer, VideoJudge, label_probability
 from reward_model.judging.config import Decoding
 from reward_model.judging.loading import load_processor, local_directory, positions_per_second, weights_id
@@ -60,6 +60,8 @@ class VllmJudge(VideoJudge):
         judge_id = stable_id("vllm", weights_id(path), prompts.compare_id, dtype, decoding)
         super().__init__(prompts, judge_id=judge_id, decoding=decoding)
         self.processor = load_processor(path)
+        if encoder_class(self.processor).vision_token != VIDEO_TOKEN:
+            raise InputError(f"Judge {path} is no Qwen, and is not shown videos under vLLM; judge without it.")
         self._time = ShowingEncoder(self.processor, None, tokens_per_second=positions_per_second(path))
         self.model = LLM(
             model=path, dtype=dtype, enable_prefix_caching=True, limit_mm_per_prompt={"video": 2}, **(engine or {})

@@ -10,10 +10,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional
 
+from reward_model.families import family_of
+from reward_model.families.base import plain_model
 from videoduet.rewriting import Rewrites
 
 EVEN = 64
@@ -101,7 +102,6 @@ def _rotated(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 def windows_together(model: Any) -> Rewrites:
     """:class:`WindowsTogether` of a judge's vision tower on a GPU, for a ``with`` block. A CPU gains nothing by it."""
-    if model.device.type != "cuda":
+    if model.device.type != "cuda" or not family_of(model).windowed:
         return Rewrites()
-    whole: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    return WindowsTogether(whole.model.visual)
+    return WindowsTogether(plain_model(model).model.visual)

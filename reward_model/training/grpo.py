@@ -13,18 +13,19 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType
 from torch import Tensor
-from transformers import PreTrainedModel, Qwen2_5_VLModel
+from transformers import PreTrainedModel
 from trl import GRPOTrainer
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, video_tensors
-from reward_model.judging.sharing import SharedPrefill, SharedVision
+from reward_model.encoding import Showing, ShowingEncoder, VideoInputs
+from reward_model.families import family_of
+from reward_model.judging.sharing import SharedPrefill
 from reward_model.training.rollouts import drawing_of, rollouts
 from reward_model.training.shards import ShardingTrainer, shard, whole
 from reward_model.training.shared_prompt import pack
 
-SPECIAL_VISION_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>")
+SPECIAL_VISION_TOKENS = ShowingEncoder.special
 
 
 class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
@@ -56,9 +57,10 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
             add_fused_lm_head(reference, temperature=self.temperature)
             self.ref_model = reference.to(self.accelerator.device)
         model: Any = self.model
-        visual = _part(model, "visual")
-        frozen = not any(parameter.requires_grad for parameter in visual.parameters())
-        self.shared = SharedVision(visual) if share_videos and frozen else None
+        self.family = family_of(model)
+        visual = self.family.vision_parts(model)
+        frozen = not any(parameter.requires_grad for part in visual for parameter in part.parameters())
+        self.shared = self.family.shared_vision(model) if share_videos and frozen else None
         self.prefill = SharedPrefill(_part(model, "language_model")) if share_videos else None
         # Weights that processes share out are whole within the library's own calls alone.
         alone = self.accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_GPU) and not shards
@@ -98,7 +100,7 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
         videos = [video for row in rows for video in row]
         if self.shared is not None:
             self.shared.expect(videos)
-        return video_tensors(videos)
+        return self.encoder.tensors(videos)
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:
         """Token ids with expanded placeholders, no images, and the video tensors that ``generate`` takes."""
@@ -115,9 +117,12 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
         self._shown, self._videos = list(showings), [showing.videos for showing in showings]
         if self.prefill is not None:
             self.prefill.expect(showings)
-        token_types = [[2 * (token == self.encoder.video_token_id) for token in showing.ids] for showing in showings]
-        tensors = self._tensors(self._videos)
-        return [showing.ids for showing in showings], None, {**tensors, "mm_token_type_ids": token_types}
+        fields: dict[str, Any] = dict(self._tensors(self._videos))
+        for showing in showings:
+            # Ragged rows, which TRL pads.
+            for name, types in self.encoder.types(torch.tensor(showing.ids)).items():
+                fields.setdefault(name, []).append(types.tolist())
+        return [showing.ids for showing in showings], None, fields
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Any]:
         output = super()._generate_and_score_completions(inputs)
@@ -163,6 +168,7 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
         completions = [row[split:][seen[split:]].tolist() for row, seen in zip(ids, real, strict=True)]
         packed = pack(prompts, completions, videos, self._positions, kept)
         inputs = {name: value.to(ids.device) for name, value in packed.inputs.items()}
+        inputs["position_ids"] = self.family.position_ids(inputs["position_ids"])
         output = self._forward(model, inputs, packed.videos)
         where, padded = (packed.group.to(ids.device), packed.place.to(ids.device)), ~real[:, split:]
         return [
@@ -172,22 +178,17 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
 
     def _forward(self, model: torch.nn.Module, inputs: dict[str, Tensor], videos: Sequence[list[VideoInputs]]) -> Any:
         # A video token can only be in the prompt: generation suppresses it.
-        token_types = 2 * (inputs["input_ids"] == self.encoder.video_token_id).int()
-        tensors = {name: value.to(token_types.device) for name, value in self._tensors(videos).items()}
+        ids = inputs["input_ids"]
+        tensors = {name: value.to(ids.device) for name, value in self._tensors(videos).items()}
         with self.accelerator.autocast():
-            return model(**inputs, **tensors, mm_token_type_ids=token_types, fused_lm_head=True)
+            return model(**inputs, **tensors, **self.encoder.types(ids), fused_lm_head=True)
 
     def _positions(self, prompt: list[int], videos: list[VideoInputs]) -> Tensor:
-        """Positions (3, tokens) of a prompt in time, height and width."""
-        ids, tensors = torch.tensor([prompt]), video_tensors(videos)
-        (backbone,) = (module for module in self.model.modules() if isinstance(module, Qwen2_5_VLModel))
-        positions, _ = backbone.get_rope_index(
-            ids,
-            2 * (ids == self.encoder.video_token_id).int(),
-            video_grid_thw=tensors["video_grid_thw"],
-            second_per_grid_ts=tensors["second_per_grid_ts"],
-        )
-        return positions[:, 0]
+        """Positions (axes, tokens) of a prompt: in time, height and width, or in the text alone."""
+        ids = torch.tensor([prompt])
+        seen = self.encoder.seen(ids, videos, pixels=False)
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **seen}
+        return self.family.axes(self.family.positions(self.accelerator.unwrap_model(self.model), inputs))[:, 0]
 
 
 @contextmanager

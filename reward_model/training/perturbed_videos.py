@@ -17,7 +17,11 @@ def perturbed(
 
     A patch of a Qwen2.5-VL vision tower holds ``temporal_patch_size`` frames, innermost but height and width:
     (t h w, channels x frames x height x width). A frame that was repeated to fill the last patch counts as a frame.
+    A family that sees images has frames for patches: (t, channels, height, width).
     """
+    if video.patches.ndim == 4:
+        order = torch.from_numpy(PERTURBATIONS[name](np.arange(len(video.patches)), rng, strength))
+        return replace(video, patches=video.patches[order])
     t, spatial = int(video.grid[0]), int(video.grid[1] * video.grid[2])
     channels = 3
     patches = video.patches.view(t, spatial, channels, temporal_patch_size, -1)

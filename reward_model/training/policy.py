@@ -15,6 +15,8 @@ from peft import LoraConfig
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
+from reward_model.families import family_named, family_of
+from reward_model.families.base import Family
 from reward_model.judging.loading import base_directory, check_family, load_model
 from reward_model.prompts import Prompts
 from reward_model.training.config import GRPOTraining
@@ -25,7 +27,6 @@ from videoduet.processes import processes
 from videoduet.store import atomic_path
 
 LANGUAGE = r".*language_model.*(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
-VISION = r".*visual\.(blocks|merger|deepstack_merger_list)\..*(qkv|proj|mlp\.0|mlp\.2|linear_fc1|linear_fc2)"
 MASTER = 16
 """Bytes of a trained weight: itself, its gradient and the optimizer's two moments, in float32."""
 GIB = 2**30
@@ -69,7 +70,7 @@ def lora_config(config: GRPOTraining, path: str | Path) -> LoraConfig:
     return LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_rank,
-        target_modules=LANGUAGE if config.vision == "frozen" else f"({LANGUAGE}|{VISION})",
+        target_modules=LANGUAGE if config.vision == "frozen" else f"({LANGUAGE}|{_family(path).vision_lora})",
         base_model_name_or_path=str(path),
     )
 
@@ -81,9 +82,11 @@ def load_policy(path: str | Path, config: GRPOTraining, device: str, *, shards: 
     Raises InputError where it cannot be loaded, or all of its weights and their optimizer do not fit.
     """
     check_family(base_directory(path))
-    kind = AutoConfig.from_pretrained(base_directory(path)).model_type
-    if config.method == "grpo" and kind != "qwen2_5_vl":
-        raise InputError(f"Judge {path} is a {kind}; GRPO trains Qwen2.5-VL alone: give one, or training.method: sft.")
+    if config.method == "grpo" and not _family(path).by_reward:
+        kind = AutoConfig.from_pretrained(base_directory(path)).model_type
+        raise InputError(
+            f"Judge {path} is a {kind}; GRPO trains Qwen2.5-VL and InternVL alone: give one, or training.method: sft."
+        )
     if config.parameters == "all":
         check_memory(path, config, device, shards=shards)
     model = load_model(path, dtype=precision(path, config, device))
@@ -96,14 +99,17 @@ def policy_of(model: nn.Module, path: str | Path, config: GRPOTraining, device: 
         return Policy(model, lora_config(config, path))
     model.requires_grad_(True)
     if config.vision == "frozen":
-        for name, module in model.named_modules():
-            if name.split(".")[-1] == "visual":
-                module.requires_grad_(False)
+        for module in family_of(model).vision_parts(model):
+            module.requires_grad_(False)
     reference = None
     if _has_reference(config):
         reference = load_model(path, dtype="bfloat16" if device.startswith("cuda") else "float32")
         reference.requires_grad_(False).eval()
     return Policy(model, None, reference)
+
+
+def _family(path: str | Path) -> Family:
+    return family_named(AutoConfig.from_pretrained(base_directory(path)).model_type)
 
 
 def _has_reference(config: GRPOTraining) -> bool:
@@ -133,7 +139,7 @@ def check_memory(
     with init_empty_weights():
         auto: Any = AutoModelForImageTextToText
         model = auto.from_config(AutoConfig.from_pretrained(base_directory(path)))
-    vision = sum(weight.numel() for name, weight in model.named_parameters() if ".visual." in f".{name}")
+    vision = sum(weight.numel() for part in family_of(model).vision_parts(model) for weight in part.parameters())
     every = sum(weight.numel() for weight in model.parameters())
     trained = every - (vision if config.vision == "frozen" else 0)
     parts = processes().num_processes if shards else 1

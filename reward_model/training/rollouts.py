@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, vision_inputs
-from reward_model.judging.engine import drawn, in_two_parts, plain_model
+from reward_model.encoding import Showing, ShowingEncoder, VideoInputs
+from reward_model.families import family_of
+from reward_model.families.base import plain_model
+from reward_model.judging.engine import drawn, in_two_parts
 from reward_model.judging.picking import Drawing, UnknownSettings
 from reward_model.judging.sharing import SharedVision
 from reward_model.judging.windows import windows_together
@@ -33,22 +35,19 @@ def rollouts(
     # The model may be told to keep little for gradients, which are not wanted here.
     with torch.no_grad():
         tokens = _vision_tokens(model, [video for each in showings for video in each.videos], shared)
-        features = [[(tokens[id(video)],) for video in each.videos] for each in showings]
+        features = [[tokens[id(video)] for video in each.videos] for each in showings]
         heads = [len(each.ids) - 1 for each in showings]
         found = drawn(model, in_two_parts(model, encoder, showings, heads, features), drawing, new)
     return [_to_its_end(row, drawing.ends) for row in found.tokens.tolist()]
 
 
-def _vision_tokens(model: Any, videos: Sequence[VideoInputs], shared: SharedVision | None) -> dict[int, Tensor]:
+def _vision_tokens(
+    model: Any, videos: Sequence[VideoInputs], shared: SharedVision | None
+) -> dict[int, tuple[Tensor, ...]]:
     """Vision tokens (n, d) of each video, by its identity."""
-    different = list({id(video): video for video in videos}.values())
-    if not different:
-        return {}
-    if shared is not None:
-        shared.expect(different)
+    different = {id(video): video for video in videos}
     with windows_together(model):
-        output = plain_model(model).get_video_features(*vision_inputs(different, model.device))
-    return dict(zip(map(id, different), output.pooler_output, strict=True))
+        return family_of(model).vision_tokens(plain_model(model), different, shared)
 
 
 def _to_its_end(tokens: list[int], ends: Sequence[int]) -> list[int]:

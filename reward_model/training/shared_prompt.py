@@ -33,7 +33,8 @@ def pack(
     width: int,
 ) -> Packed:
     """N prompts, completions of at most ``width`` = K tokens and videos, packed; rows of one prompt and the same videos
-    make a group. ``positions_of`` gives the positions (3, tokens) of a prompt.
+    make a group. ``positions_of`` gives the positions (axes, tokens) of a prompt, 3 axes for Qwen2.5-VL; those of all
+    are ``position_ids`` (axes, B, length).
 
     The last token of a prompt is repeated before each completion, as it is what foretells the first token.
     """
@@ -44,12 +45,13 @@ def pack(
     lengths = [len(prompts[rows[0]]) - 1 + sum(1 + len(completions[row]) for row in rows) for rows in groups.values()]
     count, length = len(groups), max(lengths)
     ids, labels = torch.zeros(count, length, dtype=torch.long), torch.full((count, length), -100)
-    positions = torch.zeros(3, count, length, dtype=torch.long)
+    axes = [positions_of(prompts[rows[0]], videos[rows[0]]) for rows in groups.values()]
+    positions = torch.zeros(len(axes[0]), count, length, dtype=torch.long)
     # Padding sees itself: a row of attention with nothing to see would be NaN.
     sees = torch.eye(length, dtype=torch.bool).repeat(count, 1, 1)
     group, place = torch.zeros(len(prompts), 1, dtype=torch.long), torch.zeros(len(prompts), width, dtype=torch.long)
     for index, rows in enumerate(groups.values()):
-        prompt, at = prompts[rows[0]], positions_of(prompts[rows[0]], videos[rows[0]])
+        prompt, at = prompts[rows[0]], axes[index]
         start = len(prompt) - 1
         common = slice(0, start)
         ids[index, common], positions[:, index, common] = torch.tensor(prompt[:-1]), at[:, :-1]

@@ -1,6 +1,6 @@
 """A stage of a judge's training on public data: gather items, keep what is hard, lay out rows, train, merge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from reward_model.judging.loading import (
     wording_directory,
 )
 from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt, Prompts, TaskPrompts
-from reward_model.training.config import VERSIONS, JudgeTrainingConfig
+from reward_model.training.config import VERSIONS, GRPOTraining, JudgeTrainingConfig, RewardConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
 from reward_model.training.readable import readable_rows
 from reward_model.training.sft import run_sft
@@ -161,8 +161,10 @@ def _rows_an_epoch(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient
     return len(items) + versions * moving
 
 
-def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> Trained:
-    """What the training left, or went on to leave, of the judge.
+def train_stage(
+    config: JudgeTrainingConfig, ingredients: Sequence[Ingredient], on_step: Callable[[int], None] | None = None
+) -> Trained:
+    """What the training left, or went on to leave, of the judge; ``on_step`` gets the number of each step that is done.
 
     Raises InputError where ``output`` holds another training.
     """
@@ -185,12 +187,20 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
     )  # fmt: skip
     rows = readable_rows(ingredients, lay_out, prompt.view.sampling, output)
     kept = asked_from_now_on(config, ingredients)
-    with track_steps("training the judge") as on_step:
-        run = run_sft if training.method == "sft" else partial(run_grpo, **_by_rewards(config))
+    with track_steps("training the judge") as show:
+
+        def stepped(step: int) -> None:
+            show({"step": step, "steps": training.steps})
+            if on_step is not None:
+                on_step(step)
+
+        run = run_sft if training.method == "sft" else partial(
+            run_grpo, **by_rewards(config.rewards, config.training, config.seed, reasoning=config.reasoning)
+        )  # fmt: skip
         summary = run(
             resolve(config.model), rows, output, training, seed=config.seed, prompt=prompt, counts={"items": count},
             kept=kept, adapter=Path(config.adapter) if config.adapter else None,
-            on_step=lambda step: on_step({"step": step, "steps": training.steps}),
+            on_step=stepped,
         )  # fmt: skip
     whole = config.merge or training.parameters == "all"
     result = output / ("model" if whole else "adapter")
@@ -202,13 +212,14 @@ def train_stage(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) 
     return Trained(result, summary["steps"], first, last, tuple(summary.get("notes", ())), measure)
 
 
-def _by_rewards(config: JudgeTrainingConfig) -> dict[str, Any]:
-    """What GRPO is given besides: who rewards, and what the rewards weigh."""
-    seed = seed_for(config.seed, "perturbation")
-    weights = {"format": config.training.format_weight if config.reasoning else 0.0}
+def by_rewards(rewards: RewardConfig, training: GRPOTraining, seed: int, *, reasoning: bool = True) -> dict[str, Any]:
+    """What GRPO is given besides: who rewards, and what the rewards weigh (a format, only where thoughts are asked
+    for).
+    """
+    weights = {"format": training.format_weight if reasoning else 0.0}
     return {
-        "trainer_class": partial(StageTrainer, rewards=config.rewards, perturbation_seed=seed),
-        "reward_weights": [weights.get(name, 1.0) for name in config.rewards.columns],
+        "trainer_class": partial(StageTrainer, rewards=rewards, perturbation_seed=seed_for(seed, "perturbation")),
+        "reward_weights": [weights.get(name, 1.0) for name in rewards.columns],
     }
 
 

@@ -72,7 +72,7 @@ class StageTrainer(VideoGRPOTrainer):
             return showing
         (severity,), (clip,) = severities, {part["clip"] for part in parts if part.get("severity")}
         rng = np.random.default_rng(seed_for(self.perturbation_seed, "version", clip, severity))
-        step = self.encoder.processor.video_processor.temporal_patch_size
+        step = self.encoder.frames_in_patch
         return replace(showing, videos=[perturbed(v, "global_shuffle", rng, step, severity) for v in showing.videos])
 
     def _perturbed_answers(self, prompts: list, right: list[dict], first: int) -> dict[int, str]:
@@ -96,7 +96,7 @@ class StageTrainer(VideoGRPOTrainer):
             # Weights in shards are made whole by all processes together.
             with whole(self.accelerator.unwrap_model(self.model)):
                 return {}
-        step = self.encoder.processor.video_processor.temporal_patch_size
+        step = self.encoder.frames_in_patch
         made: dict[int, Showing] = {}
         places = [first + row if modeling else (first + row) // self.num_generations for row in rows]
         for place, showing in zip(places, self._showings([prompts[row] for row in rows]), strict=True):

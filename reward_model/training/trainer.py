@@ -23,7 +23,7 @@ from reward_model.training.config import GRPOTraining
 from reward_model.training.diagnosis import diagnose
 from reward_model.training.finishing import check_batch as _check_batch  # noqa: F401
 from reward_model.training.finishing import finish, kept_summary, micro_batch, rise
-from reward_model.training.grpo import SPECIAL_VISION_TOKENS, VideoGRPOTrainer
+from reward_model.training.grpo import VideoGRPOTrainer
 from reward_model.training.policy import Policy, load_policy
 from reward_model.training.shards import launched_sharded
 from videoduet.processes import device
@@ -198,7 +198,8 @@ def build_trainer(
 ) -> VideoGRPOTrainer:
     """A trainer of ``policy`` on ``rows``; the rest as in :func:`run_grpo`."""
     # A video token in an answer would stand for a video that is not there.
-    suppressed = processor.tokenizer.convert_tokens_to_ids(list(SPECIAL_VISION_TOKENS))
+    encoder = ShowingEncoder.for_view(processor, prompt.view, tokens_per_second(policy.model.config))
+    suppressed = processor.tokenizer.convert_tokens_to_ids(list(encoder.special))
     # The trainer makes the LoRA before it seeds anything.
     torch.manual_seed(seed_for(seed, "lora"))
     return trainer_class(
@@ -209,5 +210,5 @@ def build_trainer(
         train_dataset=Dataset.from_list(rows),
         peft_config=policy.lora,
         callbacks=[Marks(on_step)],
-        encoder=ShowingEncoder.for_view(processor, prompt.view, tokens_per_second(policy.model.config)),
+        encoder=encoder,
     )

@@ -50,3 +50,13 @@ class Killer(Brightest):
                 open(self.once, "w").close()
                 os._exit(9)
             yield comparison
+
+
+class ByName:
+    """Prefers the video whose id comes later in the alphabet."""
+
+    def compare(self, pairs: Iterable[VideoPair]) -> Iterator[Comparison]:
+        for pair in pairs:
+            verdicts = ("first", "second") if pair.first.id > pair.second.id else ("second", "first")
+            forward, backward = (OrderVerdict(text=f"<answer>{name}</answer>", verdict=name) for name in verdicts)
+            yield Comparison.of(pair, "by name", forward, backward)

@@ -95,7 +95,7 @@ def test_a_config_that_contradicts_the_run_directory(refused, tmp_path):
         ("--seed", 7, "sample"),
         ("--align.beta", 1.5, "align"),
         ("--pairs.min_margin", 0.5, "rank"),
-        ("--prompts.held_out", tmp_path / "other.txt", "score"),
+        ("--prompts.held_out", tmp_path / "other.txt", "measure"),
     ):
         said = refused(1, "--config", file, option, value)
         assert option[2:] in said and str(value) in said and f"--from {touched}" in said

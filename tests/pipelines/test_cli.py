@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from pipelines import cli
 from pipelines.report.judgements_text import print_json, print_json_lines
@@ -155,3 +156,24 @@ def test_json_can_be_read_whatever_standard_output_says(encoding, monkeypatch):
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, newline=""))
         guarded(write, "the same command")
         assert read(written.getvalue().decode(encoding)) == row
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()]
+)
+def test_memory_that_runs_out_ends_in_one_sentence(capsys, error):
+    def work():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        guarded(work, "the same command")
+    said = " ".join(capsys.readouterr().err.split())
+    assert ended.value.code == 1 and "memory ran out" in said and "batch size" in said and "the same command" in said
+
+
+def test_another_runtime_error_is_no_memory():
+    def work():
+        raise RuntimeError("a fault of the program")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        guarded(work, "the same command")

@@ -86,7 +86,7 @@ def test_killed_runs_end_like_an_undisturbed_one(file, tmp_path):
     run = tmp_path / "run"
     finish(file)
     phases, expected = timetable(run), results(run)
-    assert len(phases) == 9 and len(expected) > 50
+    assert len(phases) == 11 and len(expected) > 50
     # The same path again: some records name files by absolute path.
     run.rename(tmp_path / "undisturbed")
     rng = random.Random(0)

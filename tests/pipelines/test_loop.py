@@ -26,8 +26,8 @@ from videoduet.store import read_json, read_records
 from videoduet.video import read_video
 
 PHASES = [
-    *(f"round_00/{name}" for name in ("sample", "rank", "align")),
-    *(f"round_01/{name}" for name in ("sample", "refresh", "rank", "align")),
+    *(f"round_00/{name}" for name in ("sample", "rank", "align", "measure")),
+    *(f"round_01/{name}" for name in ("sample", "refresh", "rank", "align", "measure")),
     "score",
 ]
 

@@ -10,14 +10,21 @@ from pipelines.loop import phases
 from pipelines.loop.config import RunConfig
 from pipelines.loop.phases import PHASES, Phase, earliest_phase, needed, phase_of, round_phases, turns
 from pipelines.loop.run import Run
-from pipelines.loop.summaries import AlignSummary, RankSummary, RefreshSummary, ScoreSummary, read_summary
+from pipelines.loop.summaries import (
+    AlignSummary,
+    MeasureSummary,
+    RankSummary,
+    RefreshSummary,
+    ScoreSummary,
+    read_summary,
+)
 from videoduet.config import identity_fields
 
 
 def test_the_turns_of_a_run():
     assert [turn.path for turn in turns(2)] == [
-        *(f"round_00/{name}" for name in ("sample", "rank", "align")),
-        *(f"round_01/{name}" for name in ("sample", "refresh", "rank", "align")),
+        *(f"round_00/{name}" for name in ("sample", "rank", "align", "measure")),
+        *(f"round_01/{name}" for name in ("sample", "refresh", "rank", "align", "measure")),
         "score",
     ]
 
@@ -43,11 +50,11 @@ def test_every_section_of_the_config_belongs_to_a_phase(tmp_path):
 
 
 def test_a_phase_to_come_is_a_row(monkeypatch):
-    measure = Phase("measure", "somewhere.measure", needs=("align",), first_round=0, sections=("score",))
-    table = (*PHASES[:4], measure, PHASES[4])
+    audit = Phase("audit", "somewhere.audit", needs=("align",), first_round=0, sections=("score",))
+    table = (*PHASES[:5], audit, PHASES[5])
     monkeypatch.setattr(phases, "PHASES", table)
-    assert [turn.path for turn in turns(1)][-2:] == ["round_00/measure", "score"]
-    assert [phase.name for phase in round_phases(1)][-1] == "measure" and phase_of("measure") is measure
+    assert [turn.path for turn in turns(1)][-2:] == ["round_00/audit", "score"]
+    assert [phase.name for phase in round_phases(1)][-1] == "audit" and phase_of("audit") is audit
 
 
 @pytest.mark.parametrize(
@@ -56,6 +63,7 @@ def test_a_phase_to_come_is_a_row(monkeypatch):
         ("refresh", RefreshSummary, 1),
         ("rank", RankSummary, 0),
         ("align", AlignSummary, 1),
+        ("measure", MeasureSummary, 1),
         ("score", ScoreSummary, None),
     ],
 )
@@ -63,4 +71,4 @@ def test_what_a_phase_hands_on_is_read_back_as_its_record(finished, name, kind, 
     run = Run.open(finished.root)
     summary = read_summary(kind, run.folder(name, number))
     assert isinstance(summary, kind)
-    assert name == "score" or summary.status in ("off", "ranked", "trained")
+    assert name in ("measure", "score") or summary.status in ("off", "ranked", "trained")

@@ -110,7 +110,7 @@ def hours(config):
 
 
 def test_every_arm_is_counted():
-    plain = hours(paper("t2v_turbo"))
+    plain = hours(paper("t2v_turbo", "--refresh.enabled", "false"))
     data = ["--refresh.enabled", "true", "--refresh.original_data", "data.jsonl"]
     assert plain["refresh"] == 0 and hours(paper("t2v_turbo", *data))["refresh"] > 0
     assert hours(paper("t2v_turbo", "--judge.samples", "3"))["rank"] == pytest.approx(3 * plain["rank"])

@@ -43,9 +43,9 @@ def test_a_whole_setup_goes_through_every_phase(tmp_path):
     found = rehearsed(tmp_path)
     assert found.problems == []
     names = [step.name for step in found.steps]
-    assert names[-8:] == [
-        *(f"round_00/{phase}" for phase in ("sample", "rank", "align")),
-        *(f"round_01/{phase}" for phase in ("sample", "refresh", "rank", "align")), "score",
+    assert names[-10:] == [
+        *(f"round_00/{phase}" for phase in ("sample", "rank", "align", "measure")),
+        *(f"round_01/{phase}" for phase in ("sample", "refresh", "rank", "align", "measure")), "score",
     ]  # fmt: skip
     assert all(step.peak > 0 for step in found.steps)
     assert "unet float32 cpu" in found.steps[0].told and "no key missing" in found.steps[0].told

@@ -44,8 +44,8 @@ def test_a_changed_identity_field_is_refused_by_name_and_phase(tmp_path, changed
 
 
 def test_a_field_may_be_listed_apart_from_its_section():
-    assert (earliest_phase("prompts.train"), earliest_phase("prompts.held_out")) == ("sample", "score")
-    assert (earliest_phase("judge.path"), earliest_phase("judge.second_path")) == ("rank", "score")
+    assert (earliest_phase("prompts.train"), earliest_phase("prompts.held_out")) == ("sample", "measure")
+    assert (earliest_phase("judge.path"), earliest_phase("judge.second_path")) == ("rank", "measure")
     assert earliest_phase("unheard.of") == "sample"  # what no phase lists touches everything
 
 

@@ -1,19 +1,10 @@
 """Every phase of a run once, at its smallest, with its own models; one kill and resume; what would fail later."""
 
-import gc
-import resource
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from pipelines.loop.config import RunConfig
@@ -21,69 +12,35 @@ from pipelines.loop.driver import launched
 from pipelines.loop.phases import Turn, turns
 from pipelines.loop.plan import counted
 from pipelines.loop.prompts import read_run_prompts
-from pipelines.loop.rates import cards
-from pipelines.loop.rehearsal import checks
+from pipelines.loop.rehearsal import checks, memory
 from pipelines.loop.rehearsal.small import STAND_INS, shrunk
+from pipelines.loop.rehearsal.steps import Rehearsal, described, killed, scratch, whole_batch
 from pipelines.loop.run import Run
 from pipelines.loop.summaries import RankSummary, RefreshSummary, read_summary, write_summary
 from videoduet.errors import InputError
-from videoduet.progress import console
 from videoduet.records import LabelledPair, PreferencePair
 from videoduet.store import write_records
 
-
-@dataclass
-class Step:
-    """What was rehearsed: seconds, the peak of memory in bytes (of the process, without a GPU), and what is told."""
-
-    name: str
-    seconds: float
-    peak: float
-    told: str
-
-
-@dataclass
-class Rehearsal:
-    """What came of it: steps, sentences about the whole run, notes, and what would fail later, each with its mend."""
-
-    steps: list[Step] = field(default_factory=list[Step])
-    whole_run: list[str] = field(default_factory=list[str])
-    notes: list[str] = field(default_factory=list[str])
-    problems: list[str] = field(default_factory=list[str])
-
-    def attempt(self, name: str, work: Callable[[], str]) -> float | None:
-        """Do ``work`` and note what it tells; what it raises is a problem (then None), else its seconds."""
-        console.print(f"rehearsing {name}", style="dim", markup=False)
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-        started = time.perf_counter()
-        try:
-            told = work()
-        # Whatever a library raises would be raised in the run as well.
-        except Exception as error:
-            self.problems.append(checks.mended(name, error))
-            told = "failed"
-        seconds = time.perf_counter() - started
-        gc.collect()
-        self.steps.append(Step(name, seconds, _peak(), told))
-        return None if told == "failed" else seconds
+KNOBS = {
+    **memory.KNOBS,
+    "refresh": "lower refresh.training.micro_batch",
+    "loading the judge": "give judge.dtype bfloat16, or a smaller judge",
+    "loading the second judge": "give judge.dtype bfloat16, or a smaller judge",
+    "": memory.KNOBS["sample"],
+}
+"""What to lower where memory runs out in a phase."""
 
 
 def rehearse(config: RunConfig) -> Rehearsal:
     """What a run of ``config`` would meet. Nothing is written into its run directory, and what is written beside it is
     removed.
     """
-    found = Rehearsal()
-    found.problems += [*checks.directories(config), *checks.gpus(config)]
+    found = Rehearsal(knobs=KNOBS)
+    found.problems += [*checks.directories(config), *checks.gpus(config), *memory.too_large(config, memory.room())]
     found.notes += checks.environments(config)
     train, held_out = _prompts(config, found)
-    parent = checks.existing(Path(config.run_dir).absolute().parent)
-    beside = parent if not list(checks.directories(replace(config, run_dir=str(parent)))) else None
-    folder = Path(tempfile.mkdtemp(prefix=f".rehearsal_{Path(config.run_dir).name}_", dir=beside))
-    try:
+    with scratch(config.run_dir) as folder:
         _rehearsed(config, folder, train, held_out, found)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return found
 
 
@@ -102,10 +59,17 @@ def _rehearsed(config: RunConfig, folder: Path, train: list[str], held_out: list
     except InputError as error:
         found.problems.append(str(error))
         return
-    loading = {
-        "generator": found.attempt("loading the generator", lambda: _generator(run)),
-        "judge": found.attempt("loading the judge", lambda: _judge(run)),
-    }
+    video, generator = 0.0, list[Any]()
+
+    def batch() -> str:
+        nonlocal video
+        video, told = whole_batch(generator.pop(), config.generator.batch_size, config.generator.speed)
+        return told
+
+    loading = {"generator": found.attempt("loading the generator", lambda: _generator(run, generator))}
+    if generator and found.attempt("drawing a whole batch", batch) is None:
+        return
+    loading["judge"] = found.attempt("loading the judge", lambda: _judge(run))
     if run.config.judge.second_path is not None:
         found.attempt("loading the second judge", lambda: _models(run.load_judge(run.config.judge.second_path or "")))
     if None in loading.values():
@@ -119,19 +83,16 @@ def _rehearsed(config: RunConfig, folder: Path, train: list[str], held_out: list
             return
         model = {"sample": "generator", "align": "generator", "rank": "judge", "refresh": "judge"}.get(turn.phase.name)
         seconds[turn.phase.name] = max(took - (loading[model] or 0.0 if model else 0.0), 1e-3)
+    # Some of its videos were drawn before the kill.
+    seconds["sample"] = max(seconds["sample"], 4 * video)
     _extrapolated(config, run, seconds, (len(train), len(held_out)), found)
 
 
 def _killed(run: Run, turn: Turn) -> str:
     """Start the phase in a process of its own and kill it once it has begun to write."""
     folder = run.directory.root / turn.path
-    command = [sys.executable, "-m", "pipelines.phase", turn.phase.name, "--run_dir", str(run.directory.root)]
-    # Its errors are told when the phase is done here.
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(folder.glob("videos/*")):
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    arguments = [turn.phase.name, "--run_dir", str(run.directory.root)]
+    killed("pipelines.phase", arguments, lambda: any(folder.glob("videos/*")))
     (folder / "done.json").unlink(missing_ok=True)
     return f"stopped with {len(list(folder.glob('videos/*.mp4')))} videos written; the next line goes on from there"
 
@@ -190,9 +151,10 @@ def _refreshed(run: Run, turn: Turn) -> str:
     return f"{read_summary(RefreshSummary, folder).status}, on made-up labels"
 
 
-def _generator(run: Run) -> str:
+def _generator(run: Run, kept: list[Any]) -> str:
     generator: Any = run.generator(0)
-    return _described(generator.pipeline.components)
+    kept.append(generator)
+    return described(generator.pipeline.components)
 
 
 def _judge(run: Run) -> str:
@@ -201,24 +163,7 @@ def _judge(run: Run) -> str:
 
 def _models(judge: Any) -> str:
     model = getattr(judge, "model", None)
-    return _described({"judge": model}) if isinstance(model, nn.Module) else f"{type(judge).__name__}, no model here"
-
-
-def _described(parts: dict[str, Any]) -> str:
-    """Precision and device of each model; that no key is missing was seen to when it was loaded."""
-    told = [
-        f"{name} {str(next(part.parameters()).dtype).removeprefix('torch.')} {next(part.parameters()).device}"
-        for name, part in parts.items()
-        if isinstance(part, nn.Module)
-    ]
-    return ", ".join([*told, "no key missing"])
-
-
-def _peak() -> float:
-    if torch.cuda.is_available():
-        return float(torch.cuda.max_memory_allocated())
-    scale = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale)
+    return described({"judge": model}) if isinstance(model, nn.Module) else f"{type(judge).__name__}, no model here"
 
 
 def _extrapolated(
@@ -229,22 +174,15 @@ def _extrapolated(
     whole = counted(config, *prompts)
     units = {
         "sample": "videos of rounds", "rank": "rank rollouts", "align": "denoiser forwards (alignment)",
-        "score": "videos of score", "refresh": "GRPO rollouts",
+        "measure": "videos of score", "score": "score rollouts", "refresh": "GRPO rollouts",
     }  # fmt: skip
     hours: dict[str, float] = {}
     for phase, took in seconds.items():
-        rounds = run.config.rounds if phase in ("sample", "rank", "align") else 1
+        rounds = run.config.rounds if phase in ("sample", "rank", "align", "measure") else 1
         each = took * rounds / max(small[units[phase]], 1)
         hours[phase] = each * whole[units[phase]] / 3600
-    told = ", ".join(f"{phase} {value:.2f}" for phase, value in hours.items())
-    found.whole_run.append(f"The whole run at these rates, at most: {sum(hours.values()):.2f} hours ({told}).")
-    name = torch.cuda.get_device_name().lower() if torch.cuda.is_available() else ""
-    if card := next((card for card in cards() if card.name.removeprefix("rtx") in name), None):
-        found.whole_run.append(f"Rent at ${card.dollars:g} an hour: ${sum(hours.values()) * card.dollars:,.0f}.")
+    found.reckon(hours, "The whole run")
     folder = run.folder("sample", 0)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 4
-    videos = whole["videos of rounds"] + whole["videos of score"]
-    found.whole_run.append(f"Videos and latents on disk: {size * videos / 1e9:.2f} GB.")
-    free = shutil.disk_usage(checks.existing(Path(config.run_dir))).free
-    if problem := checks.space(config, size, *prompts, free):
-        found.problems.append(problem)
+    videos = whole["videos of rounds"] + whole["videos of score"] + whole["videos of VBench"]
+    found.need("videos and latents", size * videos, config.run_dir, "--run_dir")

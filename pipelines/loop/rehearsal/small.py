@@ -4,6 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from pipelines.loop.config import RunConfig
 from videoduet.config import resolve
@@ -18,10 +21,15 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
     """``config`` for a run in ``folder`` on the first of these prompts, whose files are written there."""
     for name, texts in (("train.txt", train), ("held_out.txt", held_out)):
         (folder / name).write_text("".join(f"{' '.join(text.split())}\n" for text in texts[:PROMPTS]), encoding="utf-8")
+    # A whole micro-batch of each process, though there be one pair: memory is that of a micro-batch.
+    whole = config.align.micro_batch * processes_of(config.launch.get("align"))
     refresh = config.refresh
     data = {name: _few(getattr(refresh, name), folder / f"{name}.jsonl") for name in ("original_data", "held_out_data")}
     training = replace(refresh.training, steps=1, pairs_per_step=1, checkpoint_steps=1)
-    vbench = replace(config.score.vbench, dimensions=config.score.vbench.dimensions[:1])
+    vbench = replace(
+        config.score.vbench, dimensions=config.score.vbench.names[:1], rounds=None, prompts_per_dimension=1,
+        videos_per_prompt=1, flickering_videos=1,
+    )  # fmt: skip
     return replace(
         config,
         run_dir=str(folder / "run"),
@@ -34,11 +42,20 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
         refresh=replace(refresh, training=training, **data),
         pairs=replace(config.pairs, pairs_per_prompt=1),
         align=replace(
-            config.align, epochs=1, noise_epochs=None, draws_per_pair=1, batch_size=config.align.micro_batch,
+            config.align, epochs=1, noise_epochs=None, draws_per_pair=whole, batch_size=whole,
             max_steps=1, checkpoint_steps=1, held_out=0.0, tracker="none",
         ),
         score=replace(config.score, videos_per_prompt=1, vbench=vbench),
     )  # fmt: skip
+
+
+def processes_of(launch: str | None) -> int:
+    """The processes that an accelerate config starts (1 without one, or where it cannot be read)."""
+    try:
+        settings: Any = {} if launch is None else yaml.safe_load(Path(resolve(launch)).read_text(encoding="utf-8"))
+        return max(1, int(settings.get("num_processes", 1)))
+    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
+        return 1
 
 
 def _few(path: str | None, target: Path) -> str | None:

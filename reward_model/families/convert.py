@@ -1,0 +1,232 @@
+"""Write a released InternVL, or VQAThinker's judge, as a directory that transformers loads, tensor by tensor.
+
+The release's code is never run: names and shapes are checked against transformers' model before anything is written.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    GenerationConfig,
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLProcessor,
+    InternVLVideoProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from reward_model.families.released import Piece, image_side, image_tokens, native_config, piece_of
+from reward_model.motion import MotionProjector, SlowFast
+from videoduet.errors import InputError
+from videoduet.loading import check_files, loading, some
+from videoduet.progress import console, track
+from videoduet.store import atomic_path, read_json, write_json
+
+SHARD_BYTES = 2**30
+"""What goes into one file and is in memory at a time."""
+MOTION = "motion"
+"""The folder beside a judge's weights that holds its motion encoder."""
+PROJECTOR = "motion_mlp."
+ENCODER = "slowfast_model."
+SPECIAL = {
+    "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}  # fmt: skip
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<IMG_CONTEXT>\n{% elif part['type'] == 'video' %}<video>\n"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The tensors in a directory's files: ``where`` each lies, its shape, and its bytes. None of them is read."""
+
+    where: dict[str, Path] = field(default_factory=dict)
+    shapes: dict[str, list[int]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    dtypes: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, directory: Path) -> "Stored":
+        """Those of all ``*.safetensors`` in ``directory``. Raises InputError where there are none, or one is there
+        twice.
+        """
+        files, stored = sorted(directory.glob("*.safetensors")), cls()
+        if not files:
+            raise InputError(
+                f"{directory} holds no *.safetensors; give the released directory, or save its weights as safetensors."
+            )
+        for file in files:
+            with safe_open(file, "pt") as opened:
+                for name in opened.keys():  # noqa: SIM118 - what is opened is no dict
+                    if name in stored.where:
+                        raise InputError(f"{name} lies in {stored.where[name].name} and in {file.name}; take one out.")
+                    part = opened.get_slice(name)
+                    stored.where[name], stored.shapes[name] = file, list(part.get_shape())
+                    stored.dtypes[name] = part.get_dtype()
+                    stored.sizes[name] = _bytes(part.get_dtype()) * torch.Size(part.get_shape()).numel()
+        return stored
+
+    @property
+    def dtype(self) -> str:
+        """In which precision most bytes are."""
+        bytes_of: Counter[str] = Counter()
+        for name, size in self.sizes.items():
+            bytes_of[self.dtypes[name]] += size
+        ((most, _),) = bytes_of.most_common(1)
+        return {"BF16": "bfloat16", "F16": "float16"}.get(most, "float32")
+
+    def pieces(self, wanted: Mapping[str, Piece]) -> dict[str, Tensor]:
+        """The tensors of ``wanted``; files are mapped anew, so that nothing of them stays in memory."""
+        found: dict[str, Tensor] = {}
+        for file in sorted({self.where[piece.name] for piece in wanted.values()}):
+            with safe_open(file, "pt") as opened:
+                for name, piece in wanted.items():
+                    if self.where[piece.name] == file:
+                        found[name] = piece.of(opened.get_tensor(piece.name))
+        return found
+
+
+def convert(source: Path, output: Path, *, motion: bool) -> None:
+    """Write the release in ``source`` as the directory ``output``, which appears when it is whole.
+
+    With ``motion`` it is VQAThinker's: the projector stays among the weights, the motion encoder goes into a folder of
+    its own. Raises InputError that names what ``source`` lacks, has too much, or has of another shape.
+    """
+    if not (source / "config.json").exists():
+        raise InputError(f"{source} has no config.json; give the released directory, whole.")
+    check_files(source)
+    released, stored = read_json(source / "config.json"), Stored.of(source)
+    internlm2 = (released.get("llm_config") or {}).get("model_type") == "internlm2"
+    head = "language_model.output.weight" if internlm2 else "language_model.lm_head.weight"
+    tied = head not in stored.where and bool(released["llm_config"].get("tie_word_embeddings"))
+    with loading(f"{source}/config.json cannot be understood", "give the released one."):
+        config = native_config(released, tied=tied)
+    expected = _expected(config, tied=tied)
+    pieces = {name: piece_of(name, config, internlm2) for name in expected}
+    moving = [name for name in stored.where if name.startswith((PROJECTOR, ENCODER))] if motion else []
+    _check(source, stored, pieces, expected, moving, motion=motion)
+    slowfast = _motion(source, config) if motion else None
+    if slowfast is not None:
+        pieces |= {name: Piece(name) for name in moving if name.startswith(PROJECTOR)}
+    with atomic_path(output) as temporary:
+        temporary.mkdir(parents=True)
+        _write_weights(temporary, stored, pieces)
+        if slowfast is not None:
+            slowfast.save_pretrained(temporary / MOTION)
+        tokenizer = _tokenizer(source)
+        if tokenizer is None:
+            console.print(f"{source} has no tokenizer; copy its files there and convert again.", markup=False)
+        else:
+            config.image_token_id = tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
+            _processor(released, tokenizer).save_pretrained(temporary)
+            _generation(tokenizer).save_pretrained(temporary)
+        config.architectures = ["InternVLForConditionalGeneration"]
+        config.dtype = stored.dtype
+        config.save_pretrained(temporary)
+
+
+def _expected(config: InternVLConfig, *, tied: bool) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of transformers' weights."""
+    auto: Any = AutoModelForImageTextToText
+    with torch.device("meta"):
+        state = auto.from_config(config).state_dict()
+    return {name: tuple(value.shape) for name, value in state.items() if not (tied and name == "lm_head.weight")}
+
+
+def _check(
+    source: Path, stored: Stored, pieces: Mapping[str, Piece], expected: Mapping[str, tuple[int, ...]],
+    moving: Iterable[str], *, motion: bool,
+) -> None:  # fmt: skip
+    """Raises InputError naming what ``stored`` lacks, has too much, or has of another shape."""
+    needed, have = {piece.name for piece in pieces.values()}, stored.where.keys()
+    if missing := needed - have:
+        raise InputError(f"{source} lacks {some(missing)}, of {len(needed)} tensors; is it cut short?")
+    if foreign := have - needed - set(moving):
+        with_motion = any(name.startswith((PROJECTOR, ENCODER)) for name in foreign)
+        mend = "convert it as vqathinker" if with_motion else "is it another model's, or does config.json lie?"
+        raise InputError(f"Nothing takes {some(foreign)} of {source}; {mend}.".replace("?.", "?"))
+    odd = {p.name for name, p in pieces.items() if p.shape(stored.shapes[p.name]) != expected[name]}
+    if odd:
+        raise InputError(f"{some(odd)} of {source} are of another shape than config.json says; is it another model's?")
+    if motion and (lacking := [part for part in (PROJECTOR, ENCODER) if not any(n.startswith(part) for n in moving)]):
+        raise InputError(
+            f"{source} lacks its motion weights ({', '.join(f'{part}*' for part in lacking)}); convert it as internvl, "
+            "or give VQAThinker's whole checkpoint."
+        )
+
+
+def _motion(source: Path, config: InternVLConfig) -> SlowFast:
+    """The motion encoder in ``source``, which fits the projector, and that the language model."""
+    slowfast, projector = SlowFast.from_pretrained(source), MotionProjector.from_pretrained(source)
+    width = config.get_text_config().hidden_size
+    if (projector.features, projector.width) != (slowfast.dim, width):
+        raise InputError(
+            f"The motion projector of {source} leads from {projector.features} to {projector.width} numbers, and the "
+            f"motion encoder gives {slowfast.dim} and the language model takes {width}; are they of one checkpoint?"
+        )
+    return slowfast
+
+
+def _write_weights(output: Path, stored: Stored, pieces: Mapping[str, Piece]) -> None:
+    """The weights as transformers keeps large ones: files of about ``SHARD_BYTES`` and an index; no more than one
+    file's are in memory.
+    """
+    shards: list[list[str]] = [[]]
+    sizes = {name: stored.sizes[piece.name] // max(1, piece.parts) for name, piece in pieces.items()}
+    for name, size in sizes.items():
+        if shards[-1] and size + sum(sizes[each] for each in shards[-1]) > SHARD_BYTES:
+            shards.append([])
+        shards[-1].append(name)
+    files: dict[str, str] = {}
+    for number, names in enumerate(track(shards, "writing the judge"), 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(stored.pieces({name: pieces[name] for name in names}), output / file, metadata={"format": "pt"})
+        files |= dict.fromkeys(names, file)
+    size = sum((output / file).stat().st_size for file in set(files.values()))
+    write_json(output / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": files})
+
+
+def _tokenizer(source: Path) -> Any:
+    """The release's tokenizer, with names for what stands for images; None where there is none."""
+    with loading(f"The tokenizer of {source} cannot be loaded", "give the release's own files; its code is not run."):
+        if (source / "tokenizer_config.json").exists():
+            return AutoTokenizer.from_pretrained(source, trust_remote_code=False, extra_special_tokens=SPECIAL)
+        if (source / "tokenizer.json").exists():
+            return PreTrainedTokenizerFast(
+                tokenizer_file=str(source / "tokenizer.json"), eos_token="<|im_end|>", pad_token="<|endoftext|>",
+                padding_side="left", extra_special_tokens=SPECIAL,
+            )  # fmt: skip
+    return None
+
+
+def _processor(released: Mapping[str, Any], tokenizer: Any) -> InternVLProcessor:
+    side = image_side(released)
+    size = {"height": side, "width": side}
+    return InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(size=size, crop_to_patches=False), tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(size=size), image_seq_length=image_tokens(released),
+        chat_template=CHAT_TEMPLATE,
+    )  # fmt: skip
+
+
+def _generation(tokenizer: Any) -> GenerationConfig:
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    return GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id)
+
+
+def _bytes(dtype: str) -> int:
+    return int("".join(filter(str.isdigit, dtype)) or 8) // 8

@@ -1,0 +1,152 @@
+"""Released InternVL checkpoints against vectors from the authors' own code (tests/golden/vqathinker_small)."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import InternVLForConditionalGeneration
+
+from pipelines import convert_judge
+from reward_model.families import convert
+from reward_model.judging.loading import load_model, load_processor
+from reward_model.motion import MotionProjector, SlowFast
+from reward_model.released_frames import normalised
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+ABOUT = json.loads((GOLDEN / "vqathinker_small.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    with np.load(GOLDEN / "vqathinker_small_state_dict.npz") as file:
+        return {name: torch.from_numpy(file[name]) for name in file}
+
+
+def release(directory: Path, state: dict[str, torch.Tensor], **changed: object) -> Path:
+    """A released directory of two files."""
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text(json.dumps(ABOUT["config"] | changed))
+    shutil.copy(GOLDEN / "vqathinker_small_tokenizer.json", directory / "tokenizer.json")
+    names = sorted(state)
+    for number, part in enumerate((names[::2], names[1::2]), 1):
+        held = {name: state[name].contiguous() for name in part}
+        save_file(held, directory / f"model-0000{number}-of-00002.safetensors")
+    return directory
+
+
+def run(*arguments: object) -> int:
+    try:
+        convert_judge.main([*map(str, arguments)])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def converted(state, tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("released")
+    assert run("vqathinker", release(directory / "vqathinker", state), directory / "judge") == 0
+    return directory / "judge"
+
+
+@pytest.fixture(scope="module")
+def vectors() -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN / "vqathinker_small_io.safetensors")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("case", "frames"), [("chat", "test"), ("train", "train")])
+def test_frames_become_the_releases_vision_tokens(converted, vectors, case, frames):
+    model = InternVLForConditionalGeneration.from_pretrained(converted, dtype=torch.float32).eval()
+    pixels = normalised(vectors[f"frames_{frames}_uint8"]).flatten(0, 1)[:12]
+    tokens = model.get_image_features(pixel_values=pixels).pooler_output
+    assert torch.allclose(tokens, vectors[f"{case}.vit_embeds"], atol=1e-4)
+
+
+def test_everything_needed_lies_there(converted, state):
+    processor = load_processor(converted)
+    assert processor.image_token_id == ABOUT["image_context_token_id"]
+    assert processor.image_seq_length == 16 and processor.image_processor.size["height"] == 56
+    model = load_model(converted)
+    assert model.config.image_token_id == 413 and model.config.text_config.rope_parameters["rope_theta"] == 1e6
+    projector, slowfast = MotionProjector.from_pretrained(converted), SlowFast.from_pretrained(converted / "motion")
+    assert (projector.features, projector.width, slowfast.dim) == (288, 64, 288)
+    assert torch.equal(projector[1].weight, state["motion_mlp.1.weight"].float())
+
+
+def without_motion(state: dict) -> dict:
+    return {name: value for name, value in state.items() if not name.startswith(("motion_mlp", "slowfast_model"))}
+
+
+def test_what_is_missing_or_foreign_is_named(state, tmp_path, capsys):
+    plain = without_motion(state)
+    lacking = {n: v for n, v in plain.items() if n != "vision_model.encoder.layers.1.attn.qkv.bias"}
+    odd = plain | {"mlp1.3.bias": torch.zeros(63)}
+    for number, (kind, held, said) in enumerate((
+        ("internvl", lacking, "lacks vision_model.encoder.layers.1.attn.qkv.bias"),
+        ("internvl", plain | {"language_model.model.layers.2.mlp.up_proj.weight": torch.zeros(1)},
+         "Nothing takes language_model.model.layers.2.mlp.up_proj.weight"),
+        ("internvl", state, "convert it as vqathinker"),
+        ("internvl", odd, "mlp1.3.bias of"),
+        ("vqathinker", plain, "lacks its motion weights (motion_mlp.*, slowfast_model.*)"),
+        ("vqathinker", {n: v for n, v in state.items() if n != "motion_mlp.1.bias"}, "motion_mlp.1.bias"),
+    )):  # fmt: skip
+        source = release(tmp_path / f"source{number}", held)
+        assert run(kind, source, tmp_path / f"out{number}") == 1
+        message = " ".join(capsys.readouterr().err.split())
+        assert said in message and "Traceback" not in message, message
+        assert not (tmp_path / f"out{number}").exists()
+
+
+def test_internvl_alone_and_files_in_parts(state, tmp_path, monkeypatch, vectors):
+    """No more than one part is in memory; nothing of the released code is looked at."""
+    monkeypatch.setattr(convert, "SHARD_BYTES", 20_000)
+    written: list[int] = []
+    save = convert.save_file
+    monkeypatch.setattr(
+        convert, "save_file",
+        lambda tensors, *a, **k: (written.append(sum(t.nbytes for t in tensors.values())), save(tensors, *a, **k)),
+    )  # fmt: skip
+    plain = {name: value.bfloat16() for name, value in without_motion(state).items()}
+    source = release(tmp_path / "source", plain)
+    (source / "modeling_internvl_chat.py").write_text("raise RuntimeError('run')")
+    assert run("internvl", source, tmp_path / "out") == 0
+    largest = max(value.nbytes for value in plain.values())
+    assert len(written) > 10 and max(written) <= max(20_000, largest)
+    model = load_model(tmp_path / "out")
+    qkv = plain["vision_model.encoder.layers.0.attn.qkv.weight"]
+    layer = model.model.vision_tower.encoder.layer[0].attention
+    assert torch.equal(torch.cat([layer.q_proj.weight, layer.k_proj.weight, layer.v_proj.weight]), qkv.float())
+
+
+def test_internlm2s_rows_find_their_heads(tmp_path):
+    """``wqkv`` holds, for each key head, its queries, the key and the value."""
+    with np.load(GOLDEN / "vqathinker_small_state_dict.npz") as file:
+        state = {name: torch.from_numpy(file[name]) for name in file if name.startswith(("vision_model", "mlp1"))}
+    names = {"attention_norm.weight": (64,), "ffn_norm.weight": (64,), "attention.wo.weight": (64, 64),
+             "feed_forward.w1.weight": (128, 64), "feed_forward.w3.weight": (128, 64),
+             "feed_forward.w2.weight": (64, 128), "attention.wqkv.weight": (128, 64)}  # fmt: skip
+    torch.manual_seed(0)
+    for name, shape in names.items():
+        state[f"language_model.model.layers.0.{name}"] = torch.randn(shape)
+    state |= {"language_model.model.tok_embeddings.weight": torch.randn(420, 64),
+              "language_model.model.norm.weight": torch.randn(64),
+              "language_model.output.weight": torch.randn(420, 64)}  # fmt: skip
+    language = ABOUT["config"]["llm_config"] | {
+        "model_type": "internlm2", "architectures": ["InternLM2ForCausalLM"], "num_hidden_layers": 1, "bias": False,
+        "rope_scaling": {"type": "dynamic", "factor": 2.0},
+    }  # fmt: skip
+    source = release(tmp_path / "source", state, llm_config=language)
+    assert run("internvl", source, tmp_path / "out") == 0
+    model = load_model(tmp_path / "out")
+    groups = state["language_model.model.layers.0.attention.wqkv.weight"].view(2, 4, 16, 64)
+    attention = model.model.language_model.layers[0].self_attn
+    assert torch.equal(attention.q_proj.weight, groups[:, :2].reshape(64, 64))
+    assert torch.equal(attention.k_proj.weight, groups[:, 2].reshape(32, 64))
+    assert torch.equal(attention.v_proj.weight, groups[:, 3].reshape(32, 64))
+    gate = state["language_model.model.layers.0.feed_forward.w1.weight"]
+    assert torch.equal(model.model.language_model.layers[0].mlp.gate_proj.weight, gate)
