@@ -26,7 +26,7 @@ def win_rates(rng: np.random.Generator, rate: float, runs: int, prompts: int) ->
 def binomial(means: np.ndarray) -> np.ndarray:
     """One-sided p-values (runs, prompts) of all videos so far, as if they were independent."""
     wins = np.cumsum(np.rint(means * VIDEOS), axis=1)
-    return binom.sf(wins - 1, VIDEOS * np.arange(1, means.shape[1] + 1), 0.5)
+    return np.asarray(binom.sf(wins - 1, VIDEOS * np.arange(1, means.shape[1] + 1), 0.5))
 
 
 def main(runs: int = 2000, seed: int = 0) -> None:
