@@ -3,8 +3,9 @@
 That way asks about one pair a call, in both orders here, and decodes and encodes both videos each time. Ours is
 ``reward_model.Judge``. Both have the same weights and decode greedily; their answers are compared, and a text that
 differs is told apart by the gap of the two likeliest tokens where it first does. *small* is the tiny judge that ships;
-*real* is Qwen2.5-VL-7B's shape, random, in bfloat16, with 8 frames of 448x448 and 256 tokens, for a GPU. Runs
-alternate, and the median ratio is told, with where the time of the last run went.
+*real* is Qwen2.5-VL-7B's shape, random, in bfloat16, with 8 frames of 448x448 and 256 tokens, for a GPU. ``--family
+internvl`` takes an InternVL of random weights, of the tiny judge's width or of InternVL3-8B's shape. Runs alternate,
+and the median ratio is told, with where the time of the last run went.
 """
 
 import itertools
@@ -24,9 +25,11 @@ from jsonargparse import CLI
 from rich.table import Table
 from transformers import AutoProcessor, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+from benchmarks.internvl_judge import random_internvl
 from pipelines.loop.config import parse
 from reward_model import Judge
 from reward_model.encoding import ShowingEncoder
+from reward_model.families import family_of
 from reward_model.judging.decoder import Decoder
 from reward_model.parsing import parse_choice
 from reward_model.prompts import JudgePrompt
@@ -45,7 +48,8 @@ class Stopwatch:
 
     def __init__(self, model: torch.nn.Module):
         self.model, self.seconds = model, defaultdict(float)
-        self._watch(model.model.visual, lambda kwargs: "vision")
+        for part in family_of(model).vision_parts(model):
+            self._watch(part, lambda kwargs: "vision")
         self._watch(
             model.model.language_model,
             lambda kwargs: "prefill" if kwargs["inputs_embeds"].shape[1] > 1 else "generation",
@@ -219,6 +223,7 @@ def main(
     tokens: int | None = None,
     batch_size: int | None = None,
     repeats: int = 3,
+    family: Literal["qwen", "internvl"] = "qwen",
 ) -> None:
     """Time both ways and compare their answers.
 
@@ -229,11 +234,16 @@ def main(
         tokens: New tokens of an answer at most (small: 48, real: 256).
         batch_size: Showings that ours asks at once (small: 64, real: 32).
         repeats: Runs of each way, alternating.
+        family: The kind of model.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokens, batch_size = tokens or (48 if size == "small" else 256), batch_size or (64 if size == "small" else 32)
-    if size == "small":
-        judge = Judge.from_pretrained(resolve(parse([])[0].judge.path), device=device, batch_size=batch_size)
+    tiny = resolve(parse([])[0].judge.path)
+    if family == "internvl":
+        frames = JudgePrompt(None, "1", "2", "{prompt}", num_frames=8, max_new_tokens=tokens)
+        judge = random_internvl(size, tiny, device, frames, batch_size)
+    elif size == "small":
+        judge = Judge.from_pretrained(tiny, device=device, batch_size=batch_size)
         judge.prompts = replace(judge.prompts, compare=replace(judge.prompt, max_new_tokens=tokens))
     else:
         judge = real_size_judge(device, batch_size, tokens)
@@ -254,7 +264,7 @@ def main(
                 if way == "plain":
                     expected = answers
         apart = differences(judge, pairs, expected, answers)
-    report(seconds, stages, len(pairs), apart, size)
+    report(seconds, stages, len(pairs), apart, f"{family}, {size}")
 
 
 def report(seconds: dict, stages: dict, pairs: int, apart: tuple[int, int, int], size: str) -> None:

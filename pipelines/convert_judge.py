@@ -1,14 +1,16 @@
 """Convert released judges into transformers directories: ``python -m pipelines.convert_judge KIND SOURCE OUT``.
 
 ``internvl`` is OpenGVLab's InternVL in the layout of its own code, which is not run (the ``-hf`` checkpoints need no
-conversion); ``vqathinker`` is VQAThinker's, with its motion encoder and projector. What is written is what ``--judge``
-names. The weights keep their licences.
+conversion); ``vqathinker`` is VQAThinker's, with its motion encoder and projector; ``motion`` gives any judge a motion
+token that is still to be trained. What is written is what ``--judge`` names. The weights keep their licences.
 """
 # jsonargparse leaves parameters open.
 # pyright: reportUnknownMemberType=false
 
-from collections.abc import Sequence
+import importlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jsonargparse
 
@@ -17,13 +19,16 @@ from videoduet.errors import InputError
 from videoduet.progress import console
 
 
-def _convert(source: Path, out: Path, *, motion: bool) -> None:
+def _writer() -> Any:
+    # Help and usage errors come without the libraries of models.
+    return importlib.import_module("reward_model.families.convert")
+
+
+def _convert(out: Path, write: Callable[[], None]) -> None:
     def command() -> None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out} is there already; give another OUT, or move it away.", exit_code=2)
-        from reward_model.families.convert import convert
-
-        convert(source, out, motion=motion)
+        write()
         console.print(f"{out} is written; name it as --judge.", markup=False, soft_wrap=True)
 
     guarded(command, "the same command")
@@ -36,7 +41,7 @@ def internvl(source: Path, out: Path) -> None:
         source: The released directory: config.json, *.safetensors, the tokenizer's files.
         out: The directory to write.
     """
-    _convert(source, out, motion=False)
+    _convert(out, lambda: _writer().convert(source, out, motion=False))
 
 
 def vqathinker(source: Path, out: Path) -> None:
@@ -44,12 +49,25 @@ def vqathinker(source: Path, out: Path) -> None:
 
     Args:
         source: The released directory: config.json, *.safetensors, the tokenizer's files.
-        out: The directory to write; the motion encoder lies in its folder ``motion``.
+        out: The directory to write.
     """
-    _convert(source, out, motion=True)
+    _convert(out, lambda: _writer().convert(source, out, motion=True))
 
 
-KINDS = {"internvl": internvl, "vqathinker": vqathinker}
+def motion(source: Path, slowfast: Path, out: Path, window: int = 7, seed: int = 0) -> None:
+    """Give a judge a motion token: a frozen SlowFast, and a projector that is drawn at random, to be trained.
+
+    Args:
+        source: The judge, a transformers directory.
+        slowfast: A SlowFast checkpoint, such as pytorchvideo's SLOWFAST_8x8_R50.pyth.
+        out: The directory to write.
+        window: The side of SlowFast's pooling in a map: 7, for frames of 193 pixels or more.
+        seed: What the projector is drawn from.
+    """
+    _convert(out, lambda: _writer().add_motion(source, slowfast, out, window=window, seed=seed))
+
+
+KINDS = {"internvl": internvl, "vqathinker": vqathinker, "motion": motion}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,16 +6,21 @@ Videos are decoded where pixels are needed and once each: paths, not frames, tra
 import pkgutil
 import re
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import ProcessorMixin
 
+from reward_model.patches import VideoInputs as VideoInputs
+from reward_model.patches import few_patches as few_patches
+from reward_model.patches import frames_in
+from reward_model.patches import video_tensors as video_tensors
 from reward_model.questions import View, video_paths
 from reward_model.reading_ahead import ReadAhead
+from reward_model.released_frames import imagenet
 from videoduet.errors import InputError
 from videoduet.progress import console
 from videoduet.video import Clip, Sampling, read_video, sample_clip, written
@@ -26,21 +31,6 @@ ENCODERS = {
     "InternVL": "reward_model.families.internvl:InternVLShowingEncoder",
 }
 """What shows videos to a family that does not see as Qwen2.5-VL does, by what its processor's name begins with."""
-Key = TypeVar("Key", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class VideoInputs:
-    """One video as the vision tower takes it: patches (n, d) float32, grid (3,) = (t, h, w), seconds per temporal
-    patch, and the moment of each temporal patch in seconds.
-
-    For a family that sees images, patches are frames (t, 3, H, W), and the grid counts vision tokens.
-    """
-
-    patches: Tensor
-    grid: Tensor
-    seconds_per_grid: float
-    moments: tuple[float, ...] = field(default=())
 
 
 @dataclass(frozen=True)
@@ -63,12 +53,17 @@ class ShowingEncoder:
     ``max_pixels`` pixels each (None: what the processor says). A model that counts time in whole steps, so many
     ``tokens_per_second`` (None: it does not), is told that a shorter patch takes a step.
 
+    With ``motion`` one token more stands for how a video moves. ``layout`` names how frames are written, where a family
+    knows several ways.
+
     A family's encoder says what its chat template writes for a video (``mark``), which token is seen in place of pixels
-    (``vision_token``), and what else no answer may hold (``special``).
+    (``vision_token``), what else no answer may hold (``special``), and the ``layouts`` that it knows. Raises InputError
+    for another layout.
     """
 
     mark = vision_token = VIDEO_TOKEN
     special: tuple[str, ...] = ("<|image_pad|>", VIDEO_TOKEN, "<|vision_start|>", "<|vision_end|>")
+    layouts: tuple[str | None, ...] = (None,)
 
     def __init__(
         self,
@@ -77,7 +72,13 @@ class ShowingEncoder:
         keep: int = 256,
         max_pixels: int | None = None,
         tokens_per_second: float | None = None,
+        motion: bool = False,
+        layout: str | None = None,
     ):
+        if layout not in self.layouts:
+            known = ", ".join(filter(None, self.layouts)) or "none"
+            raise InputError(f"This judge's family knows no layout {layout} of frames; it knows {known}.", exit_code=2)
+        self.motion, self.layout = motion, layout
         self.processor, self.num_frames, self.keep = processor, num_frames, keep
         self.tokens_per_second, self._said_stretched = tokens_per_second, False
         self.video_token_id = processor.tokenizer.convert_tokens_to_ids(self.vision_token)
@@ -87,11 +88,14 @@ class ShowingEncoder:
 
     @classmethod
     def for_view(
-        cls, processor: ProcessorMixin, view: View, tokens_per_second: float | None = None
+        cls, processor: ProcessorMixin, view: View, tokens_per_second: float | None = None, motion: bool = False
     ) -> "ShowingEncoder":
         """The encoder that shows what ``view`` says, in the way of the processor's family."""
         family = encoder_class(processor)
-        return family(processor, view.sampling, max_pixels=view.max_pixels, tokens_per_second=tokens_per_second)
+        return family(
+            processor, view.sampling, max_pixels=view.max_pixels, tokens_per_second=tokens_per_second, motion=motion,
+            layout=view.layout,
+        )  # fmt: skip
 
     def sized(self, max_pixels: int | None) -> dict[str, Any]:
         """What the processor is told of a frame's size; nothing where it decides."""
@@ -177,7 +181,7 @@ class ShowingEncoder:
         for video, piece in zip(videos, pieces[1:], strict=True):
             expanded += self.joined(video, piece)
         ids = self._ids(expanded)
-        places = [place for place, token in enumerate(ids) if token == self.video_token_id]
+        places = self.is_seen(torch.tensor(ids)).nonzero()[:, 0].tolist()
         return Showing(ids, videos, paths, prefix=places[self.tokens(videos[0]) - 1] + 1 if videos else 0)
 
     def _ids(self, text: str) -> list[int]:
@@ -193,13 +197,29 @@ class ShowingEncoder:
         """``messages`` as the chat template takes them."""
         return _without_nones(messages)
 
+    @property
+    def stands_in(self) -> int:
+        """A token that is no frame's, to stand where motion is read."""
+        return self.processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
+
+    def is_seen(self, ids: Tensor) -> Tensor:
+        """Which tokens stand for what is seen, of frames or of motion: bool, of the shape of ``ids``."""
+        seen = ids == self.video_token_id
+        return seen | (ids == self.stands_in) if self.motion else seen
+
+    def frames_of(self, video: VideoInputs) -> Tensor:
+        """The frames of a video as a motion encoder takes them: (T, 3, H, W), normalised as on ImageNet."""
+        how = self.processor.video_processor
+        return imagenet(frames_in(video, how.temporal_patch_size, how.merge_size, how.image_mean, how.image_std))
+
     def tokens(self, video: VideoInputs) -> int:
-        """How many vision tokens a video has."""
-        return int(video.grid.prod()) // self.processor.video_processor.merge_size**2
+        """How many tokens stand for what is seen of a video."""
+        return int(video.grid.prod()) // self.processor.video_processor.merge_size**2 + self.motion
 
     def placeholder(self, video: VideoInputs) -> str:
         """The text that stands for a video: one token for each of its vision tokens."""
-        return self.vision_token * self.tokens(video)
+        moved = "<|vision_end|>Motion: <|vision_start|><|image_pad|>" if self.motion else ""
+        return self.vision_token * (self.tokens(video) - self.motion) + moved
 
     def joined(self, video: VideoInputs, following: str) -> str:
         """What stands for a video, and the text that follows."""
@@ -257,35 +277,12 @@ def encoder_class(processor: ProcessorMixin) -> type[ShowingEncoder]:
     return ShowingEncoder if path is None else pkgutil.resolve_name(path)
 
 
-def few_patches(videos: Mapping[Key, VideoInputs], most: int = 2**17) -> Iterator[dict[Key, VideoInputs]]:
-    """``videos`` in turn, in parts of at most ``most`` patches, or of one video: more in one forward of the vision
-    tower takes memory that nobody has counted, and is no faster.
-    """
-    part: dict[Key, VideoInputs] = {}
-    for key, video in videos.items():
-        if part and sum(len(each.patches) for each in part.values()) + len(video.patches) > most:
-            yield part
-            part = {}
-        part[key] = video
-    if part:
-        yield part
-
-
 def tokens_per_second(config: Any) -> float | None:
     """How many positions a second has for the model with this ``config``; None where time is told in words.
 
     Qwen2.5-VL cuts a temporal patch's position to a whole number, so patches nearer than one position share it.
     """
     return config.vision_config.tokens_per_second if config.model_type == "qwen2_5_vl" else None
-
-
-def video_tensors(videos: Sequence[VideoInputs]) -> dict[str, Tensor]:
-    """The model inputs of n videos, in order: patches (sum of patches, d), grids (n, 3), seconds per grid step (n,)."""
-    return {
-        "pixel_values_videos": torch.cat([video.patches for video in videos]),
-        "video_grid_thw": torch.stack([video.grid for video in videos]),
-        "second_per_grid_ts": torch.tensor([video.seconds_per_grid for video in videos]),
-    }
 
 
 def _without_nones(messages: Sequence[dict]) -> list[dict]:

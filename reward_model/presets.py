@@ -5,6 +5,10 @@ pixels are those of the authors' code: 2 frames a second, 4 to 16 of them, at mo
 The questions ask for what theirs ask for, in our words: the four aspects of a comparison and its answers "Video A" and
 "Video B", the three dimensions and the scale of scores. Their exact wording can be put beside the weights as
 ``judge_prompt.json`` or ``score_prompt.json``, and goes before the preset's.
+
+VQAThinker (weights converted by ``pipelines.convert_judge vqathinker``) is asked to the letter what its authors ask, as
+every token of it is part of what it learned: ``vqathinker`` as in their test (12 frames of 560x560), and
+``vqathinker-train`` as in their training (6 of 448x448), whose text differs in spaces and line breaks.
 """
 
 from dataclasses import dataclass, replace
@@ -42,7 +46,33 @@ class Preset:
 _THINK = "Think it over like a person in <think></think>, then answer in <answer></answer>. "
 _DESCRIBE = replace(DEFAULT_VIDEO_PROMPTS["describe"], **_SHOWN, max_new_tokens=1024)
 
+_INTERNVL = (
+    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+)
+"""What InternVL is told that it is, where nothing else is said."""
+_RATE = (
+    "You are doing the video quality assessment task. Here is the question: What is your overall rating on the quality "
+    "of this video? The rating should be a float between 1 and 5, rounded to two decimal places, with 1 representing "
+    "very poor quality and 5 representing excellent quality."
+)
+_REASON = (
+    "First output the thinking process in <think> </think> tags and then output the final answer in <answer> </answer> "
+    "tags."
+)
+
+
+def _vqathinker(layout: str, question: str, num_frames: int, side: int) -> Preset:
+    shown = {"num_frames": num_frames, "max_pixels": side * side, "layout": layout}
+    score = VideoPrompt(
+        system=_INTERNVL, before="", question=question, scale=(1.0, 5.0), max_new_tokens=2048, **shown,
+    )  # fmt: skip
+    describe = replace(DEFAULT_VIDEO_PROMPTS["describe"], max_new_tokens=1024, **shown)
+    return Preset(Prompts(score=score, describe=describe))
+
+
 PRESETS = {
+    "vqathinker": _vqathinker("vqathinker", f"{_RATE}{_REASON}", 12, 560),
+    "vqathinker-train": _vqathinker("vqathinker-train", f"{_RATE} {_REASON}", 6, 448),
     "vqinsight-comp": Preset(
         Prompts(
             compare=JudgePrompt(

@@ -26,7 +26,7 @@ PROMPT_FILES: dict[Kind, str] = {
     "compare": "judge_prompt.json", "score": "score_prompt.json", "describe": "describe_prompt.json",
 }  # fmt: skip
 """What a judge is asked may be kept beside its weights."""
-OPTIONS = ("frames", "max_pixels")
+OPTIONS = ("frames", "max_pixels", "layout")
 
 
 class _Wording:
@@ -38,6 +38,7 @@ class _Wording:
     max_new_tokens: int
     frames: FrameSampling | None
     max_pixels: int | None
+    layout: str | None
 
     @property
     def sampling(self) -> Sampling:
@@ -47,7 +48,7 @@ class _Wording:
     @property
     def view(self) -> View:
         """How much of its videos is shown, and how long an answer may be."""
-        return View(self.sampling, self.max_pixels, self.max_new_tokens)
+        return View(self.sampling, self.max_pixels, self.max_new_tokens, self.layout)
 
     def fields(self) -> dict[str, Any]:
         """All that makes the prompt what it is; an option that is not used leaves no trace."""
@@ -77,7 +78,8 @@ class JudgePrompt(_Wording):
     ``question`` may hold ``{prompt}``, the text the videos were drawn from. ``labels`` are how the answer names the
     first and the second video; each must be one token, so that their logits can be compared.
     ``num_frames`` is how many evenly spaced frames of each video are shown, unless ``frames`` says how many a second;
-    ``max_pixels`` is the most pixels a frame is shown with (None: what the model's processor says).
+    ``max_pixels`` is the most pixels a frame is shown with (None: what the model's processor says); ``layout`` names
+    how frames are written, where a family knows several ways (:data:`reward_model.families.internvl.LAYOUTS`).
     """
 
     system: str | None
@@ -89,6 +91,7 @@ class JudgePrompt(_Wording):
     max_new_tokens: int = 512
     frames: FrameSampling | None = None
     max_pixels: int | None = None
+    layout: str | None = None
 
     def messages(self, prompt: str, first_path: str, second_path: str) -> list[dict[str, Any]]:
         """The chat messages of one showing; videos are named by path and decoded only where pixels are needed."""
@@ -130,6 +133,7 @@ class VideoPrompt(_Wording):
     max_new_tokens: int = 512
     frames: FrameSampling | None = None
     max_pixels: int | None = None
+    layout: str | None = None
 
     def messages(self, prompt: str, path: str) -> list[dict[str, Any]]:
         """The chat messages of one showing."""

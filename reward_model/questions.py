@@ -24,11 +24,13 @@ class View:
         sampling: Which frames of each video.
         max_pixels: The most pixels a frame is shown with (None: what the model's processor says).
         max_new_tokens: The longest answer, in tokens.
+        layout: How frames are written, where a family of models knows several ways (None: its usual one).
     """
 
     sampling: Sampling
     max_pixels: int | None
     max_new_tokens: int
+    layout: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from videoduet.errors import InputError
+from videoduet.video import MiddleFrames
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, which InternViT was trained with."""
@@ -21,8 +22,7 @@ def released_indices(total: int, wanted: int) -> list[int]:
     """
     if total < 1 or wanted < 1:
         raise InputError(f"{wanted} of {total} frames cannot be shown; give one or more of each.")
-    step = (total - 1) / wanted
-    return [int(step / 2 + round(step * index)) for index in range(wanted)]
+    return MiddleFrames(wanted).indices(total)
 
 
 def squared(frames: np.ndarray, size: int) -> np.ndarray:
@@ -40,3 +40,8 @@ def normalised(frames: np.ndarray | Tensor, mean: Sequence[float] = MEAN, std: S
     """
     values = torch.as_tensor(frames).float() / 255
     return ((values - torch.tensor(mean)) / torch.tensor(std)).movedim(-1, -3).contiguous()
+
+
+def imagenet(frames: Tensor) -> Tensor:
+    """``frames`` (..., 3, H, W) in [0, 1], normalised in the same way."""
+    return (frames - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]

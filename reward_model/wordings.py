@@ -45,12 +45,14 @@ class Shown:
         frames: Frames by their rate; goes before ``num_frames``.
         max_pixels: The most pixels of a frame.
         max_new_tokens: The longest answer.
+        layout: How frames are written.
     """
 
     num_frames: int | None = None
     frames: FrameSampling | None = None
     max_pixels: int | None = None
     max_new_tokens: int | None = None
+    layout: str | None = None
 
     def of(self, prompt: Wording) -> Wording:
         """``prompt`` with this shown."""
@@ -77,7 +79,7 @@ def as_asked(
     return VideoPrompt(
         system=wording.system or None, before="", question=text, keys=asked.keys, scale=scale,
         num_frames=shown.num_frames, max_new_tokens=shown.max_new_tokens, frames=shown.frames,
-        max_pixels=shown.max_pixels,
+        max_pixels=shown.max_pixels, layout=shown.layout,
     )  # fmt: skip
 
 
@@ -87,7 +89,7 @@ def trained(kept: Prompts, compare: JudgePrompt, score: VideoPrompt | None) -> P
     """
     describe = kept.describe or replace(
         DEFAULT_VIDEO_PROMPTS["describe"], num_frames=compare.num_frames, frames=compare.frames,
-        max_pixels=compare.max_pixels,
+        max_pixels=compare.max_pixels, layout=compare.layout,
     )  # fmt: skip
     return Prompts(compare=compare, score=score or kept.score, describe=describe)
 

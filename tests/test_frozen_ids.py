@@ -185,6 +185,8 @@ def test_which_latents_a_cache_holds():
         ("vqinsight-comp", "describe", "c949d90f5d6d0765d57b07336e03fa3c50c330e010747f4e14ea66a6ed837c0d"),
         ("vqinsight-aigcvideo", "score", "52242f07ef40c7f5bc010a850c6e77524a908da2c992a120fefa6472144abf49"),
         ("vqinsight-naturalvideo", "score", "d7dd66884d69eb33e3e04ae53b69cc471afd3b63cdc0fba27ae7078990aa1142"),
+        ("vqathinker", "score", "f04bc5a3d61459b1df9ac21634faa10bc8281a45e8847ffd713083fb3f45fc3d"),
+        ("vqathinker-train", "score", "fea33ee59366f54bdb394e24784feea2fd01d2a9db442e4dfcb57c9a8dbbe7b8"),
     ],
 )
 def test_what_a_judge_is_asked(preset, kind, wording):

@@ -13,7 +13,6 @@ from evaluation.drift import Moved, Pair, drift
 from pipelines.loop.held_out import HeldOut, version_name
 from pipelines.loop.summaries import MeasureSummary, write_summary
 from reward_model.judging.base import PairwiseJudge
-from videoduet.processes import processes
 
 SecondJudge = Callable[[], PairwiseJudge] | None
 """Loads it; None where the config names none."""
@@ -21,11 +20,14 @@ NO_JUDGE = "No second judge, which never labels, is named (judge.second_path)."
 
 
 def measure_round(held_out: HeldOut, second_judge: SecondJudge, output: Path, *, round_number: int) -> None:
-    """Draw the held-out videos of G_(r + 1), and before it those of the base, and measure the one against the other."""
+    """Draw the held-out videos of G_(r + 1), and before it those of the base, and measure the one against the other.
+
+    Machines share out the drawing; the first measures.
+    """
     number = round_number + 1
     base = [0] if held_out.missing([0]) else []
     notes = held_out.draw([*base, number], "held-out prompts: sample")
-    if processes().is_main_process:
+    if held_out.versions.machine.finishes:
         write_summary(output, measured(held_out, second_judge, number, notes))
         held_out.versions.directory.finish(output, samples=len(held_out.items))
 

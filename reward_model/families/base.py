@@ -23,6 +23,11 @@ def plain_model(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
+def has_motion(model: Any) -> bool:
+    """Whether a judge's ``model`` has a sense of motion (:mod:`reward_model.families.sense`)."""
+    return "motion_mlp" in plain_model(model)._modules
+
+
 class Family:
     """One kind of model. ``sees`` names the modules between pixels and vision tokens, ``vision_lora`` what of them a
     LoRA goes into (a regular expression); ``windowed`` says that its vision tower attends within windows;
@@ -36,8 +41,8 @@ class Family:
     transformers: ClassVar[str] = "5.0"
     """The oldest version of the library that has it."""
 
-    def vision_token(self, config: Any) -> int:
-        """The id of the token that stands for what is seen."""
+    def seen(self, model: Any) -> list[int]:
+        """The ids of the tokens that stand for what is seen."""
         raise NotImplementedError
 
     def vision_parts(self, model: Any) -> list[nn.Module]:

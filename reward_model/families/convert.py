@@ -3,6 +3,7 @@
 The release's code is never run: names and shapes are checked against transformers' model before anything is written.
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
+    AutoConfig,
     AutoModelForImageTextToText,
     AutoTokenizer,
     GenerationConfig,
@@ -25,7 +27,9 @@ from transformers import (
 )
 
 from reward_model.families.released import Piece, image_side, image_tokens, native_config, piece_of
+from reward_model.families.sense import ENCODER, PROJECTOR, check_fit
 from reward_model.motion import MotionProjector, SlowFast
+from reward_model.motion.pooling import WINDOW
 from videoduet.errors import InputError
 from videoduet.loading import check_files, loading, some
 from videoduet.progress import console, track
@@ -33,10 +37,8 @@ from videoduet.store import atomic_path, read_json, write_json
 
 SHARD_BYTES = 2**30
 """What goes into one file and is in memory at a time."""
-MOTION = "motion"
-"""The folder beside a judge's weights that holds its motion encoder."""
-PROJECTOR = "motion_mlp."
-ENCODER = "slowfast_model."
+MOTION = (f"{PROJECTOR}.", f"{ENCODER}.")
+"""What the names of a release's motion weights begin with, here as there."""
 SPECIAL = {
     "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
@@ -103,8 +105,8 @@ class Stored:
 def convert(source: Path, output: Path, *, motion: bool) -> None:
     """Write the release in ``source`` as the directory ``output``, which appears when it is whole.
 
-    With ``motion`` it is VQAThinker's: the projector stays among the weights, the motion encoder goes into a folder of
-    its own. Raises InputError that names what ``source`` lacks, has too much, or has of another shape.
+    With ``motion`` it is VQAThinker's, whose motion encoder and projector stay. Raises InputError that names
+    what ``source`` lacks, has too much, or has of another shape.
     """
     if not (source / "config.json").exists():
         raise InputError(f"{source} has no config.json; give the released directory, whole.")
@@ -117,16 +119,16 @@ def convert(source: Path, output: Path, *, motion: bool) -> None:
         config = native_config(released, tied=tied)
     expected = _expected(config, tied=tied)
     pieces = {name: piece_of(name, config, internlm2) for name in expected}
-    moving = [name for name in stored.where if name.startswith((PROJECTOR, ENCODER))] if motion else []
+    moving = [name for name in stored.where if name.startswith(MOTION)] if motion else []
     _check(source, stored, pieces, expected, moving, motion=motion)
-    slowfast = _motion(source, config) if motion else None
-    if slowfast is not None:
-        pieces |= {name: Piece(name) for name in moving if name.startswith(PROJECTOR)}
+    if motion:
+        config.motion_window = released.get("motion_window", WINDOW)
+        slowfast = SlowFast.from_pretrained(source, window=config.motion_window)
+        check_fit(source, slowfast, MotionProjector.from_pretrained(source), config.get_text_config().hidden_size)
+        pieces |= {name: Piece(name) for name in moving}
     with atomic_path(output) as temporary:
         temporary.mkdir(parents=True)
         _write_weights(temporary, stored, pieces)
-        if slowfast is not None:
-            slowfast.save_pretrained(temporary / MOTION)
         tokenizer = _tokenizer(source)
         if tokenizer is None:
             console.print(f"{source} has no tokenizer; copy its files there and convert again.", markup=False)
@@ -137,6 +139,40 @@ def convert(source: Path, output: Path, *, motion: bool) -> None:
         config.architectures = ["InternVLForConditionalGeneration"]
         config.dtype = stored.dtype
         config.save_pretrained(temporary)
+
+
+def add_motion(source: Path, slowfast: Path, output: Path, *, window: int = WINDOW, seed: int = 0) -> None:
+    """Write the judge in the transformers directory ``source`` as ``output``, with the motion encoder ``slowfast``,
+    whose pooling has this ``window``, and a projector drawn from ``seed``.
+
+    Raises InputError where either cannot be read, or the judge has a motion encoder already.
+    """
+    if not (source / "config.json").exists():
+        raise InputError(f"{source} has no config.json; give a judge's directory in transformers' layout.")
+    stored, config = Stored.of(source), read_json(source / "config.json")
+    if any(name.startswith(MOTION) for name in stored.where):
+        raise InputError(f"{source} has a motion encoder already; train that, or give the judge without it.")
+    with loading(f"{source}/config.json cannot be understood", "give a judge in transformers' layout."):
+        width = AutoConfig.from_pretrained(source).get_text_config().hidden_size
+    encoder = SlowFast.from_pretrained(slowfast, window=window)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        projector = MotionProjector(encoder.dim, width)
+    parts = {PROJECTOR: projector.state_dict(), ENCODER: encoder.state_dict()}
+    tensors = {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()}
+    files = {name: file.name for name, file in stored.where.items()}
+    with atomic_path(output) as temporary:
+        shutil.copytree(source, temporary)
+        # The library would look no further than a file of this name.
+        if (temporary / "model.safetensors").exists():
+            (temporary / "model.safetensors").rename(temporary / "model-whole.safetensors")
+            files = {name: file.replace("model.safetensors", "model-whole.safetensors") for name, file in files.items()}
+        save_file(tensors, temporary / "model-motion.safetensors", metadata={"format": "pt"})
+        files |= dict.fromkeys(tensors, "model-motion.safetensors")
+        size = sum((temporary / file).stat().st_size for file in set(files.values()))
+        index = {"metadata": {"total_size": size}, "weight_map": files}
+        write_json(temporary / "model.safetensors.index.json", index)
+        write_json(temporary / "config.json", {**config, "motion_window": window})
 
 
 def _expected(config: InternVLConfig, *, tied: bool) -> dict[str, tuple[int, ...]]:
@@ -153,32 +189,22 @@ def _check(
 ) -> None:  # fmt: skip
     """Raises InputError naming what ``stored`` lacks, has too much, or has of another shape."""
     needed, have = {piece.name for piece in pieces.values()}, stored.where.keys()
+    if motion and (lacking := [part for part in MOTION if not any(name.startswith(part) for name in moving)]):
+        raise InputError(
+            f"{source} lacks its motion weights ({', '.join(f'{part}*' for part in lacking)}); convert it as internvl, "
+            "or give VQAThinker's whole checkpoint."
+        )
+    if motion:
+        needed |= {f"{PROJECTOR}.{layer}.{kind}" for layer in (0, 1, 3) for kind in ("weight", "bias")}
     if missing := needed - have:
         raise InputError(f"{source} lacks {some(missing)}, of {len(needed)} tensors; is it cut short?")
     if foreign := have - needed - set(moving):
-        with_motion = any(name.startswith((PROJECTOR, ENCODER)) for name in foreign)
+        with_motion = any(name.startswith(MOTION) for name in foreign)
         mend = "convert it as vqathinker" if with_motion else "is it another model's, or does config.json lie?"
         raise InputError(f"Nothing takes {some(foreign)} of {source}; {mend}.".replace("?.", "?"))
     odd = {p.name for name, p in pieces.items() if p.shape(stored.shapes[p.name]) != expected[name]}
     if odd:
         raise InputError(f"{some(odd)} of {source} are of another shape than config.json says; is it another model's?")
-    if motion and (lacking := [part for part in (PROJECTOR, ENCODER) if not any(n.startswith(part) for n in moving)]):
-        raise InputError(
-            f"{source} lacks its motion weights ({', '.join(f'{part}*' for part in lacking)}); convert it as internvl, "
-            "or give VQAThinker's whole checkpoint."
-        )
-
-
-def _motion(source: Path, config: InternVLConfig) -> SlowFast:
-    """The motion encoder in ``source``, which fits the projector, and that the language model."""
-    slowfast, projector = SlowFast.from_pretrained(source), MotionProjector.from_pretrained(source)
-    width = config.get_text_config().hidden_size
-    if (projector.features, projector.width) != (slowfast.dim, width):
-        raise InputError(
-            f"The motion projector of {source} leads from {projector.features} to {projector.width} numbers, and the "
-            f"motion encoder gives {slowfast.dim} and the language model takes {width}; are they of one checkpoint?"
-        )
-    return slowfast
 
 
 def _write_weights(output: Path, stored: Stored, pieces: Mapping[str, Piece]) -> None:

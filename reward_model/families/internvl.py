@@ -6,11 +6,13 @@ not to be as large as the processor says.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import ProcessorMixin
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from reward_model.encoding import ShowingEncoder, VideoInputs, few_patches
@@ -18,7 +20,7 @@ from reward_model.families.base import Family, Key, VideoTokens, on_device, text
 from reward_model.families.shared_vision import SharedVision
 from reward_model.released_frames import normalised, squared
 from videoduet.errors import InputError
-from videoduet.video import Clip
+from videoduet.video import Clip, MiddleFrames, Sampling
 
 FRAMES_AT_ONCE = 128
 """Frames in one forward of the vision tower, or one video: 2^17 patches of 448 pixels."""
@@ -33,9 +35,9 @@ class InternVL(Family):
         r".*(vision_tower\.encoder|multi_modal_projector)\..*(_proj|projection_layer|fc1|fc2|linear_1|linear_2)"
     )
 
-    def vision_token(self, config: Any) -> int:
-        """The id of what stands for a piece of an image."""
-        return config.image_token_id
+    def seen(self, model: Any) -> list[int]:
+        """The id of what stands for a piece of an image, or for motion."""
+        return [model.config.image_token_id]
 
     def vision_tokens(
         self, model: Any, videos: Mapping[Key, VideoInputs], shared: SharedVision | None = None
@@ -93,11 +95,39 @@ class SharedFrames(SharedVision):
         return BaseModelOutputWithPooling(pooler_output=torch.cat(found))
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a video is written: what stands ``before`` it, each ``frame``, and its ``motion``. ``middles``: frames are
+    chosen as in the releases with motion.
+    """
+
+    before: str
+    frame: str
+    motion: str
+    middles: bool = True
+
+
+LAYOUTS = {
+    None: Layout("", "Frame{number}: {image}\n", "Motion Feature: {image}\n", middles=False),
+    "vqathinker": Layout("Now you will receive a video:", "Frame{number}: {image}", "Motion Feature: {image}"),
+    "vqathinker-train": Layout(
+        "Now you will receive a video:\n", "Frame{number}:{image}\n", "Motion Feature:{image}\n"
+    ),
+}
+"""InternVL's own, and VQAThinker's in its test and in its training, which differ."""
+
+
 class InternVLShowingEncoder(ShowingEncoder):
-    """Shows videos to InternVL: "Frame1: " and an image, and so on, a line each."""
+    """Shows videos to InternVL: "Frame1: " and an image, and so on, a line each, or in another of ``LAYOUTS``."""
 
     mark, vision_token = "<video>", "<IMG_CONTEXT>"
     special = ("<IMG_CONTEXT>", "<img>", "</img>", "<video>")
+    layouts = tuple(LAYOUTS)
+
+    def __init__(self, processor: ProcessorMixin, num_frames: Sampling, *args: Any, **kwargs: Any):
+        super().__init__(processor, num_frames, *args, **kwargs)
+        if LAYOUTS[self.layout].middles and isinstance(num_frames, int):
+            self.num_frames = MiddleFrames(num_frames)
 
     def sized(self, max_pixels: int | None) -> dict[str, Any]:
         """Nothing: a frame's ``side`` in pixels, and that of a vision token's ``cell``, are kept here.
@@ -123,14 +153,29 @@ class InternVLShowingEncoder(ShowingEncoder):
         cells = self.side // self.cell
         return VideoInputs(frames, torch.tensor([len(frames), cells, cells]), clip.spacing)
 
+    @property
+    def stands_in(self) -> int:
+        """The same."""
+        return self.processor.tokenizer.convert_tokens_to_ids("<img>")
+
+    def is_seen(self, ids: Tensor) -> Tensor:
+        """The same; motion is written as an image."""
+        return ids == self.video_token_id
+
+    def frames_of(self, video: VideoInputs) -> Tensor:
+        """The very frames that the vision tower sees, as in the releases."""
+        return video.patches
+
     def tokens(self, video: VideoInputs) -> int:
-        """How many vision tokens a video has."""
-        return int(video.grid.prod())
+        """How many tokens stand for what is seen of a video."""
+        return int(video.grid.prod()) + self.motion
 
     def placeholder(self, video: VideoInputs) -> str:
         """The text that stands for a video."""
+        layout, numbers = LAYOUTS[self.layout], range(1, int(video.grid[0]) + 1)
         image = f"<img>{self.vision_token * int(video.grid[1:].prod())}</img>"
-        return "".join(f"Frame{number}: {image}\n" for number in range(1, int(video.grid[0]) + 1))
+        shown = layout.before + "".join(layout.frame.format(number=number, image=image) for number in numbers)
+        return shown + layout.motion.format(image=f"<img>{self.vision_token}</img>") if self.motion else shown
 
     def joined(self, video: VideoInputs, following: str) -> str:
         """The same; a chat template breaks the line after a video, which has its end here."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs, few_patches
-from reward_model.families.base import Family, Key, VideoTokens, on_device, plain_model, text_positions
+from reward_model.families.base import Family, Key, VideoTokens, has_motion, on_device, plain_model, text_positions
 from reward_model.families.shared_vision import SharedVision
 
 
@@ -18,9 +18,10 @@ class Qwen25(Family):
     vision_lora = r".*visual\.(blocks|merger|deepstack_merger_list)\..*(qkv|proj|mlp\.0|mlp\.2|linear_fc1|linear_fc2)"
     windowed = by_reward = True
 
-    def vision_token(self, config: Any) -> int:
-        """The id of what stands for a video."""
-        return config.video_token_id
+    def seen(self, model: Any) -> list[int]:
+        """The id of what stands for a video, and that of an image, which stands for motion."""
+        config = model.config
+        return [config.video_token_id, config.image_token_id] if has_motion(model) else [config.video_token_id]
 
     def vision_tokens(
         self, model: Any, videos: Mapping[Key, VideoInputs], shared: SharedVision | None = None
@@ -65,7 +66,8 @@ class Qwen3ShowingEncoder(ShowingEncoder):
         """The text that stands for a video: for each temporal patch its moment and its vision tokens."""
         frames, tokens = int(video.grid[0]), int(video.grid[1:].prod()) // self.processor.video_processor.merge_size**2
         shown = f"<|vision_start|>{self.vision_token * tokens}<|vision_end|>"
-        return "".join(f"<{moment:.1f} seconds>{shown}" for moment in video.moments[:frames])
+        frames_shown = "".join(f"<{moment:.1f} seconds>{shown}" for moment in video.moments[:frames])
+        return f"{frames_shown}Motion: <|vision_start|><|image_pad|><|vision_end|>" if self.motion else frames_shown
 
     def collate(self, showings: Sequence[Showing], *, pixels: bool, prefixes: bool = False) -> dict[str, Tensor]:
         """The same; seconds per grid step are told in the text."""

@@ -99,7 +99,7 @@ class Decoder:
             model.model.language_model, model.lm_head, prompts, pick, attend,
         )  # fmt: skip
         self.family, self.device, self.new = family_of(model), model.device, new
-        self.vision_token = self.family.vision_token(model.config)
+        self.seen = torch.tensor(self.family.seen(model), device=self.device)
         self.dtype, rows = computed_in(self.head.weight), len(prompts.own)
         self.scale = self.text.layers[0].self_attn.scaling
         self.firsts = sorted(set(prompts.owners)) if prompts.split else []
@@ -154,7 +154,7 @@ class Decoder:
     def _through(self, rows: list[int], columns: slice, videos: list[Sequence[Tensor]], attend: Attend) -> Tensor:
         ids = self.prompts.ids[rows, columns].to(self.device)
         hidden = self.text.embed_tokens(ids)
-        places, deep = ids == self.vision_token, ()
+        places, deep = torch.isin(ids, self.seen), ()
         if videos:
             pooled, *deep = (torch.cat(tokens) for tokens in zip(*videos, strict=True))
             hidden = hidden.masked_scatter(places[..., None], pooled.to(hidden.dtype))

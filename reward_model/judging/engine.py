@@ -74,7 +74,9 @@ def in_two_parts(
     ``features`` are the vision tokens of each showing's videos, as :class:`reward_model.judging.decoder.Prompts` keeps
     them. No video may lie in both parts of a showing.
     """
-    shown = [each.ids[:head].count(encoder.video_token_id) for each, head in zip(showings, heads, strict=True)]
+    shown = [
+        int(encoder.is_seen(torch.tensor(each.ids[:head])).sum()) for each, head in zip(showings, heads, strict=True)
+    ]
     before = [_videos_within(encoder, *pair) for pair in zip(showings, shown, strict=True)]
     owners = list(range(len(showings)))
     if any(heads):

@@ -8,9 +8,11 @@ import transformers
 from huggingface_hub import snapshot_download
 from packaging.version import Version
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
+from transformers.utils import CONFIG_NAME, cached_file
 
 from reward_model.encoding import encoder_class, tokens_per_second
 from reward_model.families import FAMILIES, family_named
+from reward_model.families.sense import ENCODER, PROJECTOR, give_motion
 from reward_model.judging.beside import beside
 from reward_model.presets import kept_prompts
 from reward_model.prompts import PROMPT_FILES, Prompts
@@ -106,7 +108,10 @@ def _whole_model(path: str | Path, dtype: str) -> Any:
     model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
     if problem := lacking(info):
         raise ValueError(f"its weights lack {problem}")
-    refuse_odd(model, info, "its weights")
+    moving = {name for name in info["unexpected_keys"] if name.startswith((f"{PROJECTOR}.", f"{ENCODER}."))}
+    refuse_odd(model, {**info, "unexpected_keys": set(info["unexpected_keys"]) - moving}, "its weights")
+    if moving or getattr(model.config, "motion_window", None) is not None:
+        give_motion(model, Path(cached_file(path, CONFIG_NAME)).parent)
     return model
 
 

@@ -13,6 +13,8 @@ from transformers import LogitsProcessorList, ProcessorMixin
 
 from reward_model.encoding import Showing, ShowingEncoder, tokens_per_second
 from reward_model.families import family_of
+from reward_model.families.base import has_motion
+from reward_model.families.sense import MotionSense
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import BatchSize, Decoding
 from reward_model.judging.engine import MOST_AT_ONCE, Drawn, drawn, in_two_parts, rows_that_fit
@@ -131,9 +133,10 @@ class Judge(VideoJudge):
         return self._label_ids(self.prompt.labels) if self.prompt is not None else []
 
     def _encoder(self, view: View) -> ShowingEncoder:
-        key = (view.sampling, view.max_pixels)
+        key = (view.sampling, view.max_pixels, view.layout)
         if key not in self._encoders:
-            self._encoders[key] = ShowingEncoder.for_view(self.processor, view, tokens_per_second(self.model.config))
+            told, moves = tokens_per_second(self.model.config), has_motion(self.model)
+            self._encoders[key] = ShowingEncoder.for_view(self.processor, view, told, moves)
         return self._encoders[key]
 
     def _label_ids(self, labels: tuple[str, str]) -> list[int]:
@@ -263,7 +266,7 @@ class Judge(VideoJudge):
         in_place = len(features[0][0]) == 1
         if in_place:
             embeds = self.model.get_input_embeddings()(inputs["input_ids"])
-            places = (inputs["input_ids"] == encoder.video_token_id)[..., None]
+            places = encoder.is_seen(inputs["input_ids"])[..., None]
             tokens = torch.cat([pooled for videos in features for (pooled,) in videos])
             inputs["inputs_embeds"] = embeds.masked_scatter(places, tokens.to(embeds.dtype))
         if owners is not None:
@@ -285,7 +288,12 @@ class Judge(VideoJudge):
             for path, video in zip(showing.paths, showing.videos, strict=True):
                 if (encoder, path) not in self._features:
                     missing[encoder, path] = video
-        self._features.update(family_of(self.model).vision_tokens(self.model, missing))
+        found = family_of(self.model).vision_tokens(self.model, missing)
+        if has_motion(self.model):
+            # Computed anew for each call, like what they follow.
+            senses = {encoder: MotionSense(self.model, encoder) for encoder, _ in missing}
+            found = {key: senses[key[0]].after(missing[key], tokens) for key, tokens in found.items()}
+        self._features.update(found)
         features = [[self._features[encoder, path] for path in showing.paths] for showing in showings]
         while len(self._features) > self.keep:
             self._features.popitem(last=False)

@@ -187,6 +187,8 @@ class JudgeTrainingConfig:
         frames: Frames shown by their rate: fps, min_frames, max_frames; goes before ``num_frames``.
         max_pixels: The most pixels a frame is shown with (None: as the judge's prompt says).
         max_new_tokens: Longest answer in tokens (None: as the judge's prompt says).
+        layout: How frames are written, where the judge's family knows several ways: 'vqathinker' or 'vqathinker-train',
+            for InternVL (None: as the judge's prompt says).
         hard_pairs: Train only on pairs that the judge gets wrong or cannot decide before training.
         merge: Also write the whole model, which transformers loads without peft.
         dtype: Precision of the weights while the judge looks for hard pairs; training has its own (see
@@ -208,6 +210,7 @@ class JudgeTrainingConfig:
     frames: FrameSampling | None = identity(None)
     max_pixels: int | None = identity(None)
     max_new_tokens: int | None = identity(None)
+    layout: str | None = identity(None)
     hard_pairs: bool = identity(False)
     merge: bool = execution(False)
     dtype: Precision = identity("float32")

@@ -20,6 +20,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs
 from reward_model.families import family_of
+from reward_model.families.sense import seam_for
 from reward_model.judging.sharing import SharedPrefill
 from reward_model.training.rollouts import drawing_of, rollouts
 from reward_model.training.shards import ShardingTrainer, shard, whole
@@ -62,6 +63,9 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
         frozen = not any(parameter.requires_grad for part in visual for parameter in part.parameters())
         self.shared = self.family.shared_vision(model) if share_videos and frozen else None
         self.prefill = SharedPrefill(_part(model, "language_model")) if share_videos else None
+        # After what reads prompts once, so that it reads them with their motion tokens.
+        seams = (seam_for(each, self.encoder) for each in (model, self.ref_model) if each is not None)
+        self.seams = [seam for seam in seams if seam is not None]
         # Weights that processes share out are whole within the library's own calls alone.
         alone = self.accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_GPU) and not shards
         on_gpu = alone and self.accelerator.device.type == "cuda"
@@ -69,7 +73,7 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
 
     def stop_sharing(self) -> None:
         """Give the model its own forwards back, once it is trained."""
-        for rewriting in (self.shared, self.prefill):
+        for rewriting in (*self.seams, self.prefill, self.shared):
             if rewriting is not None:
                 rewriting.undo()
 
@@ -100,6 +104,8 @@ class VideoGRPOTrainer(ShardingTrainer, GRPOTrainer):
         videos = [video for row in rows for video in row]
         if self.shared is not None:
             self.shared.expect(videos)
+        for seam in self.seams:
+            seam.expect(rows)
         return self.encoder.tensors(videos)
 
     def _tokenize_prompts(self, prompts: list) -> tuple[list[list[int]], None, dict[str, Any]]:

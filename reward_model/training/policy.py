@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
 
 from reward_model.families import family_named, family_of
-from reward_model.families.base import Family
+from reward_model.families.base import Family, has_motion
 from reward_model.judging.loading import base_directory, check_family, load_model
 from reward_model.prompts import Prompts
 from reward_model.training.config import GRPOTraining
@@ -27,6 +27,7 @@ from videoduet.processes import processes
 from videoduet.store import atomic_path
 
 LANGUAGE = r".*language_model.*(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+MOTION = r".*motion_mlp\.(1|3)"
 MASTER = 16
 """Bytes of a trained weight: itself, its gradient and the optimizer's two moments, in float32."""
 GIB = 2**30
@@ -65,12 +66,17 @@ def _stored(path: str | Path) -> str:
     return str(kept.dtype).removeprefix("torch.")
 
 
-def lora_config(config: GRPOTraining, path: str | Path) -> LoraConfig:
-    """The LoRA that ``config`` asks for, on the judge at ``path``."""
+def lora_config(config: GRPOTraining, path: str | Path, *, motion: bool = False) -> LoraConfig:
+    """The LoRA that ``config`` asks for, on the judge at ``path``; with ``motion`` on its motion projector too."""
+    parts = [
+        LANGUAGE,
+        *([] if config.vision == "frozen" else [_family(path).vision_lora]),
+        *([MOTION] if motion else []),
+    ]
     return LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_rank,
-        target_modules=LANGUAGE if config.vision == "frozen" else f"({LANGUAGE}|{_family(path).vision_lora})",
+        target_modules=LANGUAGE if len(parts) == 1 else f"({'|'.join(parts)})",
         base_model_name_or_path=str(path),
     )
 
@@ -96,7 +102,7 @@ def load_policy(path: str | Path, config: GRPOTraining, device: str, *, shards: 
 def policy_of(model: nn.Module, path: str | Path, config: GRPOTraining, device: str) -> Policy:
     """The same of a judge that is loaded already; ``path`` is where it comes from."""
     if config.parameters == "lora":
-        return Policy(model, lora_config(config, path))
+        return Policy(model, lora_config(config, path, motion=has_motion(model)))
     model.requires_grad_(True)
     if config.vision == "frozen":
         for module in family_of(model).vision_parts(model):

@@ -9,7 +9,8 @@ from transformers import GenerationConfig
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs
 from reward_model.families import family_of
-from reward_model.families.base import plain_model
+from reward_model.families.base import has_motion, plain_model
+from reward_model.families.sense import MotionSense
 from reward_model.judging.engine import drawn, in_two_parts
 from reward_model.judging.picking import Drawing, UnknownSettings
 from reward_model.judging.sharing import SharedVision
@@ -34,7 +35,7 @@ def rollouts(
     """
     # The model may be told to keep little for gradients, which are not wanted here.
     with torch.no_grad():
-        tokens = _vision_tokens(model, [video for each in showings for video in each.videos], shared)
+        tokens = _vision_tokens(model, encoder, [video for each in showings for video in each.videos], shared)
         features = [[tokens[id(video)] for video in each.videos] for each in showings]
         heads = [len(each.ids) - 1 for each in showings]
         found = drawn(model, in_two_parts(model, encoder, showings, heads, features), drawing, new)
@@ -42,12 +43,16 @@ def rollouts(
 
 
 def _vision_tokens(
-    model: Any, videos: Sequence[VideoInputs], shared: SharedVision | None
+    model: Any, encoder: ShowingEncoder, videos: Sequence[VideoInputs], shared: SharedVision | None
 ) -> dict[int, tuple[Tensor, ...]]:
     """Vision tokens (n, d) of each video, by its identity."""
     different = {id(video): video for video in videos}
     with windows_together(model):
-        return family_of(model).vision_tokens(plain_model(model), different, shared)
+        found = family_of(model).vision_tokens(plain_model(model), different, shared)
+    if not has_motion(model):
+        return found
+    sense = MotionSense(model, encoder)
+    return {key: sense.after(different[key], tokens) for key, tokens in found.items()}
 
 
 def _to_its_end(tokens: list[int], ends: Sequence[int]) -> list[int]:

@@ -13,6 +13,8 @@ from torch.utils.data import SequentialSampler
 from transformers import PrinterCallback, TrainingArguments
 
 from reward_model.encoding import Showing, ShowingEncoder, tokens_per_second
+from reward_model.families.base import has_motion
+from reward_model.families.sense import seam_for
 from reward_model.judging.loading import base_directory, load_processor
 from reward_model.prompts import JudgePrompt, Prompts
 from reward_model.training.checkpoints import Marks
@@ -47,6 +49,7 @@ class AnswerTrainer(ShardingTrainer):
     def __init__(self, *args: Any, encoder: ShowingEncoder, shards: bool = False, **kwargs: Any):
         self.encoder, self.shards = encoder, shards
         super().__init__(*args, data_collator=_as_they_are, **kwargs)
+        self.seam = seam_for(self.model, encoder)
 
     def _get_train_sampler(self, *_: Any, **__: Any) -> SequentialSampler:
         return SequentialSampler(range(len(self.train_dataset)))  # pyright: ignore[reportArgumentType]
@@ -59,6 +62,8 @@ class AnswerTrainer(ShardingTrainer):
         rows = [Showing(s.ids + ids, s.videos, s.paths) for s, ids in zip(showings, said, strict=True)]
         tensors = {name: value.to(self.args.device) for name, value in self.encoder.collate(rows, pixels=True).items()}
         longest = max(map(len, said))
+        if self.seam is not None:
+            self.seam.expect([row.videos for row in rows])
         with self.accelerator.autocast():
             logits = model(**tensors, use_cache=False, logits_to_keep=longest + 1).logits[:, :-1]
         # Rows end alike, so answers are what stands last.
@@ -109,7 +114,7 @@ def run_sft(
             args=_arguments(config, output_dir / "checkpoints", seed),
             train_dataset=lessons,
             callbacks=[Marks(on_step)],
-            encoder=ShowingEncoder.for_view(processor, prompt.view, tokens_per_second(model.config)),
+            encoder=ShowingEncoder.for_view(processor, prompt.view, tokens_per_second(model.config), has_motion(model)),
             shards=shards,
         )
         trainer.remove_callback(PrinterCallback)

@@ -22,6 +22,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
+from reward_model.families import family_of
 from videoduet.errors import InputError
 from videoduet.processes import processes
 
@@ -58,8 +59,7 @@ def shard(model: nn.Module) -> None:
     first = next(model.parameters())
     mesh = init_device_mesh(first.device.type, (processes().num_processes,))
     ignored = {parameter for name, parameter in model.named_parameters() if "lora_" in name}
-    towers = [module for name, module in model.named_modules() if name.split(".")[-1] == "visual"]
-    for tower in towers:
+    for tower in family_of(model).vision_parts(model):
         if not any(parameter.requires_grad for parameter in tower.parameters()):
             ignored |= set(tower.parameters())
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)

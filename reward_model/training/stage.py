@@ -58,7 +58,7 @@ def judge_prompt(config: JudgeTrainingConfig) -> JudgePrompt:
 def _shown(config: JudgeTrainingConfig, prompt: JudgePrompt) -> JudgePrompt:
     return Shown(
         num_frames=config.num_frames, frames=config.frames, max_pixels=config.max_pixels,
-        max_new_tokens=config.max_new_tokens,
+        max_new_tokens=config.max_new_tokens, layout=config.layout,
     ).of(prompt)  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from datasets import Dataset
 from trl import GRPOConfig
 
 from reward_model.encoding import ShowingEncoder, tokens_per_second
+from reward_model.families.base import has_motion
 from reward_model.judging.loading import base_directory, load_processor, own_prompts, wording_directory
 from reward_model.parsing import parse_choice
 from reward_model.prompts import JudgePrompt, Prompts
@@ -198,7 +199,8 @@ def build_trainer(
 ) -> VideoGRPOTrainer:
     """A trainer of ``policy`` on ``rows``; the rest as in :func:`run_grpo`."""
     # A video token in an answer would stand for a video that is not there.
-    encoder = ShowingEncoder.for_view(processor, prompt.view, tokens_per_second(policy.model.config))
+    told, moves = tokens_per_second(policy.model.config), has_motion(policy.model)
+    encoder = ShowingEncoder.for_view(processor, prompt.view, told, moves)
     suppressed = processor.tokenizer.convert_tokens_to_ids(list(encoder.special))
     # The trainer makes the LoRA before it seeds anything.
     torch.manual_seed(seed_for(seed, "lora"))

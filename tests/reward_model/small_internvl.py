@@ -13,6 +13,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from reward_model.families.sense import put_motion
+from reward_model.motion import MotionProjector, SlowFast, SlowFastNetwork
 from shapes_world.tokenizers import judge_tokenizer
 
 NAMED = {
@@ -78,3 +80,23 @@ def write_internvl(directory: Path, **text: object) -> None:
     tokenizer = small_tokenizer()
     small_processor(tokenizer).save_pretrained(directory)
     small_model(tokenizer, **text).save_pretrained(directory)
+
+
+def write_moving(directory: Path) -> None:
+    """The same with a sense of motion, random and for frames of 32 pixels."""
+    tokenizer = small_tokenizer()
+    small_processor(tokenizer).save_pretrained(directory)
+    model = small_model(tokenizer)
+    give_small_motion(model)
+    model.save_pretrained(directory)
+
+
+def give_small_motion(model: torch.nn.Module) -> None:
+    """A random SlowFast and a projector into ``model``, whose token is as large as another's."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        slowfast = SlowFast(SlowFastNetwork((4, 2), depths=(1, 1, 1, 1)), window=1)
+        projector = MotionProjector(slowfast.dim, model.config.get_text_config().hidden_size)
+    with torch.no_grad():
+        projector[3].weight *= 4
+    put_motion(model, slowfast, projector)

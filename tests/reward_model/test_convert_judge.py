@@ -1,49 +1,22 @@
 """Released InternVL checkpoints against vectors from the authors' own code (tests/golden/vqathinker_small)."""
 
-import json
-import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from released_judge import ABOUT, GOLDEN, release, released_state, run
+from safetensors.torch import load_file
 from transformers import InternVLForConditionalGeneration
 
-from pipelines import convert_judge
 from reward_model.families import convert
 from reward_model.judging.loading import load_model, load_processor
 from reward_model.motion import MotionProjector, SlowFast
 from reward_model.released_frames import normalised
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-ABOUT = json.loads((GOLDEN / "vqathinker_small.json").read_text())
-
 
 @pytest.fixture(scope="module")
 def state() -> dict[str, torch.Tensor]:
-    with np.load(GOLDEN / "vqathinker_small_state_dict.npz") as file:
-        return {name: torch.from_numpy(file[name]) for name in file}
-
-
-def release(directory: Path, state: dict[str, torch.Tensor], **changed: object) -> Path:
-    """A released directory of two files."""
-    directory.mkdir(parents=True)
-    (directory / "config.json").write_text(json.dumps(ABOUT["config"] | changed))
-    shutil.copy(GOLDEN / "vqathinker_small_tokenizer.json", directory / "tokenizer.json")
-    names = sorted(state)
-    for number, part in enumerate((names[::2], names[1::2]), 1):
-        held = {name: state[name].contiguous() for name in part}
-        save_file(held, directory / f"model-0000{number}-of-00002.safetensors")
-    return directory
-
-
-def run(*arguments: object) -> int:
-    try:
-        convert_judge.main([*map(str, arguments)])
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    return 0
+    return released_state()
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +46,7 @@ def test_everything_needed_lies_there(converted, state):
     assert processor.image_seq_length == 16 and processor.image_processor.size["height"] == 56
     model = load_model(converted)
     assert model.config.image_token_id == 413 and model.config.text_config.rope_parameters["rope_theta"] == 1e6
-    projector, slowfast = MotionProjector.from_pretrained(converted), SlowFast.from_pretrained(converted / "motion")
+    projector, slowfast = MotionProjector.from_pretrained(converted), SlowFast.from_pretrained(converted)
     assert (projector.features, projector.width, slowfast.dim) == (288, 64, 288)
     assert torch.equal(projector[1].weight, state["motion_mlp.1.weight"].float())
 
@@ -125,8 +98,8 @@ def test_internvl_alone_and_files_in_parts(state, tmp_path, monkeypatch, vectors
 
 def test_internlm2s_rows_find_their_heads(tmp_path):
     """``wqkv`` holds, for each key head, its queries, the key and the value."""
-    with np.load(GOLDEN / "vqathinker_small_state_dict.npz") as file:
-        state = {name: torch.from_numpy(file[name]) for name in file if name.startswith(("vision_model", "mlp1"))}
+    kept = ("vision_model", "mlp1")
+    state = {name: value for name, value in released_state().items() if name.startswith(kept)}
     names = {"attention_norm.weight": (64,), "ffn_norm.weight": (64,), "attention.wo.weight": (64, 64),
              "feed_forward.w1.weight": (128, 64), "feed_forward.w3.weight": (128, 64),
              "feed_forward.w2.weight": (64, 128), "attention.wqkv.weight": (128, 64)}  # fmt: skip

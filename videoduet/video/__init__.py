@@ -3,7 +3,7 @@
 Frames are uint8 RGB arrays (T, H, W, 3).
 """
 
-from videoduet.video.clips import UNKNOWN_FPS, Clip, FrameSampling, Sampling, sample_clip
+from videoduet.video.clips import UNKNOWN_FPS, Clip, FrameSampling, MiddleFrames, Sampling, sample_clip
 from videoduet.video.decord_reader import Reader, use_reader
 from videoduet.video.reading import IMAGES, VIDEOS, count_frames, read_video, video_id, written
 from videoduet.video.writing import SHORTEST, Format, animated, write_clip, write_video
@@ -16,6 +16,7 @@ __all__ = [
     "Clip",
     "Format",
     "FrameSampling",
+    "MiddleFrames",
     "Reader",
     "Sampling",
     "animated",

@@ -46,8 +46,24 @@ class FrameSampling:
         return max(1, wanted // 2 * 2)
 
 
-Sampling = int | FrameSampling | None
-"""Which frames are kept: that many where there are more, what a :class:`FrameSampling` says, or all."""
+@dataclass(frozen=True)
+class MiddleFrames:
+    """The middle frame of each of ``count`` equal parts of the frames, some of them more than once where there are
+    fewer: how VQAThinker and AIGV-Assessor choose.
+    """
+
+    count: int
+
+    def indices(self, total: int) -> list[int]:
+        """Which of ``total`` frames: int(s/2 + round(s i)) with s = (total - 1) / count, halves rounded to even."""
+        step = (total - 1) / self.count
+        return [int(step / 2 + round(step * index)) for index in range(self.count)]
+
+
+Sampling = int | FrameSampling | MiddleFrames | None
+"""Which frames are kept: that many where there are more, what a :class:`FrameSampling` or a :class:`MiddleFrames` says,
+or all.
+"""
 
 
 def sample_clip(clip: Clip, sampling: Sampling) -> Clip:
@@ -80,6 +96,9 @@ def choose(seconds: np.ndarray, fps: float, sampling: Sampling) -> tuple[list[in
     total = len(seconds)
     if not total:
         return [], seconds
+    if isinstance(sampling, MiddleFrames):
+        chosen = sampling.indices(total)
+        return chosen, seconds[chosen]
     if isinstance(sampling, FrameSampling):
         sampling = sampling.count(total, float(seconds[-1] - seconds[0]) + 1 / fps)
     if sampling is None or total <= sampling:
