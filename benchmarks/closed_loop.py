@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jsonargparse import CLI
@@ -59,7 +60,7 @@ def measure_arm(arm: str, seed: int, output: Path) -> dict:
         return read_json(file)
     with logged(directory / "log.txt"):
         run = run_arm(arm, seed, output)
-        measured = {"cases": measure(run)}
+        measured: dict[str, Any] = {"cases": measure(run)}
         if arm == "full":
             measured["refresh"] = measure_refresh(run)
         aligned = [read_summary(AlignSummary, run.folder("align", number)) for number in range(run.config.rounds)]

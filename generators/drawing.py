@@ -13,6 +13,7 @@ from generators.config import SamplingConfig, Speed
 from generators.loading import load_generator, with_adapter
 from generators.sampling import SamplingItem, read_samples, sample_videos
 from videoduet.config import resolve
+from videoduet.machines import ALONE, Machine
 from videoduet.processes import processes
 from videoduet.progress import console, track
 from videoduet.prompt_sets import read_prompts
@@ -25,10 +26,10 @@ from videoduet.workspace import Workspace
 
 def draw_items(
     generator: Generator, items: Sequence[SamplingItem], output: Path, root: Path, *, version: str, round_number: int,
-    batch_size: int, speed: Speed, what: str,
+    batch_size: int, speed: Speed, what: str, machine: Machine = ALONE,
 ) -> list[str]:  # fmt: skip
-    """Draw this process's part of ``items``, at ``speed``, under a progress bar called ``what``; returns when all have
-    theirs.
+    """Draw this process's part of ``items``, at ``speed``, under a progress bar called ``what``; returns when all
+    processes of this ``machine`` have theirs.
 
     What is not drawn of the prompts, as the text encoder does not read it, is said in the terminal, and returned.
     """
@@ -36,12 +37,13 @@ def draw_items(
     if state.is_main_process:
         for note in notes:
             console.print(f"warning: {note}", markup=False, highlight=False, soft_wrap=True)
+    start, step = machine.part()
     drawn = sample_videos(
         generator, items, output, root=root, version=version, round_number=round_number, batch_size=batch_size,
-        process=state.process_index, processes=state.num_processes,
+        process=start, processes=step,
     )  # fmt: skip
     with generator.at_speed(speed):
-        for _ in track(drawn, what, total=len(items) // state.num_processes, advance=int):
+        for _ in track(drawn, what, total=len(items) // step, advance=int):
             pass
     state.wait_for_everyone()
     return notes

@@ -58,13 +58,13 @@ def sample_videos(
     batch_size = min(batch_size, len(items))
     size = batch_size * BATCHES_PER_SHARD
     embeds: dict[str, Tensor] = {}
-    starts = list(range(0, len(items), size))
+    shards = list(enumerate(shard_files(output_dir, len(items), version=version, batch_size=batch_size)))
     pixels = generator.settings.num_frames * generator.settings.height * generator.settings.width
     under_way = deque[_Batch]()
     with VideoWriters(batch_size, pixels=pixels, means=means) as writers:
-        for start in starts[process::processes]:
-            name, mine = f"{version}_{start // size:05d}", items[start : start + size]
-            if (output_dir / f"samples_{name}.parquet").exists():
+        for number, file in shards[process::processes]:
+            name, mine = file.stem.removeprefix("samples_"), items[number * size : (number + 1) * size]
+            if file.exists():
                 yield len(mine)
                 continue
             embeds, shard = encode_each(generator, mine, embeds), _Shard(name, output_dir, root, version, round_number)
@@ -75,6 +75,12 @@ def sample_videos(
                 under_way.append(_Batch(len(batch), work, shard if offset + batch_size >= len(mine) else None))
                 yield from _written(under_way, writers, wait=False)
         yield from _written(under_way, writers, wait=True)
+
+
+def shard_files(output_dir: Path, items: int, *, version: str, batch_size: int) -> list[Path]:
+    """The files of records that :func:`sample_videos` makes of so many items."""
+    size = min(batch_size, items) * BATCHES_PER_SHARD
+    return [output_dir / f"samples_{version}_{number:05d}.parquet" for number in range(-(-items // size))]
 
 
 def draw_batch(

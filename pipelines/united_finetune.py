@@ -19,21 +19,27 @@ from rich.table import Table
 
 from pipelines.loop.config import LoopOptions, RunConfig, parse
 from videoduet.commands import guarded, quiet_libraries
+from videoduet.errors import InputError
+from videoduet.machines import Machine
 from videoduet.progress import console
 
 if TYPE_CHECKING:
     from pipelines.loop.run import Run
 
 
-def run_loop(config: RunConfig, *, merge: bool = False) -> "Run":
-    """The finished run of ``config``: run, or gone on with. ``merge`` also exports whole models."""
+def run_loop(config: RunConfig, *, merge: bool = False, machine: str = "0/1") -> "Run":
+    """The finished run of ``config``: run, or gone on with. ``merge`` also exports whole models; ``machine`` is this
+    one among those that share the run directory.
+    """
     from pipelines.loop.driver import drive
     from pipelines.loop.run import Run
     from pipelines.report.cards import write_cards
     from pipelines.report.page import write_report
 
-    run = Run.start(config)
+    run = Run.start(config, Machine.parse(machine))
     drive(run, merge=merge, after_each=lambda: write_report(run.directory.root))
+    if not run.machine.first:
+        return run
     report = write_report(run.directory.root)
     write_cards(run.directory.root)
     console.print(f"Done. Open [bold]{escape(str(report))}[/] in a browser.", soft_wrap=True)
@@ -67,7 +73,14 @@ def sibling(config: RunConfig, first_phase: str) -> RunConfig:
 
 def execute(config: RunConfig, options: LoopOptions) -> None:
     """Do what the command line says."""
+    machine = Machine.parse(options.machine)
     if options.from_phase is not None and not (options.plan or options.rehearse):
+        if machine.count > 1:
+            raise InputError(
+                "--from makes a directory, and one machine does that: give it without --machine, then the directory it "
+                "names as --run_dir to all.",
+                exit_code=2,
+            )
         config = sibling(config, options.from_phase)
     quiet_libraries()
     if options.plan:
@@ -79,7 +92,7 @@ def execute(config: RunConfig, options: LoopOptions) -> None:
 
         tell(rehearse(config), config.run_dir)
         return
-    run_loop(config, merge=options.merge)
+    run_loop(config, merge=options.merge, machine=options.machine)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -183,11 +183,16 @@ def _train(model: nn.Module, lessons: Lessons, steps: int, build: JudgeBuild, co
     model.eval()
 
 
-def teach_description(build: JudgeBuild, vae: AutoencoderKL, output: Path) -> None:
-    """The first stage, from nothing: put single clips into words. Writes model and processor, unless they are there."""
+def teach_description(
+    build: JudgeBuild, vae: AutoencoderKL, output: Path, pairs: list[ClipPair] | None = None
+) -> None:  # fmt: skip
+    """The first stage, from nothing: put single clips into words. Writes model and processor, unless they are there.
+
+    ``pairs`` hold the clips (None: those that ``build`` and ``vae`` make).
+    """
     if output.exists():
         return
-    pairs = clip_pairs(build.pairs, build.seed, vae)
+    pairs = pairs or clip_pairs(build.pairs, build.seed, vae)
     processor = new_processor(pairs)
     model = new_judge(processor, build.seed)
     _train(model, Lessons(processor, pairs), build.describe_steps, build, 0.0, "judge learns to describe")
@@ -196,11 +201,13 @@ def teach_description(build: JudgeBuild, vae: AutoencoderKL, output: Path) -> No
         processor.save_pretrained(temporary)
 
 
-def teach_comparison(build: JudgeBuild, vae: AutoencoderKL, output: Path, described: Path) -> None:
+def teach_comparison(
+    build: JudgeBuild, vae: AutoencoderKL, output: Path, described: Path, pairs: list[ClipPair] | None = None
+) -> None:  # fmt: skip
     """The second stage, on from ``described``: compare two clips in words. Writes model, processor and prompt."""
     processor = Qwen2_5_VLProcessor.from_pretrained(described)
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(described)
-    lessons = Lessons(processor, clip_pairs(build.pairs, build.seed, vae))
+    lessons = Lessons(processor, pairs or clip_pairs(build.pairs, build.seed, vae))
     _train(model, lessons, build.compare_steps, build, 0.75, f"judge {build.seed} learns to compare")
     with atomic_path(output) as temporary:
         model.save_pretrained(temporary)

@@ -56,7 +56,8 @@ def atomic_path(path: str | Path) -> Generator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{os.getpid()}_{threading.get_ident()}"
+    # Machines that share a directory may have processes of one number.
+    writer = f"{os.getpid()}_{threading.get_ident()}_{os.urandom(4).hex()}"
     temporary = path.with_name(f".{path.stem}.{writer}.tmp{path.suffix}")
     try:
         yield temporary

@@ -118,12 +118,15 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What a command line says besides the config: a plan, a rehearsal, from which phase on, whole models too."""
+    """What a command line says besides the config: a plan, a rehearsal, from which phase on, whole models too, and
+    which machine this is of how many.
+    """
 
     plan: bool
     rehearse: bool
     from_phase: str | None
     merge: bool
+    machine: str = "0/1"
 
 
 def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> tuple[RunConfig, LoopOptions]:
@@ -139,6 +142,11 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
     )
     parser.add_argument(
         "--from", dest="from_phase", type=str | None, default=None, help="start a sibling run at this phase"
+    )
+    parser.add_argument(
+        "--machine",
+        default="0/1",
+        help="which machine this is, of how many that share run_dir: 0/4 to 3/4 (docs/scale.md)",
     )
     parser.add_argument("--merge", action="store_true", help="also export whole models to final/merged_*")
     given = list(sys.argv[1:] if arguments is None else arguments)

@@ -11,6 +11,7 @@ from pipelines.loop.phases import Turn, turns
 from pipelines.loop.run import Run
 from videoduet.config import resolve
 from videoduet.errors import InputError
+from videoduet.machines import ALONE, Machine
 from videoduet.progress import console
 from videoduet.store import write_json
 
@@ -18,24 +19,35 @@ from videoduet.store import write_json
 def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
     """Do what is not done of ``run``, and export the result; ``after_each`` phase something may be shown.
 
-    ``merge`` also exports whole models.
+    ``merge`` also exports whole models. A machine that is not the first does its part of what is shared out, and waits
+    for the rest.
     """
-    _reopen_score(run)
+    if run.machine.first:
+        _reopen_score(run)
     for turn in turns(run.config.rounds):
         folder = run.directory.root / turn.path
         if run.directory.is_done(folder) or _scored_already(run, turn):
             console.print(f"{turn.path}: done before", style="dim", markup=False)
             continue
         started = time.perf_counter()
-        launch_config = run.config.launch.get(turn.phase.name)
-        if launch_config is not None:
-            launched(turn, launch_config, str(run.directory.root))
+        if run.machine.first or turn.phase.shared:
+            _do(run, turn)
+        if run.machine.first:
+            write_json(folder / "timing.json", {"seconds": time.perf_counter() - started})
+            after_each()
         else:
-            turn.do(run)
-            gc.collect()
-        write_json(folder / "timing.json", {"seconds": time.perf_counter() - started})
-        after_each()
-    export_final(run, merge=merge)
+            run.machine.wait_for([folder / "done.json"], turn.path)
+    if run.machine.first:
+        export_final(run, merge=merge)
+
+
+def _do(run: Run, turn: Turn) -> None:
+    launch_config = run.config.launch.get(turn.phase.name)
+    if launch_config is not None:
+        launched(turn, launch_config, str(run.directory.root), run.machine)
+    else:
+        turn.do(run)
+        gc.collect()
 
 
 def _scored_already(run: Run, turn: Turn) -> bool:
@@ -53,10 +65,11 @@ def _reopen_score(run: Run) -> None:
         (output / "done.json").unlink(missing_ok=True)
 
 
-def launched(turn: Turn, launch_config: str, run_dir: str) -> None:
-    """Do one phase as its own ``accelerate launch``, with its own processes and memory."""
+def launched(turn: Turn, launch_config: str, run_dir: str, machine: Machine = ALONE) -> None:
+    """Do one phase, or this machine's part, as its own ``accelerate launch``, with its own processes and memory."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", resolve(launch_config), "-m"]
     command += ["pipelines.phase", turn.phase.name, "--run_dir", run_dir, "--round", str(turn.round_number)]
+    command += [] if machine == ALONE else ["--machine", str(machine)]
     code = subprocess.run(command).returncode
     if code:
         raise InputError(

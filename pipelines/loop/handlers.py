@@ -13,6 +13,7 @@ from pipelines.loop.score import score_versions
 from pipelines.loop.summaries import RefreshSummary, read_summary
 from pipelines.loop.tournament import played
 from reward_model.judging.build import judge_source
+from videoduet.machines import ALONE, Machine
 from videoduet.records import Comparison
 from videoduet.seeding import seed_for
 
@@ -21,7 +22,7 @@ def sample(run: Run, round_number: int) -> None:
     """N videos for each prompt from G_r, with their final latents."""
     sample_round(
         lambda: run.generator(round_number), run.prompts, run.folder("sample", round_number), run.directory,
-        config=run.config.generator, seed=run.config.seed, round_number=round_number,
+        config=run.config.generator, seed=run.config.seed, round_number=round_number, machine=run.machine,
     )  # fmt: skip
 
 
@@ -45,6 +46,7 @@ def refresh(run: Run, round_number: int) -> None:
         root=run.directory.root,
         seed=seed_for(run.config.seed, "refresh", round_number),
         round_number=round_number,
+        machine=run.machine,
     )
     refresh_judge(task, run.directory)
 
@@ -61,7 +63,7 @@ def rank(run: Run, round_number: int) -> None:
     rank_round(
         lambda: run.judge(round_number), run.split.labelled(round_number), run.samples("sample", round_number),
         run.folder("rank", round_number), run.directory, config=run.config.pairs, round_number=round_number,
-        known=lambda: paid_for(run, round_number),
+        machine=run.machine, known=lambda: paid_for(run, round_number),
     )  # fmt: skip
 
 
@@ -87,10 +89,10 @@ def align(run: Run, round_number: int) -> None:
     )  # fmt: skip
 
 
-def held_out(run: Run) -> HeldOut:
-    """The held-out videos of a run, and how its versions are drawn."""
+def held_out(run: Run, machine: Machine = ALONE) -> HeldOut:
+    """The held-out videos of a run, and how its versions are drawn: a ``machine``'s part of them."""
     generator = run.config.generator
-    versions = Versions(run.generator, run.directory, run.config.seed, generator.batch_size, generator.speed)
+    versions = Versions(run.generator, run.directory, run.config.seed, generator.batch_size, generator.speed, machine)
     return HeldOut(
         versions, run.held_out_prompts, run.config.score.videos_per_prompt,
         lambda version: run.samples("score", version=version), run.folder("score"),
@@ -99,7 +101,8 @@ def held_out(run: Run) -> HeldOut:
 
 def measure(run: Run, round_number: int) -> None:
     """G_(r + 1) is measured on held-out prompts."""
-    measure_round(held_out(run), run.second_judge(), run.folder("measure", round_number), round_number=round_number)
+    output = run.folder("measure", round_number)
+    measure_round(held_out(run, run.machine), run.second_judge(), output, round_number=round_number)
 
 
 def score(run: Run, round_number: int) -> None:

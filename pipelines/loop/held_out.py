@@ -11,9 +11,10 @@ from pathlib import Path
 from generators.base import Generator
 from generators.config import Speed
 from generators.drawing import draw_items
-from generators.sampling import SamplingItem, read_samples
+from generators.sampling import SamplingItem, read_samples, shard_files
 from reward_model.judging.base import PairwiseJudge
 from videoduet.intervals import wilson_interval
+from videoduet.machines import ALONE, Machine
 from videoduet.processes import processes
 from videoduet.progress import track
 from videoduet.records import Comparison, Prompt, Sample, VideoPair
@@ -37,6 +38,7 @@ class Versions:
         seed: The run's.
         batch_size: Videos drawn at once.
         speed: How.
+        machine: Which part of the videos this machine draws; the first waits for the others'.
     """
 
     generator: Callable[[int], Generator]
@@ -44,13 +46,18 @@ class Versions:
     seed: int
     batch_size: int
     speed: Speed
+    machine: Machine = ALONE
 
     def draw(self, number: int, items: Sequence[SamplingItem], output: Path, what: str) -> list[str]:
         """Draw ``items`` with G_r into ``output``; returns what of the prompts was not drawn, in sentences."""
-        return draw_items(
-            self.generator(number), items, output, self.directory.root, version=version_name(number),
-            round_number=number, batch_size=self.batch_size, speed=self.speed, what=f"{what} {version_name(number)}",
+        version, what = version_name(number), f"{what} {version_name(number)}"
+        notes = draw_items(
+            self.generator(number), items, output, self.directory.root, version=version, round_number=number,
+            batch_size=self.batch_size, speed=self.speed, what=what, machine=self.machine,
         )  # fmt: skip
+        if self.machine.finishes:
+            self.machine.wait_for(shard_files(output, len(items), version=version, batch_size=self.batch_size), what)
+        return notes
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,12 @@ class HeldOut:
         processes().wait_for_everyone()
         return found
 
+    def beside_base(self, number: int) -> list[tuple[Sample, Sample]]:
+        """The readable videos of a version, each with the base's from the same noise."""
+        before = {(sample.prompt_id, sample.index): sample for sample in self.samples(version_name(0))}
+        sides = [(new, before.get((new.prompt_id, new.index))) for new in self.samples(version_name(number))]
+        return [(new, old) for new, old in sides if old is not None]
+
     def win_rate(self, judge: Callable[[], PairwiseJudge], name: str, number: int, what: str) -> dict[str, float | int]:
         """How often the judge called ``name`` prefers a version's videos to the base's: see :func:`win_rate`."""
         return win_rate(self._compared(judge, name, number, what), len(self.items))
@@ -105,12 +118,10 @@ class HeldOut:
         path = self.output / f"comparisons_{name}_{version}.parquet"
         if not path.exists():
             texts = {prompt.id: prompt for prompt in self.prompts}
-            before = {(sample.prompt_id, sample.index): sample for sample in self.samples(version_name(0))}
-            sides = [(new, before.get((new.prompt_id, new.index))) for new in self.samples(version)]
             pairs = [
                 VideoPair(prompt=texts[new.prompt_id], first=new.video, second=old.video)
-                for new, old in sides
-                if old is not None and new.id != old.id
+                for new, old in self.beside_base(number)
+                if new.id != old.id
             ]
             results = list(track(judge().compare(pairs), f"{what}: {name} on {version}", total=len(pairs)))
             write_records(path, results, Comparison)

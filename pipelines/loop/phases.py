@@ -23,6 +23,7 @@ class Phase:
             itself) of the round before; for a phase of the whole run, of the last round.
         first_round: The first round that has it; None for a phase of the whole run.
         sections: Sections or dotted fields of the config that no earlier phase depends on; the most exact counts.
+        shared: Whether several machines share it out; the first one does the others.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Phase:
     needs: tuple[str, ...]
     first_round: int | None
     sections: tuple[str, ...]
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,23 @@ PHASES = (
         needs=("align",),
         first_round=0,
         sections=("seed", "prompts", "generator"),
+        shared=True,
     ),
-    Phase("refresh", "pipelines.loop.handlers.refresh", needs=("sample", "rank"), first_round=1, sections=("refresh",)),
     Phase(
-        "rank", "pipelines.loop.handlers.rank", needs=("sample", "refresh"), first_round=0, sections=("judge", "pairs")
+        "refresh",
+        "pipelines.loop.handlers.refresh",
+        needs=("sample", "rank"),
+        first_round=1,
+        sections=("refresh",),
+        shared=True,
+    ),
+    Phase(
+        "rank",
+        "pipelines.loop.handlers.rank",
+        needs=("sample", "refresh"),
+        first_round=0,
+        sections=("judge", "pairs"),
+        shared=True,
     ),
     Phase("align", "pipelines.loop.handlers.align", needs=("sample", "rank"), first_round=0, sections=("align",)),
     Phase(
@@ -70,6 +85,7 @@ PHASES = (
         needs=("align", "measure"),
         first_round=0,
         sections=("score.videos_per_prompt", "prompts.held_out", "prompts.held_out_limit", "judge.second_path"),
+        shared=True,
     ),
     Phase("score", "pipelines.loop.handlers.score", needs=("align",), first_round=None, sections=("score",)),
 )

@@ -8,7 +8,7 @@ from alignment.preferences.ranking import judge_statistics, rank_prompts
 from pipelines.loop.summaries import RankSummary, write_summary
 from pipelines.loop.tournament import Known, play, played
 from reward_model.judging.base import PairwiseJudge
-from videoduet.processes import processes
+from videoduet.machines import ALONE, Machine
 from videoduet.records import Comparison, PreferencePair, Prompt, Sample
 from videoduet.store import write_records
 from videoduet.workspace import Workspace
@@ -16,14 +16,15 @@ from videoduet.workspace import Workspace
 
 def rank_round(
     load_judge: Callable[[], PairwiseJudge], prompts: Sequence[Prompt], samples: Sequence[Sample], output: Path,
-    directory: Workspace, *, config: PairConfig, round_number: int, known: Known = tuple,
+    directory: Workspace, *, config: PairConfig, round_number: int, known: Known = tuple, machine: Machine = ALONE,
 ) -> None:  # fmt: skip
     """Compare all C(N,2) videos of each prompt in both orders; winners and losers become preference pairs.
 
-    ``known`` gives comparisons that the same judge made already, which are not paid for again.
+    ``known`` gives comparisons that the same judge made already, which are not paid for again. Machines share out the
+    comparing; the first makes pairs.
     """
-    play(load_judge, prompts, samples, output, f"round {round_number}: rank", known)
-    if processes().is_main_process:
+    play(load_judge, prompts, samples, output, f"round {round_number}: rank", known, machine)
+    if machine.finishes:
         comparisons = played(output)
         summary, pairs = selected(comparisons, {sample.id: round_number for sample in samples}, config)
         write_records(output / "pairs.parquet", pairs, PreferencePair)

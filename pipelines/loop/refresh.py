@@ -16,6 +16,7 @@ from reward_model.training.refresh import mixture, read_labelled_pairs
 from reward_model.training.trainer import train_judge
 from reward_model.training.united import OwnData, items_of, read_own_data, train_united, united
 from videoduet.config import resolve
+from videoduet.machines import ALONE, Machine
 from videoduet.processes import processes
 from videoduet.progress import console, track_steps
 from videoduet.records import Comparison, LabelledPair, Prompt, Sample
@@ -49,6 +50,7 @@ class Refresh:
         root: The run's, to which paths in records are relative.
         seed: Seed of this refresh.
         round_number: r.
+        machine: Which part of the comparisons this machine asks for; the first does the rest.
     """
 
     config: RefreshConfig
@@ -66,10 +68,18 @@ class Refresh:
     root: Path
     seed: int
     round_number: int
+    machine: Machine = ALONE
 
 
 def refresh_judge(task: Refresh, directory: Workspace) -> None:
-    """GRPO-train D_(r - 1) on new win/lose pairs and original data; kept only if it holds up on unseen pairs."""
+    """GRPO-train D_(r - 1) on new win/lose pairs and original data; kept only if it holds up on unseen pairs.
+
+    A machine that is not the first does its part of what is compared for the paper's labels, and no more.
+    """
+    if not task.machine.first:
+        if task.off is None and task.config.labels == "paper":
+            _play(task)
+        return
     if task.off is not None:
         _finish(task, directory, RefreshSummary(status="off", reason=task.off))
         return
@@ -124,9 +134,7 @@ def _labels(task: Refresh) -> list[LabelledPair]:
     """What D_(r - 1) says of the round's videos, asked once and kept."""
     file, paper = task.output / "labels.parquet", task.config.labels == "paper"
     if paper:
-        withheld = {prompt.id for prompt in task.withheld}
-        learning = [prompt for prompt in task.generated().refreshing if prompt.id not in withheld]
-        play(task.before, learning, task.samples(), task.output, f"round {task.round_number}: labels for the refresh")
+        _play(task)
     if processes().is_main_process and not file.exists():
         if paper:
             labels = paper_labels(task.generated(), played(task.output), task.previous(), task.round_number)
@@ -136,6 +144,14 @@ def _labels(task: Refresh) -> list[LabelledPair]:
         write_records(file, labels, LabelledPair, root=task.root)
     processes().wait_for_everyone()
     return read_records(LabelledPair, file, root=task.root)
+
+
+def _play(task: Refresh) -> None:
+    """All comparisons of the prompts that it learns from: this machine's part."""
+    withheld = {prompt.id for prompt in task.withheld}
+    learning = [prompt for prompt in task.generated().refreshing if prompt.id not in withheld]
+    title = f"round {task.round_number}: labels for the refresh"
+    play(task.before, learning, task.samples(), task.output, title, machine=task.machine)
 
 
 def _finish(task: Refresh, directory: Workspace, summary: RefreshSummary | None) -> None:

@@ -18,6 +18,7 @@ from pipelines.loop.videos import RoundVideos
 from reward_model.judging.config import Decoding
 from videoduet.config import resolve
 from videoduet.errors import InputError
+from videoduet.machines import ALONE, Machine
 from videoduet.processes import device
 from videoduet.records import PreferencePair, Prompt, Sample
 from videoduet.store import read_records, write_json, write_records
@@ -35,11 +36,12 @@ class Run:
 
     directory: RunDirectory
     config: RunConfig
+    machine: Machine = ALONE
 
     @classmethod
-    def start(cls, config: RunConfig) -> "Run":
+    def start(cls, config: RunConfig, machine: Machine = ALONE) -> "Run":
         """Make or enter the run directory; refuses a config that contradicts it."""
-        run = cls(RunDirectory(config.run_dir), config)
+        run = cls(RunDirectory(config.run_dir), config, machine)
         run._check()
         prompts = read_run_prompts(config.prompts)
         run.directory.adopt_config(config)
@@ -81,20 +83,26 @@ class Run:
             )
 
     @classmethod
-    def open(cls, run_dir: str | Path) -> "Run":
+    def open(cls, run_dir: str | Path, machine: Machine = ALONE) -> "Run":
         """A run that was started before. Raises InputError where ``run_dir`` is none."""
         path = Path(run_dir) / "config.yaml"
         if not path.exists():
             raise InputError(f"{run_dir} is no run directory: it has no config.yaml.", exit_code=2)
         config, _ = parse(["--config", str(path), "--run_dir", str(run_dir)])
-        return cls(RunDirectory(run_dir), config)
+        return cls(RunDirectory(run_dir), config, machine)
 
     def check_turn(self, turn: Turn) -> None:
-        """Raises InputError unless the run has this phase in this round, and what it needs is done."""
+        """Raises InputError unless the run has this phase in this round, it is this machine's, and what it needs is
+        done.
+        """
         if turn not in turns(self.config.rounds):
             raise InputError(
                 f"The run has no {turn.phase.name} in round {turn.round_number}; it has {self.config.rounds} rounds.",
                 exit_code=2,
+            )
+        if not (turn.phase.shared or self.machine.first):
+            raise InputError(
+                f"{turn.phase.name} is not shared out: machine 0 of {self.machine.count} does it.", exit_code=2
             )
         for path in needed(turn, self.config.rounds):
             if not self.directory.is_done(self.directory.root / path):

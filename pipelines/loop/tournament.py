@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reward_model.judging.base import PairwiseJudge
+from videoduet.machines import ALONE, Machine
 from videoduet.processes import processes
 from videoduet.progress import track
 from videoduet.records import Comparison, Prompt, Sample, Video, VideoPair
@@ -19,23 +20,26 @@ Known = Callable[[], Sequence[Comparison]]
 
 def play(
     load_judge: Callable[[], PairwiseJudge], prompts: Sequence[Prompt], samples: Sequence[Sample], output: Path,
-    title: str, known: Known = tuple,
+    title: str, known: Known = tuple, machine: Machine = ALONE,
 ) -> None:  # fmt: skip
     """Compare all videos of each prompt in both orders; ``comparisons_*.parquet`` in ``output`` keep what was said.
 
-    What is ``known`` is taken over, and not asked again. Each process does its share of the shards, and waits for the
-    others.
+    What is ``known`` is taken over, and not asked again. Each process of each ``machine`` does its share of the shards,
+    and waits for the others of its own; the first machine also for all others.
     """
-    state, videos = processes(), _by_prompt(samples)
+    videos, (first, step) = _by_prompt(samples), machine.part()
     starts = range(0, len(prompts), PROMPTS_PER_SHARD)
     shards = [
         (output / f"comparisons_{number:05d}.parquet", prompts[start : start + PROMPTS_PER_SHARD])
         for number, start in enumerate(starts)
-    ][state.process_index :: state.num_processes]
-    total = sum(math.comb(len(videos.get(prompt.id, ())), 2) for _, shard in shards for prompt in shard)
-    for _ in track(_compared(load_judge, shards, videos, known), title, total=total, advance=int):
+    ]
+    mine = shards[first::step]
+    total = sum(math.comb(len(videos.get(prompt.id, ())), 2) for _, shard in mine for prompt in shard)
+    for _ in track(_compared(load_judge, mine, videos, known), title, total=total, advance=int):
         pass
-    state.wait_for_everyone()
+    processes().wait_for_everyone()
+    if machine.finishes:
+        machine.wait_for([path for path, _ in shards], title)
 
 
 def played(output: Path) -> list[Comparison]:

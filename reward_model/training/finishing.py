@@ -59,6 +59,8 @@ def finish(
 
 def kept_summary(path: Path, counts: dict[str, int], measure: str) -> dict:
     """The summary that a finished training left. Raises InputError where the file is damaged."""
+    # A kill may have come between the summary and the end of what led to it.
+    shutil.rmtree(path.parent / "checkpoints", ignore_errors=True)
     with whole_file(path):
         summary = {name: value for name, value in read_json(path).items() if name != "log"}
         if lacking := {"steps", f"{measure}_first", f"{measure}_last", *counts} - summary.keys():

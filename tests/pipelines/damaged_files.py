@@ -113,8 +113,8 @@ KINDS = [
 
 
 def read_dpo(path: Path) -> object:
-    parse = train_generator.parse_command
-    return parse(train_generator.PreferenceTrainingConfig, "x", None, ["--config", str(path)])
+    arguments = ["--config", str(path)]
+    return train_generator.parse_rehearsed(train_generator.PreferenceTrainingConfig, "x", None, arguments)[0]
 
 
 def damaged(content: bytes, rng: np.random.Generator, others: list[bytes]) -> bytes:

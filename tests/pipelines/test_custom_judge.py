@@ -27,7 +27,7 @@ def test_the_votes_of_people_align_the_generator(tmp_path, monkeypatch, capsys, 
     judge, ballot = blocks("your_own_judge.md", "python")
     (tmp_path / "votes.py").write_text(judge)
     (tmp_path / "ballot.py").write_text(ballot)
-    (tmp_path / "votes.yaml").write_text(*blocks("your_own_judge.md", "yaml"))
+    (tmp_path / "votes.yaml").write_text(blocks("your_own_judge.md", "yaml")[0])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     arguments = ["--config", recipe(tmp_path), "--config", "votes.yaml"]
@@ -102,17 +102,23 @@ def test_another_diffusers_pipeline_is_named_in_the_config(tmp_path, modelscope_
 
 @pytest.mark.parametrize("page", ["your_own_judge.md", "your_own_generator.md"])
 def test_the_recipes_of_the_pages_are_valid_as_printed(tmp_path, page):
-    (tmp_path / "page.yaml").write_text(*blocks(page, "yaml"))
+    first, *others = blocks(page, "yaml")
+    (tmp_path / "page.yaml").write_text(first)
     config, _ = parse(["--config", str(recipe(tmp_path)), "--config", str(tmp_path / "page.yaml")])
     assert config.run_dir in ("runs/votes", "runs/modelscope")
+    for block in others:
+        (tmp_path / "page.yaml").write_text(block)
+        parse(["--config", str(recipe(tmp_path)), "--config", str(tmp_path / "page.yaml")])
 
 
 def test_the_snippet_about_the_run_directory_runs(finished, tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "shapes_world").symlink_to(finished.root)
     monkeypatch.chdir(tmp_path)
-    exec(*blocks("run_directory.md", "python"), {})
-    assert capsys.readouterr().out.count("is better than") == 4
+    # A page's snippets go on where the one before ended.
+    exec("\n".join(blocks("run_directory.md", "python")), {})
+    told = capsys.readouterr().out
+    assert told.count("is better than") == 4 and "G_1" in told
 
 
 def test_the_pages_list_every_execution_field():

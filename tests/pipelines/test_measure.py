@@ -56,6 +56,25 @@ def test_a_round_is_measured_by_the_second_judge(run, finished):
         assert path.read_bytes() == (finished.root / "score" / "videos" / path.name).read_bytes()
 
 
+def test_a_measurement_that_was_stopped_goes_on(run, monkeypatch):
+    """Stopped while the second judge is asked: what was drawn stays as it is, what was half judged is judged anew."""
+
+    class Stopped(Brightest):
+        def compare(self, pairs):
+            yield next(super().compare(pairs))
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "load_judge", lambda *_, **__: Stopped())
+        with pytest.raises(KeyboardInterrupt):
+            do(run, "measure", 0)
+    drawn = {path: path.stat().st_mtime_ns for path in run.folder("score").rglob("*G_*")}
+    assert len(drawn) == 2 * (1 + 1 + 2) and not run.directory.is_done(run.folder("measure", 0))
+    do(run, "measure", 0)
+    assert all(path.stat().st_mtime_ns == mark for path, mark in drawn.items()) and asked(run) == 2
+    assert read_summary(MeasureSummary, run.folder("measure", 0)).win_rate["second_judge"]["decided"] == 2
+
+
 def test_what_a_round_drew_and_judged_the_score_takes(run, finished, monkeypatch):
     for number in (0, 1):
         do(run, "measure", number)

@@ -50,8 +50,9 @@ def test_two_processes_are_as_good_as_one(tmp_path):
 
 @pytest.mark.slow
 def test_the_loop_launches_the_phases_that_its_config_names(tmp_path):
+    # With MULTI_CPU accelerate starts one process where there is no MPI.
     accelerate = {
-        "compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_CPU", "num_processes": 2, "num_machines": 1,
+        "compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_GPU", "num_processes": 2, "num_machines": 1,
         "machine_rank": 0, "use_cpu": True, "mixed_precision": "no", "main_process_port": 0,
     }  # fmt: skip
     (tmp_path / "accelerate.yaml").write_text(yaml.safe_dump(accelerate))
