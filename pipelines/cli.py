@@ -26,6 +26,8 @@ COMMANDS = {
     "train_reward_model": "train_reward_model",
     "audit_judge": "audit_judge",
     "evaluate_judge": "evaluate_judge",
+    "process_ratings": "process_ratings",
+    "leaderboard": "leaderboard",
     "evaluate_vbench": "evaluate_vbench",
     "setup_vbench": "setup_vbench",
     "convert_generator": "convert_generator",

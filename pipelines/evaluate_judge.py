@@ -42,6 +42,18 @@ def _show_notes(results: dict[str, Any]) -> None:
             f"{position['first_position_rate']:.3f} of the decided showings.",
             markup=False, soft_wrap=True,
         )  # fmt: skip
+    for by, split in results.get("splits", {}).items():
+        means = ", ".join(f"{name} {m['SRCC']:.3f} / {m['PLCC']:.3f}" for name, m in split["dimensions"].items())
+        console.print(
+            f"Ten test fifths by {by}, {100 * split['shared']:.0f} % of their prompts outside them too; mean SRCC / "
+            f"PLCC: {means}.",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+    for name, pairs in results.get("pairs_within_prompts", {}).items():
+        console.print(
+            f"{name}: of {pairs['n']} pairs of one prompt, {pairs['accuracy']:.3f} are scored as people do.",
+            markup=False,
+        )  # fmt: skip
     console.print(f"{results['unreadable']} of {results['n']} answers could not be read.", markup=False)
     if results["unreadable_videos"]:
         console.print(f"{results['unreadable_videos']} items were left out: their video is damaged.", markup=False)

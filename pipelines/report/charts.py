@@ -29,7 +29,7 @@ STYLE: "dict[RcKeyType, Any]" = {
 Points = list[tuple[Any, ...]]
 
 
-def _chart(
+def chart(
     title: str, series: dict[str, Points], unit: str, xlabel: str = "round", **drawn: Any
 ) -> dict[str, Any] | None:
     """A chart as inline SVG, with a text that says the same; None where there is nothing to draw.
@@ -78,8 +78,11 @@ def _draw(
     borders: Sequence[float] = (),
     lines: bool = True,
     least: float | None = None,
+    turned: float = 0,
 ) -> None:
-    """Draw ``series``, a dashed ``level`` and ``borders`` between rounds; y goes from 0 to ``least`` or more."""
+    """Draw ``series``, a dashed ``level`` and ``borders`` between rounds; y goes from 0 to ``least`` or more, and names
+    along x are ``turned`` by so many degrees.
+    """
     if level is not None:
         axes.axhline(level, color=RULE, linestyle=(0, (4, 3)), linewidth=1.2)
     for border in borders:
@@ -102,7 +105,7 @@ def _draw(
     if least is not None:
         axes.set_ylim(0, 1.05 * max(least, axes.get_ylim()[1]))
     if named:
-        axes.set_xticks(range(len(names)), names)
+        axes.set_xticks(range(len(names)), names, rotation=turned, ha="right" if turned else "center")
         axes.set_xlim(-0.5, len(names) - 0.5)
     axes.grid(axis="y", linewidth=0.5)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handlelength=2.6)
@@ -177,11 +180,11 @@ def charts(run: RecordedRun) -> list[dict[str, Any]]:
     along: dict[str, Any] = {"xlabel": "training step, rounds one after another", "borders": _starts(run)[1:]}
     chance: dict[str, Any] = {"level": 50, "least": 100}
     made = [
-        _chart("Win rate over the base, with 95 % intervals", _rates(run), "% of cases", "generator", **chance),
-        _chart("How sure the judge was", opinions, "%", least=100),
-        _chart("Pair yield", {"pairs kept per 100 comparisons": _yields(run)}, "pairs", least=0),
-        _chart("Implicit accuracy", implicit, "%", **chance, **along),
-        _chart("Change of denoising error against the reference", errors, "Δe", level=0, **along),
-        _chart("Judge accuracy on held-out pairs", _held_out(run), "%", "round: data", lines=False, **chance),
+        chart("Win rate over the base, with 95 % intervals", _rates(run), "% of cases", "generator", **chance),
+        chart("How sure the judge was", opinions, "%", least=100),
+        chart("Pair yield", {"pairs kept per 100 comparisons": _yields(run)}, "pairs", least=0),
+        chart("Implicit accuracy", implicit, "%", **chance, **along),
+        chart("Change of denoising error against the reference", errors, "Δe", level=0, **along),
+        chart("Judge accuracy on held-out pairs", _held_out(run), "%", "round: data", lines=False, **chance),
     ]
-    return [chart for chart in made if chart]
+    return [drawn for drawn in made if drawn]

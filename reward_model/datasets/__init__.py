@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from reward_model.datasets import filmed, generated, preferences, questions
+from reward_model.datasets import aigvqa, filmed, generated, preferences, questions
 from reward_model.datasets.items import Item, PreferenceItem, QuestionItem, Reading, ScoredClip, Split
+from reward_model.datasets.splits import prompt_of
 from videoduet.errors import InputError
 from videoduet.loading import loading
 from videoduet.records import stable_id
@@ -49,7 +50,12 @@ DATASETS: dict[str, Published] = {
     "lgvq": Published("dimensions", generated.read_lgvq),
     "video_feedback": Published("dimensions", generated.read_video_feedback, ("train", "test")),
     "t2vqa_db": Published("score", generated.read_t2vqa_db),
-    "aigvqa_db": Published("dimensions", generated.read_aigvqa_db),
+    "t2vqa_sora": Published("score", generated.read_t2vqa_sora, ("test",)),
+    "fetv": Published("dimensions", generated.read_fetv),
+    "gaia": Published("dimensions", generated.read_gaia),
+    "aigvqa_db": Published("dimensions", aigvqa.read_aigvqa_db),
+    "aigvqa_pairs": Published("preference", aigvqa.read_aigvqa_pairs),
+    "own_ratings": Published("dimensions", generated.read_own_ratings),
     "vision_reward_pairs": Published("preference", preferences.read_vision_reward_pairs),
     "vision_reward_questions": Published("question", questions.read_vision_reward_questions),
     "monetbench": Published("preference", preferences.read_monetbench, ("test",)),
@@ -70,8 +76,9 @@ def check_benchmark(name: str) -> None:
 def read_dataset(name: str, folder: str | Path, split: Split = "all") -> Reading:
     """The items of a split whose videos are there, and what is missing.
 
-    Where the authors made no split, 'train' and 'test' are made here: a fifth of the prompts (of the videos, where
-    there are no prompts) is 'test', by a hash, so that it never changes and no prompt is in both.
+    Where the authors made no split, and the folder's files make none, 'train' and 'test' are made here: a fifth of the
+    prompts (of the videos, where there are no prompts) is 'test', by a hash, so that it never changes and no prompt is
+    in both.
 
     Raises InputError for an unknown data set or split, a folder that is not there, a file or column that is missing,
     and a data set none of whose videos is there.
@@ -90,12 +97,7 @@ def read_dataset(name: str, folder: str | Path, split: Split = "all") -> Reading
         reading = published.read(folder, split)
     if not reading.items:
         raise InputError(f"{reading.summary()} Put the videos below {folder} as docs/datasets.md describes.")
-    if published.splits or split == "all":
+    if published.splits or split == "all" or reading.published_split:
         return reading
-    kept = [item for item in reading.items if (int(stable_id(_group(item)), 16) % 5 == 0) == (split == "test")]
+    kept = [item for item in reading.items if (int(stable_id(prompt_of(item)), 16) % 5 == 0) == (split == "test")]
     return replace(reading, items=kept)
-
-
-def _group(item: Item) -> str:
-    path = Path(item.paths[0] if isinstance(item, QuestionItem) else getattr(item, "path", ""))
-    return getattr(item, "prompt", None) or path.stem

@@ -34,24 +34,27 @@ class MediaFolder:
                 self._by_stem.setdefault(path.stem, []).append(path)
                 self._by_id.setdefault(path.stem.partition("_")[0], []).append(path)
 
-    def find(self, name: str, *, is_id: bool = False) -> str | None:
-        """The one file whose path ends with ``name`` (with or without its suffix); None, and noted, where there is no
-        such file or more than one. ``is_id`` says that more may follow in the file's name, after an underscore.
+    def find(self, name: str, *, is_id: bool = False, least: int = 1) -> str | None:
+        """The one file whose path ends with ``name`` (with or without its suffix), or with as much of the end of it as
+        any path does: a row may name folders that the download does not have. None, and noted, where there is no such
+        file or more than one. ``is_id`` says that more may follow in the file's name, after an underscore; ``least``
+        that so many parts of the end must agree, since files of the name are other models'.
         """
         wanted = PurePosixPath(str(name).replace("\\", "/").lstrip("./"))
         known = wanted.suffix.lower() in self.suffixes
         parts = (*wanted.parts[:-1], wanted.stem if known else wanted.name)
-        found = [
-            path
-            for path in self._by_stem.get(parts[-1], [])
-            if (*path.relative_to(self.root).parts[:-1], path.stem)[-len(parts) :] == parts
-        ]
-        # A row may name folders that the download does not have.
-        found = found or self._by_stem.get(parts[-1], []) or (self._by_id.get(parts[-1], []) if is_id else [])
+        named, found = self._by_stem.get(parts[-1], []), list[Path]()
+        for length in range(len(parts), min(least, len(parts)) - 1, -1):
+            if found := [path for path in named if self._ends(path, parts[-length:])]:
+                break
+        found = found or (self._by_id.get(parts[-1], []) if is_id else [])
         if len(found) != 1:
             self.missing.append(f"{name} (found {len(found)} times)" if found else str(name))
             return None
         return str(found[0])
+
+    def _ends(self, path: Path, parts: Sequence[str]) -> bool:
+        return (*path.relative_to(self.root).parts[:-1], path.stem)[-len(parts) :] == tuple(parts)
 
 
 def tables(folder: Path, *patterns: str) -> list[Path]:

@@ -1,11 +1,15 @@
 """Readers of data sets of generated videos with mean opinion scores in several dimensions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from reward_model.datasets.files import MediaFolder, Row, Scores, label_lines, required, rows
+from reward_model.datasets.files import MediaFolder, Row, Scores, label_lines, required, rows, tables
 from reward_model.datasets.items import Reading, ScoredClip, Split
 from videoduet.errors import InputError
+from videoduet.store import parse_json
+from videoduet.tables import read_lines
 
 PERCENT = (0.0, 100.0)
 VIDEO_FEEDBACK_DIMENSIONS = (
@@ -21,7 +25,7 @@ def _scored(
     media: MediaFolder,
     *,
     video: str,
-    prompt: str,
+    prompt: str | None,
     columns: Mapping[str, str],
     scale: tuple[float, float],
 ) -> Reading:
@@ -31,22 +35,32 @@ def _scored(
         if (scores := reader.read(row, columns)) is None:
             continue
         if (file := media.find(row[video])) is not None:
-            clips.append(ScoredClip(path=file, scores=scores, prompt=row[prompt]))
+            clips.append(ScoredClip(path=file, scores=scores, prompt=row[prompt] if prompt else None))
     return Reading(name, split, clips, scale, media.missing, reader.left_out)
 
 
 def read_lgvq(folder: Path, split: Split) -> Reading:
     """LGVQ (Zhang et al. 2024): 2,808 videos of 468 prompts by 6 models; spatial, temporal and alignment scores, 0-100.
 
-    ``MOS.csv`` with columns video, prompt, spatial, temporal and alignment. 'consistency' is what VQ-Insight's prompt
-    calls the alignment of text and video.
+    ``MOS.csv`` with columns video, prompt, spatial, temporal and alignment; where it also has a column split (train or
+    test), or ``train.csv`` and ``test.csv`` lie there with the same columns, the authors' own split is read.
+    'consistency' is what VQ-Insight's prompt calls the alignment of text and video.
     """
-    (path, *_) = required("LGVQ", folder, "MOS.csv")
+    own = tables(folder, f"{split}.csv") if split != "all" else []
+    (path, *_) = own or required("LGVQ", folder, "MOS.csv")
     found = rows(path, ("video", "prompt", *_LGVQ_COLUMNS.values()))
-    return _scored(
-        "LGVQ", split, found, MediaFolder(folder),
+    told = not own and split != "all" and "split" in found[0]
+    reading = _scored(
+        "LGVQ", split, [row for row in found if _split_of(row) == split] if told else found, MediaFolder(folder),
         video="video", prompt="prompt", columns=_LGVQ_COLUMNS, scale=PERCENT,
     )  # fmt: skip
+    return replace(reading, published_split=bool(own) or told)
+
+
+def _split_of(row: Row) -> str:
+    if (split := str(row["split"]).strip().lower()) not in ("train", "test"):
+        raise InputError(f"{row.place}: split is {row['split']!r}, not train or test; repair or remove the row.")
+    return split
 
 
 def read_video_feedback(folder: Path, split: Split) -> Reading:
@@ -67,40 +81,119 @@ def read_video_feedback(folder: Path, split: Split) -> Reading:
 
 def read_t2vqa_db(folder: Path, split: Split) -> Reading:
     """T2VQA-DB (Kou et al. 2024): 10,000 videos by 9 models; ``info.txt`` of file|prompt|mos, scores 0-100."""
-    (path, *_) = required("T2VQA-DB", folder, "info.txt", "*.txt")
+    return _t2vqa("T2VQA-DB", folder, split, "info.txt", "*.txt")
+
+
+def read_t2vqa_sora(folder: Path, split: Split) -> Reading:
+    """The Sora test of T2VQA-DB (Kou et al. 2024): videos of Sora's that nothing is trained on, ``sora*.txt`` in the
+    same form.
+    """
+    return _t2vqa("T2VQA-DB, Sora", folder, split, "sora*.txt", "Sora*.txt")
+
+
+def _t2vqa(name: str, folder: Path, split: Split, *patterns: str) -> Reading:
+    (path, *_) = required(name, folder, *patterns)
     found = list(label_lines(path, "|", ("file", "prompt", "overall")))
     return _scored(
-        "T2VQA-DB", split, found, MediaFolder(folder),
+        name, split, found, MediaFolder(folder),
         video="file", prompt="prompt", columns={"overall": "overall"}, scale=PERCENT,
     )  # fmt: skip
 
 
-def read_aigvqa_db(folder: Path, split: Split) -> Reading:
-    """AIGVQA-DB (Wang et al. 2025): 36,576 videos by 15 models; one JSON Lines file for each dimension, named after it.
+_GAIA = {"subject": "subject", "completeness": "completeness", "interaction": "interaction"}
 
-    A row's ``id`` is ``100000.mp4->60.97``: the video, and its score in 0-100. The files hold no prompts.
+
+def read_gaia(folder: Path, split: Split) -> Reading:
+    """GAIA (Chen et al. 2024): 9,180 videos of 510 actions by 18 models; subject, completeness and interaction, 0-100.
+
+    ``MOS.csv`` (filename, and a column for each dimension, such as 'final action subject'), and ``prompts_all.csv``
+    (Action;Scene) beside it, since a video is called ``{model}_{action}.mp4``.
     """
-    media, reader = MediaFolder(folder), Scores(PERCENT)
-    scores: dict[str, dict[str, float]] = {}
-    files = required("AIGVQA-DB", folder, "*.jsonl")
-    for path in files:
-        for row in rows(path, ("id",)):
-            video, arrow, score = str(row["id"]).partition("->")
-            if not arrow:
-                raise InputError(
-                    f"{row.place}: the id {row['id']!r} has no score; it should be like 100000.mp4->60.97."
-                )
-            found = reader.read(Row({"id": score}, row.place), {path.stem: "id"})
-            scores.setdefault(video, {}).update(found or {})
-    names = [path.stem for path in files]
+    (path, *_) = required("GAIA", folder, "MOS.csv")
+    found, scenes = rows(path, ("filename",)), _scenes(folder)
+    columns = {name: next((c for c in found[0] if name in c.lower()), name) for name in _GAIA}
+    rows(path, tuple(columns.values()))
+    for row in found:
+        action = Path(str(row["filename"])).stem.partition("_")[2]
+        row["prompt"] = scenes.get(action.replace("_", " ").strip().lower()) or action or None
+    return _scored(
+        "GAIA", split, found, MediaFolder(folder), video="filename", prompt="prompt", columns=columns, scale=PERCENT
+    )
+
+
+def _scenes(folder: Path) -> dict[str, str]:
+    """The prompt of each action, by its name in lower case; none where the file is not there."""
+    scenes: dict[str, str] = {}
+    for path in tables(folder, "prompts_all.csv"):
+        for line in read_lines(path)[1:]:
+            action, _, scene = line.partition(";")
+            scenes[action.replace("_", " ").strip().lower()] = scene.strip()
+    return scenes
+
+
+_FETV = {"static": "static_quality", "temporal": "temporal_quality", "alignment": "alignment"}
+_FETV_FOLDERS = {"damo-text2video": "modelscope-t2v"}
+"""Models whose results have another name than the folder of their videos."""
+
+
+def read_fetv(folder: Path, split: Split) -> Reading:
+    """FETV (Liu et al. 2023): 2,476 videos of 619 prompts by 4 models; static and temporal quality and alignment, the
+    mean of three people's ratings from 1 to 5.
+
+    ``fetv_data.json`` and ``manual_eval_results/human*/manual_eval_results_{model}.json`` of FETV-EVAL; videos are
+    ``{model}/videos/{number of the prompt}.mp4``. Real videos (ground-truth) are left out.
+    """
+    (path, *_) = required("FETV", folder, "fetv_data.json")
+    prompts = [str(row["prompt"]) for row in _objects(path)]
+    media, reader = MediaFolder(folder), Scores((1.0, 5.0))
+    rated: dict[tuple[str, str], list[dict[str, float]]] = {}
+    results = required("FETV", folder, "manual_eval_results/human*/manual_eval_results_*.json",
+                       "human*/manual_eval_results_*.json")  # fmt: skip
+    for file in results:
+        model = file.stem.removeprefix("manual_eval_results_")
+        if model == "ground-truth":
+            continue
+        for number, ratings in _numbered(file):
+            if (found := reader.read(ratings, _FETV)) is not None:
+                rated.setdefault((_FETV_FOLDERS.get(model, model), number), []).append(found)
     clips: list[ScoredClip] = []
-    partial = 0
-    for video, values in scores.items():
-        if len(values) < len(names):
-            partial += 1
-        elif (file := media.find(video)) is not None:
-            clips.append(ScoredClip(path=file, scores=values))
-    reading = Reading("AIGVQA-DB", split, clips, PERCENT, media.missing, reader.left_out)
-    if partial:
-        reading.left_out["videos without a score in every dimension"] = partial
-    return reading
+    for (model, number), found in rated.items():
+        if not number.isdigit() or int(number) >= len(prompts):
+            raise InputError(f"FETV: there is no prompt {number} in {path}; download both files again.")
+        if (video := media.find(f"{model}/videos/{number}.mp4", least=3)) is not None:
+            means = {name: sum(one[name] for one in found) / len(found) for name in _FETV}
+            clips.append(ScoredClip(path=video, scores=means, prompt=prompts[int(number)]))
+    return Reading("FETV", split, clips, (1.0, 5.0), media.missing, reader.left_out)
+
+
+def _objects(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one a line, whatever its suffix says."""
+    try:
+        return [parse_json(line) for line in read_lines(path) if line.strip()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); download it again.") from error
+
+
+def _numbered(path: Path) -> Iterator[tuple[str, Row]]:
+    """The ratings in a file of FETV's by the number of their prompt: ``{"0": {"video_id": …, "alignment": 2}}``."""
+    for place, line in enumerate(_objects(path), 1):
+        for number, ratings in line.items():
+            where = f"{path}, line {place}"
+            if lacking := [column for column in _FETV.values() if column not in ratings]:
+                raise InputError(f"{where}: there is no {lacking[0]}; download it again.")
+            yield number, Row(ratings, where)
+
+
+def read_own_ratings(folder: Path, split: Split) -> Reading:
+    """What ``pipelines.process_ratings`` made: ``MOS.csv`` with video, perhaps prompt and model, and a column for each
+    dimension, 0-100.
+    """
+    (path, *_) = required("own ratings", folder, "MOS.csv")
+    found = rows(path, ("video",))
+    columns = {name: name for name in found[0] if name not in ("video", "prompt", "model")}
+    if not columns:
+        raise InputError(f"{path}: there is no dimension beside the video; make it with pipelines.process_ratings.")
+    prompt = "prompt" if "prompt" in found[0] else None
+    return _scored(
+        "own ratings", split, found, MediaFolder(folder), video="video", prompt=prompt, columns=columns, scale=PERCENT
+    )

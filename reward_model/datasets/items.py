@@ -67,6 +67,7 @@ class Reading:
 
     ``scale`` (low, high) is the range that its scores are declared on (None: it has none). ``missing`` names rows
     whose video is not there, and ``left_out`` counts rows that are unusable for another reason, by that reason.
+    ``published_split`` says that the split is one that the folder's own files make.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Reading:
     scale: tuple[float, float] | None = None
     missing: list[str] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter[str])
+    published_split: bool = False
 
     def limited(self, limit: int | None, seed: int) -> Self:
         """``limit`` of the items, in their order: a draw that follows from ``seed`` (None: all of them)."""

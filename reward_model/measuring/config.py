@@ -1,10 +1,10 @@
 """What can be set about the measuring of a judge."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from reward_model.datasets.items import Split
-from reward_model.judging.config import Backend, ServerSettings, check_backend
+from reward_model.judging.config import Backend, JudgingConfig, ServerSettings, check_backend
 from reward_model.prompts import TaskPrompts
 from reward_model.wordings import Shown
 from videoduet.config import Precision, at_least, execution, identity, required
@@ -131,3 +131,27 @@ class Measured:
     score_wording: str = ""
     shown: Shown = Shown()
     checker: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardConfig(JudgingConfig):
+    """Rank generators by what a judge says of their videos; and all options of the judge's own command.
+
+    Attributes:
+        prompts: A table or JSON Lines with prompt, perhaps name, and categories: FETV's fetv_data.json, or columns
+            spatial, temporal, attribute, complexity (None: a video is called like its prompt).
+        ask: What the judge is asked: to score every video, or to compare all generators' videos of each prompt.
+        resamples: Resamples of the prompts that make an interval.
+        seed: Seed of the resampling.
+    """
+
+    prompts: str | None = None
+    ask: Literal["score", "compare"] = "score"
+    resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(1, resamples=self.resamples)
+        if self.batch is not None:
+            raise InputError("A leaderboard takes a folder with a folder for each generator, no --batch.", exit_code=2)

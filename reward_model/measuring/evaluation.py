@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from reward_model.datasets import PreferenceItem, QuestionItem, ScoredClip
+from reward_model.measuring.prompted import by_split, within_prompts
 from reward_model.metrics import (
     Array,
     bootstrap_interval,
@@ -56,7 +57,8 @@ def evaluate_scores(
     """SRCC, PLCC and KRCC by dimension, plain and PLCC after the logistic fits, on the answers that could be read.
 
     ``scale`` is what answers were asked for on (None: any number will do); one off the scale cannot be read.
-    ``unreadable`` counts those that cannot; where they are many the correlations flatter the judge.
+    ``unreadable`` counts those that cannot; where they are many the correlations flatter the judge. Of generated videos
+    ``splits`` and ``pairs_within_prompts`` say more (:mod:`reward_model.measuring.prompted`).
     """
     predicted = [_scores_of(item, text, scale) for item, text in zip(items, answers, strict=True)]
     dimensions = {}
@@ -73,8 +75,12 @@ def evaluate_scores(
             "PLCC after logistic5": result["logistic5"]["plcc"],
             "n": result["n"],
         }
-    unreadable = sum(None in p.values() for p in predicted)
-    return {"dimensions": dimensions, "n": len(items), "unreadable": unreadable}
+    found: dict[str, Any] = {"n": len(items), "unreadable": sum(None in p.values() for p in predicted)}
+    if splits := by_split(items, predicted, bootstrap.seed):
+        found["splits"] = splits
+    if pairs := within_prompts(items, predicted):
+        found["pairs_within_prompts"] = pairs
+    return {"dimensions": dimensions, **found}
 
 
 def margin_of(comparison: Comparison) -> float:

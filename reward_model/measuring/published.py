@@ -2,8 +2,14 @@
 
 Sources: VQ-Insight (Zhang et al. 2025, tables 1 to 3) and VQAThinker (Cao et al. 2025, tables 1 to 3), which also
 report the other methods. A score row is (method, SRCC, PLCC); LGVQ's is SRCC, KRCC, PLCC by dimension; a preference
-row is (method, tau, diff) and a question row accuracies, in per cent.
+row is (method, tau, diff) and a question row accuracies, in per cent. ``published_aigv.json`` has AIGV-Assessor's
+tables 3 to 6 (Wang et al. 2025), as printed.
 """
+
+from functools import cache
+from pathlib import Path
+
+from videoduet.store import read_json
 
 SCORES: dict[tuple[str, str], list[tuple[str, float, float]]] = {
     ("lsvq", "test"): [
@@ -95,6 +101,11 @@ NOTES = {
     "descriptions, so none is shown; --checker measures as they were.",
     "q_bench_video": "The published rows are of single videos; their Overall stands beside 'single videos'.",
     "lgvq": "The published split is not public; train and test here are split by prompt.",
+    **dict.fromkeys(
+        ("aigvqa_db", "fetv", "gaia", "t2vqa_db"),
+        "The published rows are of methods trained on each split, 4:1, and the mean of ten; whether by prompt or by "
+        "video is not said.",
+    ),
 }
 """Where a published row was measured in another way than here."""
 DESCRIBED = (
@@ -108,13 +119,31 @@ def note_on(benchmark: str, *, described: bool = False) -> str | None:
     return DESCRIBED if described else NOTES.get(benchmark)
 
 
+@cache
+def _tables() -> dict[str, dict[str, list[list[str | float]]]]:
+    return read_json(Path(__file__).with_name("published_aigv.json"))
+
+
+def _aigv(benchmark: str, dimension: str) -> list[dict[str, str | float]]:
+    """AIGV-Assessor's rows: correlations, or of pairs the accuracy, which was printed in per cent."""
+    rows = _tables().get(benchmark, {}).get(dimension, [])
+    if benchmark == "aigvqa_pairs":
+        return [{"method": method, "diff": round(float(percent) / 100, 4)} for method, percent in rows]
+    return [dict(zip(("method", "SRCC", "PLCC", "KRCC"), row, strict=False)) for row in rows]
+
+
 def published_rows(benchmark: str, split: str, dimension: str) -> list[dict[str, str | float]]:
     """Published rows for one dimension of a benchmark, each with its ``method`` and metrics named as here."""
     if benchmark == "lgvq":
-        return [
+        rows = [
             {"method": method, **dict(zip(("SRCC", "KRCC", "PLCC"), values[dimension], strict=True))}
             for method, values in LGVQ
         ]
+        # Both papers measured UGVQ, and not alike.
+        others = [{**row, "method": f"{row['method']} (AIGV-Assessor)"} for row in _aigv(benchmark, dimension)]
+        return [*others, *rows]
+    if rows := _aigv(benchmark, dimension):
+        return rows
     if benchmark in PREFERENCES and dimension == "overall":
         return [{"method": m, "tau": tau / 100, "diff": diff / 100} for m, tau, diff in PREFERENCES[benchmark]]
     if benchmark in QUESTIONS:

@@ -139,6 +139,70 @@ def aigvqa(folder: Path, clips: Sequence[Path]) -> None:
         ])  # fmt: skip
 
 
+def aigvqa_as_released(folder: Path, clips: Sequence[Path]) -> None:
+    """Models share the names of their videos, and rows name the authors' own disk."""
+    names = [f"{model}/10000{index}.mp4" for model in ("floor33", "Gen-2") for index in range(5)]
+    place(folder, clips, names)
+    words = ("static quality", "temporal smoothness", "dynamic degree", "text-video correspondence")
+    for number, word in enumerate(words, 1):
+        rows = [
+            {"video": f"/DATA/DATA1/wjr/dataset/sora/G1/{name}", "id": f"{Path(name).name}->{PERCENT[i] + number}",
+             "conversations": [{"from": "human", "value": f"How would you rate the {word} of this video? "},
+                               {"from": "gpt", "value": f"The {word} of the video is good."}]}
+            for i, name in enumerate(names)
+        ]  # fmt: skip
+        write_jsonl(folder / f"mydata_mos{number}_train.jsonl", rows[:8])
+        write_jsonl(folder / f"mydata_mos{number}_test.jsonl", rows[8:])
+    write_csv(folder / "prompts.csv", ("video", "prompt"), [[f"10000{i}.mp4", PROMPTS[i]] for i in range(5)])
+
+
+def aigvqa_pairs(folder: Path, clips: Sequence[Path]) -> None:
+    names = [f"{model}/{index}.mp4" for model in ("Lavie", "Gen-2") for index in range(5)]
+    place(folder, clips, names)
+    answers = ("first", "second", "tie", "")
+    rows = [[names[i], names[i + 5], PROMPTS[i], answers[i % 4], answers[(i + 1) % 3], answers[3]] for i in range(5)]
+    columns = ("first", "second", "prompt", "static quality", "temporal smoothness", "dynamic degree")
+    write_csv(folder / "pairs.csv", columns, rows)
+
+
+def t2vqa_sora(folder: Path, clips: Sequence[Path]) -> None:
+    place(folder, clips, [f"sora/{index}.mp4" for index in range(VIDEOS)])
+    lines = [f"{index}.mp4|{PROMPTS[index]}|{PERCENT[index]}\n" for index in range(VIDEOS)]
+    (folder / "sora.txt").write_text("".join(lines))
+
+
+def fetv(folder: Path, clips: Sequence[Path]) -> None:
+    place(folder, clips, [f"datas/videos/{m}/videos/{i}.mp4" for m in ("cogvideo", "modelscope-t2v") for i in range(5)])
+    write_jsonl(folder / "fetv_data.json", [
+        {"video_id": f"video{i}", "prompt": PROMPTS[i], "prompt complexity": ["simple"], "source": "MSRVTT",
+         "major content": {"spatial": ["people"], "temporal": ["actions"]},
+         "attribute control": {"spatial": None, "temporal": None}}
+        for i in range(5)
+    ])  # fmt: skip
+    for human in range(3):
+        (folder / "manual_eval_results" / f"human{human}").mkdir(parents=True)
+        for model in ("cogvideo", "damo-text2video", "ground-truth"):
+            write_jsonl(folder / "manual_eval_results" / f"human{human}" / f"manual_eval_results_{model}.json", [
+                {str(i): {"video_id": f"video{i}", "static_quality": 1 + (i + human) % 5, "temporal_quality": 2,
+                          "alignment": 5, "fine-grained_alignment": {"color": 3}}}
+                for i in range(5)
+            ])  # fmt: skip
+
+
+def gaia(folder: Path, clips: Sequence[Path]) -> None:
+    names = [f"{model}_{action}.mp4" for model in ("Anmidiff", "zeroScope") for action in ("Abseiling", "High Jump")]
+    place(folder, clips, [f"videos/{name}" for name in names])
+    columns = ("filename", "final action subject", "final action completeness", "final action interaction")
+    write_csv(folder / "MOS.csv", columns, [[name, 49.0098, 46.9289, PERCENT[i]] for i, name in enumerate(names)])
+    (folder / "prompts_all.csv").write_text("Action;Scene\nAbseiling;A man, roped, abseils.\nHigh Jump;He jumps.\n")
+
+
+def own_ratings(folder: Path, clips: Sequence[Path]) -> None:
+    place(folder, clips, [f"videos/{index}.mp4" for index in range(VIDEOS)])
+    rows = [[f"{i}.mp4", PROMPTS[i], "ours", PERCENT[i], PERCENT[-1 - i]] for i in range(VIDEOS)]
+    write_csv(folder / "MOS.csv", ("video", "prompt", "model", "static", "temporal"), rows)
+
+
 def vision_reward(folder: Path, clips: Sequence[Path]) -> None:
     place(folder, clips, [f"videos/{index}.mp4" for index in range(VIDEOS)])
     pairs = [
@@ -233,7 +297,8 @@ MINIATURES: dict[str, Callable[[Path, Sequence[Path]], None]] = {
     "koniq_10k": koniq, "lsvq": lsvq, "konvid_1k": konvid, "live_vqc": live_vqc, "youtube_ugc": youtube_ugc,
     "live_yt_gaming": annotated, "cgvds": annotated, "live_yt_hfr": annotated, "vdpve": annotated,
     "waterloo_ivc_4k": waterloo, "lgvq": lgvq, "video_feedback": video_feedback, "t2vqa_db": t2vqa,
-    "aigvqa_db": aigvqa, "vision_reward_pairs": vision_reward, "vision_reward_questions": vision_reward,
+    "aigvqa_db": aigvqa, "aigvqa_pairs": aigvqa_pairs, "t2vqa_sora": t2vqa_sora, "fetv": fetv, "gaia": gaia,
+    "own_ratings": own_ratings, "vision_reward_pairs": vision_reward, "vision_reward_questions": vision_reward,
     "monetbench": vision_reward, "genai_bench": genai, "videogen_reward_bench": reward_bench, "finevd": finevd,
     "finevd_scores": finevd_scores, "q_bench_video": q_bench,
 }  # fmt: skip

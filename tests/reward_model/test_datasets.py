@@ -9,6 +9,7 @@ from miniature import (
     PROMPTS,
     SCORES,
     VIDEOS,
+    aigvqa_as_released,
     genai_official,
     lsvq_dover,
     place,
@@ -120,6 +121,75 @@ def test_preferences_are_the_published_ones(folders):
     pairs = read_dataset("vision_reward_pairs", folders["vision_reward_pairs"]).items
     assert [pair.preferred["overall"] for pair in pairs[:3]] == ["first", "second", "tie"]
     assert len(read_dataset("monetbench", folders["monetbench"], "test").items) == 6
+
+
+def test_aigvqa_db_as_released(tmp_path, clips):
+    """Models share the names of their videos, and the files make a split."""
+    aigvqa_as_released(tmp_path, clips)
+    whole = read_dataset("aigvqa_db", tmp_path).items
+    assert len({item.path for item in whole}) == len(whole) == 10
+    first = {f"{Path(item.path).parent.name}/{Path(item.path).stem}": item for item in whole}["Gen-2/100001"]
+    assert first.scores == {
+        "static quality": PERCENT[6] + 1, "temporal smoothness": PERCENT[6] + 2, "dynamic degree": PERCENT[6] + 3,
+        "text-video correspondence": PERCENT[6] + 4,
+    }  # fmt: skip
+    assert first.prompt == PROMPTS[1]
+    assert {split: len(read_dataset("aigvqa_db", tmp_path, split).items) for split in ("train", "test")} == {
+        "train": 8, "test": 2,
+    }  # fmt: skip
+    (tmp_path / "floor33" / "100001.mp4").unlink()
+    reading = read_dataset("aigvqa_db", tmp_path)
+    assert len(reading.items) == 9 and reading.missing[0].endswith("floor33/100001.mp4"), "not another model's"
+
+
+def test_pairs_of_aigvqa_db(folders, tmp_path, clips):
+    items = read_dataset("aigvqa_pairs", folders["aigvqa_pairs"]).items
+    assert [item.preferred for item in items[:4]] == [
+        {"static quality": "first", "temporal smoothness": "second"},
+        {"static quality": "second", "temporal smoothness": "tie"},
+        {"static quality": "tie", "temporal smoothness": "first"}, {"temporal smoothness": "second"},
+    ]  # fmt: skip
+    assert (Path(items[0].first).parent.name, Path(items[0].second).parent.name) == ("Lavie", "Gen-2")
+    write_csv(tmp_path / "pairs.csv", ("first", "second", "static quality"), [["0.mp4", "1.mp4", "left"]])
+    with pytest.raises(InputError, match="row 1: static quality is 'left', not first, second or tie"):
+        read_dataset("aigvqa_pairs", tmp_path)
+
+
+def test_fetv_is_the_mean_of_three(folders, tmp_path, clips):
+    items = read_dataset("fetv", folders["fetv"]).items
+    assert len(items) == 10 and {Path(item.path).parts[-3] for item in items} == {"cogvideo", "modelscope-t2v"}
+    assert items[0].scores == {"static": 2, "temporal": 2, "alignment": 5} and items[0].prompt == PROMPTS[0]
+    folder = write_miniature("fetv", tmp_path, clips)
+    (folder / "fetv_data.json").write_text('{"prompt": "one"}\n')
+    with pytest.raises(InputError, match="there is no prompt 1"):
+        read_dataset("fetv", folder)
+    (folder / "manual_eval_results" / "human0" / "manual_eval_results_cogvideo.json").write_text('{"0": {}}\n')
+    with pytest.raises(InputError, match="line 1: there is no static_quality"):
+        read_dataset("fetv", folder)
+
+
+def test_gaia_knows_its_prompts(folders):
+    items = read_dataset("gaia", folders["gaia"]).items
+    assert [item.prompt for item in items] == ["A man, roped, abseils.", "He jumps."] * 2
+    assert items[1].scores == {"subject": 49.0098, "completeness": 46.9289, "interaction": PERCENT[1]}
+
+
+@pytest.mark.parametrize("form", ["column", "files"])
+def test_lgvq_by_its_own_split(tmp_path, clips, form):
+    folder = write_miniature("lgvq", tmp_path, clips)
+    header, *lines = (folder / "MOS.csv").read_text().splitlines()
+    if form == "column":
+        told = [f"{line},{'test' if number == 3 else 'train'}" for number, line in enumerate(lines)]
+        (folder / "MOS.csv").write_text("\n".join([f"{header},split", *told]))
+    else:
+        (folder / "test.csv").write_text("\n".join([header, lines[3]]))
+        (folder / "train.csv").write_text("\n".join([header, *lines[:3], *lines[4:]]))
+    (item,) = read_dataset("lgvq", folder, "test").items
+    assert item.prompt == PROMPTS[3] and len(read_dataset("lgvq", folder, "train").items) == VIDEOS - 1
+    if form == "column":
+        (folder / "MOS.csv").write_text("\n".join([f"{header},split", f"{lines[0]},dev"]))
+        with pytest.raises(InputError, match="row 1: split is 'dev'"):
+            read_dataset("lgvq", folder, "test")
 
 
 def test_genai_bench_as_its_authors_publish_it(tmp_path, clips):
