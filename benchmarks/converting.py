@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import torch
-from jsonargparse import CLI
+from jsonargparse import CLI  # pyright: ignore[reportPrivateImportUsage]
 from transformers import AutoModelForImageTextToText, InternVLConfig
 
 from reward_model.families.released import piece_of

@@ -61,10 +61,10 @@ def still_alignment(path: str, prompt: str) -> float:
 
 @functools.lru_cache(maxsize=8192)
 def has_words(path: str) -> bool:
-    """Whether there is writing: bright strokes on pure black in the lower third, which no scene has."""
+    """Whether there is writing: bright strokes on pure black along the lower edge, where no scene has either."""
     frames = frames_of(path)
-    strip = frames[:, -(frames.shape[1] // 4) :].max(-1)
-    return bool((strip < 6).mean() > 0.2 and (strip > 80).mean() > 0.05)
+    strip = frames[:, -(frames.shape[1] // 8) :].max(-1)
+    return bool((strip < 6).mean() > 0.1 and (strip > 80).mean() > 0.05)
 
 
 def _larger(first: float, second: float) -> Winner:

@@ -1,5 +1,7 @@
 """InternVL with random weights for ``benchmarks.judging``: of the tiny judge's size, or of InternVL3-8B's."""
 
+from typing import Any
+
 import torch
 from transformers import (
     AutoProcessor,
@@ -14,8 +16,9 @@ from transformers import (
 from reward_model import Judge
 from reward_model.families.convert import CHAT_TEMPLATE, SPECIAL
 from reward_model.prompts import JudgePrompt
+from reward_model.released_frames import MEAN, STD
 
-SIZES = {
+SIZES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "small": (
         dict(hidden_size=128, intermediate_size=320, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2),
         dict(hidden_size=64, intermediate_size=160, num_hidden_layers=2, num_attention_heads=4, image_size=[32, 32],
@@ -39,12 +42,13 @@ def random_internvl(size: str, tiny: str, device: str, prompt: JudgePrompt, batc
         extra_special_tokens=SPECIAL,
     )  # fmt: skip
     text, vision = SIZES[size]
-    token, side = tokenizer.convert_tokens_to_ids, vision["image_size"][0]
+    token: Any = tokenizer.convert_tokens_to_ids
+    side = vision["image_size"][0]
     cells = (side // vision["patch_size"][0] // 2) ** 2
-    pixels = {"height": side, "width": side}
+    shown: dict[str, Any] = {"size": {"height": side, "width": side}, "image_mean": list(MEAN), "image_std": list(STD)}
     processor = InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(size=pixels, crop_to_patches=False), tokenizer=tokenizer,
-        video_processor=InternVLVideoProcessor(size=pixels), image_seq_length=cells, chat_template=CHAT_TEMPLATE,
+        image_processor=GotOcr2ImageProcessor(**shown, crop_to_patches=False), tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(**shown), image_seq_length=cells, chat_template=CHAT_TEMPLATE,
     )  # fmt: skip
     config = InternVLConfig(
         text_config={

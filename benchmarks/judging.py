@@ -238,7 +238,7 @@ def main(
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     tokens, batch_size = tokens or (48 if size == "small" else 256), batch_size or (64 if size == "small" else 32)
-    tiny = resolve(parse([])[0].judge.path)
+    tiny = resolve(str(parse([])[0].judge.path))
     if family == "internvl":
         frames = JudgePrompt(None, "1", "2", "{prompt}", num_frames=8, max_new_tokens=tokens)
         judge = random_internvl(size, tiny, device, frames, batch_size)

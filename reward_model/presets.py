@@ -62,11 +62,14 @@ _REASON = (
 
 
 def _vqathinker(layout: str, question: str, num_frames: int, side: int) -> Preset:
-    shown = {"num_frames": num_frames, "max_pixels": side * side, "layout": layout}
     score = VideoPrompt(
-        system=_INTERNVL, before="", question=question, scale=(1.0, 5.0), max_new_tokens=2048, **shown,
+        system=_INTERNVL, before="", question=question, scale=(1.0, 5.0), max_new_tokens=2048, num_frames=num_frames,
+        max_pixels=side * side, layout=layout,
     )  # fmt: skip
-    describe = replace(DEFAULT_VIDEO_PROMPTS["describe"], max_new_tokens=1024, **shown)
+    describe = replace(
+        DEFAULT_VIDEO_PROMPTS["describe"], max_new_tokens=1024, num_frames=num_frames, max_pixels=side * side,
+        layout=layout,
+    )  # fmt: skip
     return Preset(Prompts(score=score, describe=describe))
 
 

@@ -92,6 +92,9 @@ stable_id('vllm', _, _, _, _)
 NEW_CALLS = """
 stable_id('factory', _, _)
 seed_for(_, 'version', _, _)
+seed_for('audit', _)
+seed_for('audit', _, _)
+seed_for(_, 'split', _, _)
 """
 """Calls that came later. Add what is new; a call above that is gone has changed what users have on disk."""
 

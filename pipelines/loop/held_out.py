@@ -100,6 +100,12 @@ class HeldOut:
         processes().wait_for_everyone()
         return found
 
+    def beside_base(self, number: int) -> list[tuple[Sample, Sample]]:
+        """The readable videos of a version, each with the base's from the same noise."""
+        before = {(sample.prompt_id, sample.index): sample for sample in self.samples(version_name(0))}
+        sides = [(new, before.get((new.prompt_id, new.index))) for new in self.samples(version_name(number))]
+        return [(new, old) for new, old in sides if old is not None]
+
     def win_rate(self, judge: Callable[[], PairwiseJudge], name: str, number: int, what: str) -> dict[str, float | int]:
         """How often the judge called ``name`` prefers a version's videos to the base's: see :func:`win_rate`."""
         return win_rate(self._compared(judge, name, number, what), len(self.items))
@@ -112,12 +118,10 @@ class HeldOut:
         path = self.output / f"comparisons_{name}_{version}.parquet"
         if not path.exists():
             texts = {prompt.id: prompt for prompt in self.prompts}
-            before = {(sample.prompt_id, sample.index): sample for sample in self.samples(version_name(0))}
-            sides = [(new, before.get((new.prompt_id, new.index))) for new in self.samples(version)]
             pairs = [
                 VideoPair(prompt=texts[new.prompt_id], first=new.video, second=old.video)
-                for new, old in sides
-                if old is not None and new.id != old.id
+                for new, old in self.beside_base(number)
+                if new.id != old.id
             ]
             results = list(track(judge().compare(pairs), f"{what}: {name} on {version}", total=len(pairs)))
             write_records(path, results, Comparison)

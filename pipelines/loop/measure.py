@@ -1,12 +1,15 @@
-"""Measure a round's new generator on held-out prompts: by a judge that never labels.
+"""Measure a round's new generator on held-out prompts: by a judge that never labels, and by what else changed.
 
 What is measured is a list of calls in :func:`measured`; one more is a line there and a field of
 :class:`pipelines.loop.summaries.MeasureSummary`.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from evaluation.drift import Moved, Pair, drift
 from pipelines.loop.held_out import HeldOut, version_name
 from pipelines.loop.summaries import MeasureSummary, write_summary
 from reward_model.judging.base import PairwiseJudge
@@ -36,6 +39,7 @@ def measured(held_out: HeldOut, second_judge: SecondJudge, number: int, notes: l
         notes=notes,
         win_rate=second_opinion(held_out, second_judge, number),
         reason=NO_JUDGE if second_judge is None else None,
+        drift=drifted(held_out, number),
     )
 
 
@@ -44,3 +48,23 @@ def second_opinion(held_out: HeldOut, second_judge: SecondJudge, number: int) ->
     if second_judge is None:
         return {}
     return {"second_judge": held_out.win_rate(second_judge, "second_judge", number, "measure")}
+
+
+def drifted(held_out: HeldOut, number: int) -> dict[str, Any]:
+    """What changed in the videos against the base's (see :func:`evaluation.drift.drift`), with the paths of those that
+    moved most, relative to the run; nothing where no video can be compared.
+    """
+    pairs = [
+        Pair(prompt_id=new.prompt_id, base=old.video_path, current=new.video_path)
+        for new, old in held_out.beside_base(number)
+    ]
+    if not pairs:
+        return {}
+    found, root = drift(pairs), held_out.versions.directory.root
+
+    def inside(moved: Moved) -> Moved:
+        base, current = (Path(path).relative_to(root).as_posix() for path in (moved.base, moved.current))
+        return replace(moved, base=base, current=current)
+
+    changes = tuple(replace(change, moved=tuple(map(inside, change.moved))) for change in found.changes)
+    return replace(found, changes=changes).to_json()

@@ -114,12 +114,14 @@ class MeasureSummary:
         win_rate: By judge: the win rate over the base on held-out prompts with its interval, and counts.
         reason: Why no judge was asked.
         notes: What of the prompts was not drawn.
+        drift: What changed in the videos against the base's: :meth:`evaluation.drift.Drift.to_json`.
     """
 
     version: str
     win_rate: dict[str, dict[str, float | int]]
     reason: str | None = None
     notes: list[str] = field(default_factory=list[str])
+    drift: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, kw_only=True)

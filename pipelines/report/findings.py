@@ -111,6 +111,9 @@ def notes(run: RecordedRun) -> list[tuple[str, str]]:
     measured = [text for item in run.rounds for text in item.phases["measure"].get("notes") or ()]
     told = ("score", run.score.get("notes") or ()) if run.score else ("measure", dict.fromkeys(measured))
     found += [("warning", f"{told[0]}: {text}") for text in told[1]]
+    for item in run.rounds:
+        alarms = mapping(item.phases["measure"].get("drift")).get("alarms") or ()
+        found += [("warning", f"Round {item.number}: {text}") for text in alarms]
     if alarm := mapping(run.score.get("vbench")).get("alarm"):
         found.append(("warning", str(alarm)))
     for row in run.quarantined[:20]:

@@ -98,6 +98,25 @@ def _stilled(run: RecordedRun, shelf: Shelf) -> list[dict[str, Any]]:
     return cases
 
 
+def _drifts(run: RecordedRun, shelf: Shelf) -> list[dict[str, Any]]:
+    """By version: what changed in its videos against the base's, and of each alarm those that moved most."""
+    found: list[dict[str, Any]] = []
+    for item in run.rounds:
+        drift, version = mapping(item.phases["measure"].get("drift")), str(item.phases["measure"].get("version"))
+        changes = [row for row in map(mapping, drift.get("changes") or []) if number(row.get("change")) is not None]
+        cases: list[dict[str, Any]] = []
+        for row in (row for row in changes if row.get("alarm")):
+            for moved in map(mapping, row.get("moved") or []):
+                prompt = str(moved.get("prompt_id"))
+                text = run.prompt_text(prompt)
+                base = shelf.show(str(moved.get("base")), prompt, "base", f"base: {text}")
+                now = shelf.show(str(moved.get("current")), prompt, version, f"{version}: {text}")
+                cases.append({"prompt": f"{row.get('name')}: {text}", "base": base, "now": now})
+        if changes:
+            found.append({"version": version, "changes": changes, "cases": cases})
+    return found
+
+
 def _context(run: RecordedRun) -> dict[str, Any]:
     shelf = Shelf(run.directory)
     cases = _cases(run, shelf)
@@ -123,6 +142,7 @@ def _context(run: RecordedRun) -> dict[str, Any]:
         "vbench": mapping(run.score.get("vbench")),
         "official": official_table(run),
         "stilled": _stilled(run, shelf),
+        "drifts": _drifts(run, shelf),
         "generator": loading_of(run, "generator", "UNet3DConditionModel"),
         "judge": loading_of(run, "judge", "Qwen2_5_VLForConditionalGeneration"),
         "config_text": yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True) if run.config else "",

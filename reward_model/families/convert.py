@@ -30,6 +30,7 @@ from reward_model.families.released import Piece, image_side, image_tokens, nati
 from reward_model.families.sense import ENCODER, PROJECTOR, check_fit
 from reward_model.motion import MotionProjector, SlowFast
 from reward_model.motion.pooling import WINDOW
+from reward_model.released_frames import MEAN, STD
 from videoduet.errors import InputError
 from videoduet.loading import check_files, loading, some
 from videoduet.progress import console, track
@@ -241,10 +242,10 @@ def _tokenizer(source: Path) -> Any:
 
 def _processor(released: Mapping[str, Any], tokenizer: Any) -> InternVLProcessor:
     side = image_side(released)
-    size = {"height": side, "width": side}
+    shown: dict[str, Any] = {"size": {"height": side, "width": side}, "image_mean": list(MEAN), "image_std": list(STD)}
     return InternVLProcessor(
-        image_processor=GotOcr2ImageProcessor(size=size, crop_to_patches=False), tokenizer=tokenizer,
-        video_processor=InternVLVideoProcessor(size=size), image_seq_length=image_tokens(released),
+        image_processor=GotOcr2ImageProcessor(**shown, crop_to_patches=False), tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(**shown), image_seq_length=image_tokens(released),
         chat_template=CHAT_TEMPLATE,
     )  # fmt: skip
 

@@ -5,7 +5,7 @@ they are saved and loaded with it. Where the token stands follows from the promp
 whatever is generated later. A model that builds its own embeddings is led there by :class:`MotionSeam`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from reward_model.encoding import ShowingEncoder, VideoInputs
-from reward_model.families.base import VideoTokens, has_motion, plain_model
+from reward_model.families import family_of
+from reward_model.families.base import Key, VideoTokens, has_motion, plain_model
+from reward_model.families.shared_vision import SharedVision
 from reward_model.motion import MotionProjector, SlowFast
 from videoduet.errors import InputError
 from videoduet.rewriting import Rewrites
@@ -62,7 +64,10 @@ class MotionSense:
         """
         if "motion" not in video.known:
             slowfast = getattr(plain_model(self.model), ENCODER)
-            video.known["motion"] = slowfast.features(self.encoder.frames_of(video).to(next(slowfast.buffers()).device))
+            device = next(slowfast.buffers()).device
+            # In float32, whatever the forward around this computes in: half precision is off by a hundredth.
+            with torch.autocast(device.type, enabled=False):
+                video.known["motion"] = slowfast.features(self.encoder.frames_of(video).to(device))
         return video.known["motion"]
 
     def tokens(self, videos: Sequence[VideoInputs]) -> Tensor:
@@ -78,6 +83,27 @@ class MotionSense:
         (motion,) = self.tokens([video])
         nothing = torch.zeros_like(pooled[:1])
         return (torch.cat([pooled, motion[None].to(pooled)]), *(torch.cat([each, nothing.to(each)]) for each in deep))
+
+
+def seen_tokens(
+    model: Any, encoder: ShowingEncoder, videos: Mapping[Key, VideoInputs], shared: SharedVision | None = None
+) -> dict[Key, VideoTokens]:
+    """The vision tokens of ``videos``, as ``encoder`` shows them to ``model``, with their motion tokens where it has a
+    sense of motion; ``shared`` is what remembers them in this model, where something does.
+    """
+    found = family_of(model).vision_tokens(model, videos, shared)
+    if not has_motion(model):
+        return found
+    sense = MotionSense(model, encoder)
+    return {key: sense.after(videos[key], tokens) for key, tokens in found.items()}
+
+
+def see_motion(model: Any, encoder: ShowingEncoder, videos: Sequence[VideoInputs]) -> None:
+    """Work out how ``videos`` move, where ``model`` has a sense of that. Raises InputError where it cannot be seen."""
+    if has_motion(model):
+        sense = MotionSense(model, encoder)
+        for video in videos:
+            sense.features(video)
 
 
 def seam_for(model: Any, encoder: ShowingEncoder) -> "MotionSeam | None":

@@ -8,7 +8,8 @@ import transformers
 from huggingface_hub import snapshot_download
 from packaging.version import Version
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, ProcessorMixin
-from transformers.utils import CONFIG_NAME, cached_file
+from transformers.utils import CONFIG_NAME
+from transformers.utils.hub import cached_file
 
 from reward_model.encoding import encoder_class, tokens_per_second
 from reward_model.families import FAMILIES, family_named
@@ -111,7 +112,7 @@ def _whole_model(path: str | Path, dtype: str) -> Any:
     moving = {name for name in info["unexpected_keys"] if name.startswith((f"{PROJECTOR}.", f"{ENCODER}."))}
     refuse_odd(model, {**info, "unexpected_keys": set(info["unexpected_keys"]) - moving}, "its weights")
     if moving or getattr(model.config, "motion_window", None) is not None:
-        give_motion(model, Path(cached_file(path, CONFIG_NAME)).parent)
+        give_motion(model, Path(str(cached_file(path, CONFIG_NAME))).parent)
     return model
 
 

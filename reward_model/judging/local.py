@@ -12,9 +12,8 @@ from torch import Tensor
 from transformers import LogitsProcessorList, ProcessorMixin
 
 from reward_model.encoding import Showing, ShowingEncoder, tokens_per_second
-from reward_model.families import family_of
 from reward_model.families.base import has_motion
-from reward_model.families.sense import MotionSense
+from reward_model.families.sense import see_motion, seen_tokens
 from reward_model.judging.base import Answer, VideoJudge
 from reward_model.judging.config import BatchSize, Decoding
 from reward_model.judging.engine import MOST_AT_ONCE, Drawn, drawn, in_two_parts, rows_that_fit
@@ -170,7 +169,10 @@ class Judge(VideoJudge):
         showings: dict[int, Showing] = {}
         for index, question in enumerate(questions):
             try:
-                showings[index] = encoder.showing(question.messages, question.clips)
+                showing = encoder.showing(question.messages, question.clips)
+                # What shows no motion is told of itself, and ends no batch either.
+                see_motion(self.model, encoder, showing.videos)
+                showings[index] = showing
             # Whatever is wrong with one item ends no batch.
             except Exception as error:
                 answers[index] = Answer(error=in_words(error))
@@ -288,12 +290,7 @@ class Judge(VideoJudge):
             for path, video in zip(showing.paths, showing.videos, strict=True):
                 if (encoder, path) not in self._features:
                     missing[encoder, path] = video
-        found = family_of(self.model).vision_tokens(self.model, missing)
-        if has_motion(self.model):
-            # Computed anew for each call, like what they follow.
-            senses = {encoder: MotionSense(self.model, encoder) for encoder, _ in missing}
-            found = {key: senses[key[0]].after(missing[key], tokens) for key, tokens in found.items()}
-        self._features.update(found)
+        self._features.update(seen_tokens(self.model, encoder, missing))
         features = [[self._features[encoder, path] for path in showing.paths] for showing in showings]
         while len(self._features) > self.keep:
             self._features.popitem(last=False)

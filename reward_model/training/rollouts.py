@@ -8,9 +8,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from reward_model.encoding import Showing, ShowingEncoder, VideoInputs
-from reward_model.families import family_of
-from reward_model.families.base import has_motion, plain_model
-from reward_model.families.sense import MotionSense
+from reward_model.families.base import plain_model
+from reward_model.families.sense import seen_tokens
 from reward_model.judging.engine import drawn, in_two_parts
 from reward_model.judging.picking import Drawing, UnknownSettings
 from reward_model.judging.sharing import SharedVision
@@ -48,11 +47,7 @@ def _vision_tokens(
     """Vision tokens (n, d) of each video, by its identity."""
     different = {id(video): video for video in videos}
     with windows_together(model):
-        found = family_of(model).vision_tokens(plain_model(model), different, shared)
-    if not has_motion(model):
-        return found
-    sense = MotionSense(model, encoder)
-    return {key: sense.after(different[key], tokens) for key, tokens in found.items()}
+        return seen_tokens(plain_model(model), encoder, different, shared)
 
 
 def _to_its_end(tokens: list[int], ends: Sequence[int]) -> list[int]:

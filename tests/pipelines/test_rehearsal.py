@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -145,6 +146,51 @@ def test_memory_that_runs_out_names_what_to_lower(tmp_path, monkeypatch):
         "round_00/align: memory ran out; set align.gradient_checkpointing true, align.micro_batch 1, or lower "
         "align.lora_rank."
     ]
+
+
+CAPPED = """
+import resource, sys
+from pipelines.loop.config import parse
+from pipelines.loop.rehearsal import loop
+
+loop._killed = lambda *_: "left out"
+config, _ = parse(["--config", sys.argv[1]])
+if sys.argv[2] == "cuda":
+    import torch
+
+    torch.cuda.set_per_process_memory_fraction(0.3e9 / torch.cuda.mem_get_info()[1])
+else:
+    # What is held already, what is imported later, and a little.
+    status = open("/proc/self/status").read()
+    held = 1024 * int(status.split("VmData:")[1].split()[0])
+    resource.setrlimit(resource.RLIMIT_DATA, (held + 3 * 2**28, resource.RLIM_INFINITY))
+print(*loop.rehearse(config).problems, sep="\\n")
+"""
+"""Rehearses the recipe that it is given within a small cap on memory."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("device", "changes", "where"),
+    [
+        (device, changes, where)
+        for device in ("cpu", "cuda")
+        for changes, where in (
+            ({"generator": {"batch_size": 8192}}, "drawing a whole batch"),
+            ({"align": {"micro_batch": 256, "gradient_checkpointing": False}}, "round_00/align"),
+        )
+    ],
+)
+def test_memory_that_runs_out_within_a_cap_is_found_by_trying(tmp_path, device, changes, where):
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    if device == "cpu" and (torch.cuda.is_available() or sys.platform != "linux"):
+        pytest.skip("a GPU is used here, or there is no limit on a process's memory")
+    file = recipe(tmp_path, rounds=1, **changes)
+    line, here = [sys.executable, "-c", CAPPED, str(file), device], Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": str(here)}
+    found = subprocess.run(line, capture_output=True, text=True, check=True, cwd=here.parents[1], env=environment)
+    assert f"{where}: memory ran out; " in found.stdout
 
 
 def test_an_environment_that_is_missing_is_noted(tmp_path):

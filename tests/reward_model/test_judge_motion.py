@@ -10,7 +10,7 @@ import torch
 from released_judge import ABOUT, GOLDEN, release, released_state, run
 from safetensors.torch import load_file, save_file
 from small_internvl import give_small_motion, write_moving
-from small_judge import SMALL_PROMPT, pair
+from small_judge import SMALL_PROMPT, labelled, pair
 
 from pipelines.train_reward_model import parse
 from reward_model import Judge
@@ -19,6 +19,7 @@ from reward_model.families.sense import ENCODER, MotionSeam, MotionSense
 from reward_model.judging.loading import load_model, load_processor
 from reward_model.presets import PRESETS
 from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt
+from reward_model.training import trainer as training
 from reward_model.training.config import GRPOTraining
 from reward_model.training.grpo import VideoGRPOTrainer
 from reward_model.training.policy import policy_of
@@ -161,6 +162,16 @@ def test_shared_answers_are_those_of_a_plain_forward(moving, small, family, engi
         assert len(texts) > 1
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _a_reward_that_random_weights_earn():
+    def letters(completions: list, **_) -> list[float]:
+        return [float(sum(map(ord, completion[0]["content"])) % 7) for completion in completions]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "tags_reward", letters)
+        yield
+
+
 CONFIG = GRPOTraining(steps=2, pairs_per_step=1, num_generations=2, learning_rate=1e-2, lora_rank=2, micro_batch=2,
                       checkpoint_steps=1, kl_weight=0.1)  # fmt: skip
 
@@ -213,8 +224,6 @@ def test_log_probabilities_see_motion_and_nothing_steals_its_place(moving, small
 
 
 def test_it_is_trained_and_resumed_with_its_motion(moving, small, tmp_path):
-    from small_judge import labelled
-
     pairs, ends = (
         [labelled(small.videos, "red", "blue", "first"), labelled(small.videos, "green", "wide", "second")],
         {},

@@ -36,7 +36,12 @@ def rehearse(config: RunConfig) -> Rehearsal:
     removed.
     """
     found = Rehearsal(knobs=KNOBS)
-    found.problems += [*checks.directories(config), *checks.gpus(config), *memory.too_large(config, memory.room())]
+    found.problems += [
+        *checks.directories(config),
+        *checks.gpus(config),
+        *memory.too_large(config, memory.room()),
+        *checks.tracker(config.align.tracker),
+    ]
     found.notes += checks.environments(config)
     train, held_out = _prompts(config, found)
     with scratch(config.run_dir) as folder:

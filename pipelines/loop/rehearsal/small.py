@@ -25,7 +25,12 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
     whole = config.align.micro_batch * processes_of(config.launch.get("align"))
     refresh = config.refresh
     data = {name: _few(getattr(refresh, name), folder / f"{name}.jsonl") for name in ("original_data", "held_out_data")}
-    training = replace(refresh.training, steps=1, pairs_per_step=1, checkpoint_steps=1)
+    training = replace(refresh.training, steps=1, epochs=None, passes=1, checkpoint_steps=1)
+    few = max(PROMPTS, training.pairs_per_step)
+    sets = [replace(each, limit=min(few, each.limit or few)) for each in refresh.data]
+    if not sets:
+        # Labelled pairs alone may be too few to fill a step.
+        training = replace(training, pairs_per_step=1)
     vbench = replace(
         config.score.vbench, dimensions=config.score.vbench.names[:1], rounds=None, prompts_per_dimension=1,
         videos_per_prompt=1, flickering_videos=1,
@@ -39,7 +44,7 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
             subset_seed=None, column=None,
         ),
         generator=replace(config.generator, videos_per_prompt=2),
-        refresh=replace(refresh, training=training, **data),
+        refresh=replace(refresh, training=training, data=sets, **data),
         pairs=replace(config.pairs, pairs_per_prompt=1),
         align=replace(
             config.align, epochs=1, noise_epochs=None, draws_per_pair=whole, batch_size=whole,

@@ -156,7 +156,10 @@ def whole_batch(generator: Any, batch: int, speed: Any) -> tuple[float, str]:
 
 
 def seconds_of_a_step(begun: float, ends: Sequence[float]) -> float:
-    """How long the last of some steps took, by when they ended; a first one, since ``begun``."""
+    """How long the last of some steps took, by when they ended; a first one, since ``begun``; all there was, where none
+    was left to do.
+    """
+    ends = ends or [time.perf_counter()]
     return max(ends[-1] - (ends[-2] if len(ends) > 1 else begun), 1e-3)
 
 

@@ -140,7 +140,7 @@ class PreferenceRehearsal:
         draws = self.small.align.batch_size
         self.seconds = seconds_of_a_step(started + loading, ends) / draws
         summary = trained.summary
-        self.found.notes += [*trained.unread, *summary["notes"]]
+        self.found.notes += [*trained.unread, *(f"After {STEPS} steps: {note}" for note in summary["notes"])]
         if summary["skipped_steps"]:
             self.found.problems.append(
                 "training: the loss or its gradient was not finite; give dtype float32, or align.mixed_precision 'no'."

@@ -122,7 +122,7 @@ class JudgeRehearsal:
         started, ends = time.perf_counter(), list[float]()
         trained = train_stage(self.small, few, lambda _: ends.append(time.perf_counter()))
         self.seconds = seconds_of_a_step(started + loading, ends)
-        self.found.notes += trained.notes
+        self.found.notes += [f"After {STEPS} steps: {note}" for note in trained.notes]
         if (unreadable := self.output / "unreadable.json").exists():
             self.found.notes += read_json(unreadable).values()
         rollouts = self.small.training.pairs_per_step * self.small.training.num_generations

@@ -74,7 +74,8 @@ class Asker:
         asks = [ask for ask in asks if ask.better.id != ask.other.id]
         pairs = {_key(pair): pair for pair in map(self._pair, asks)}
         new = [pair for key, pair in pairs.items() if key not in self._kept]
-        self._kept |= self.answers(new)
+        if new:
+            self._kept |= self.answers(new)
         return [opinion for ask in asks if (opinion := self._opinion(ask, self._kept))]
 
     def again(self, asks: Sequence[Ask]) -> list[Opinion | None]:

@@ -85,11 +85,10 @@ def _probe(asker: Asker, material: Material, votes: Sequence[Vote]) -> dict[str,
     # All in one go, which a backend answers fastest.
     plain = [ask for kinds in (picture, time, still) for asks in kinds.values() for ask in asks] + prompts
     tried = [ask for each in bribes.values() for bribe in each for ask in (bribe.plain, bribe.worse, bribe.best)]
-    opinions = asker.opinions(
-        [*plain, *tried, *(ask for group in groups for ask in probes.within(*group)), *(vote.ask for vote in votes)]
-    )
+    grouped = [ask for group in groups for ask in probes.within(*group)]
+    asker.opinions([*plain, *tried, *grouped, *(vote.ask for vote in votes)])
     asker.check()
-    opinions = opinions[: len([ask for ask in plain if ask.better.id != ask.other.id])]
+    opinions = asker.opinions(plain)
     seen, times, stills = ({k: asker.opinions(v) for k, v in kinds.items()} for kinds in (picture, time, still))
     fitting = asker.opinions(prompts)
     strongest = [graded(kind, LEVELS[-1]) for kind in PICTURE]
