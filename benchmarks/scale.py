@@ -120,7 +120,7 @@ def simulated(
     """Hours of each phase of the whole run on ``workers`` GPUs. ``seed`` None: answers of one length."""
     config, end = work.config, queued if queue else dealt
     rng = None if seed is None else np.random.default_rng(seed)
-    seconds = dict.fromkeys(("sample", "refresh", "rank", "align"), 0.0)
+    seconds: dict[str, float] = dict.fromkeys(("sample", "refresh", "rank", "align"), 0.0)
     steps = math.ceil(work.draws / config.rounds / config.align.batch_size)
     for _ in range(config.rounds):
         videos = work.prompts * config.generator.videos_per_prompt

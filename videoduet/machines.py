@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from videoduet.errors import InputError
 from videoduet.processes import processes
@@ -53,7 +54,8 @@ class Machine:
         """Start and step of this process's part of a list: ``items[start::step]``, however many processes the other
         machines have.
         """
-        state = processes()
+        # accelerate's types are known in part.
+        state = cast("Any", processes())
         return self.number + self.count * state.process_index, self.count * state.num_processes
 
     def wait_for(self, files: Sequence[Path], what: str) -> None:
