@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jsonargparse import CLI
+from jsonargparse import CLI  # pyright: ignore[reportPrivateImportUsage]
 from rich.table import Table
 from safetensors.torch import load_file
 from torch import Tensor, nn

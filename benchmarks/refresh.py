@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonargparse import CLI
+from jsonargparse import CLI  # pyright: ignore[reportPrivateImportUsage]
 from rich.table import Table
 
 from benchmarks.closed_loop import CLEAR, EQUAL, bootstrap, measure, oracle_wins

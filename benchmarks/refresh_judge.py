@@ -6,6 +6,7 @@ noise, blocks, flicker and broken order, and nothing of how the generator fails.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from transformers import Qwen2_5_VLProcessor
@@ -71,8 +72,9 @@ def first_judge(how: FirstJudge, output: Path) -> Path:
         write_pairs(rendered_pairs(count, seed), output / f"{name}.jsonl")
     pairs = write_pairs(rendered_pairs(how.grpo_pairs, 1), output / "grpo" / "pairs.jsonl")
     train_judge(taught, pairs, output / "grpo", how.grpo, seed=0)
+    model: Any = load_model(taught, output / "grpo" / "adapter")
     with atomic_path(judge) as temporary:
-        load_model(taught, output / "grpo" / "adapter").half().save_pretrained(temporary)
+        model.half().save_pretrained(temporary)
         Qwen2_5_VLProcessor.from_pretrained(taught).save_pretrained(temporary)
         PROMPT.save(temporary)
         DESCRIBE.save(temporary, "describe")

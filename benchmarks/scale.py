@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jsonargparse import CLI
+from jsonargparse import CLI  # pyright: ignore[reportPrivateImportUsage]
 from rich.table import Table
 
 from pipelines.loop.config import RunConfig, parse
@@ -120,7 +120,7 @@ def simulated(
     """Hours of each phase of the whole run on ``workers`` GPUs. ``seed`` None: answers of one length."""
     config, end = work.config, queued if queue else dealt
     rng = None if seed is None else np.random.default_rng(seed)
-    seconds = dict.fromkeys(("sample", "refresh", "rank", "align"), 0.0)
+    seconds: dict[str, float] = dict.fromkeys(("sample", "refresh", "rank", "align"), 0.0)
     steps = math.ceil(work.draws / config.rounds / config.align.batch_size)
     for _ in range(config.rounds):
         videos = work.prompts * config.generator.videos_per_prompt

@@ -54,7 +54,9 @@ class Machine:
         machines have.
         """
         state = processes()
-        return self.number + self.count * state.process_index, self.count * state.num_processes
+        # accelerate leaves these open.
+        index, total = int(state.process_index), int(state.num_processes)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        return self.number + self.count * index, self.count * total
 
     def wait_for(self, files: Sequence[Path], what: str) -> None:
         """Return when all ``files`` are there; what is waited for is told once. At once where there is one machine."""

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reward_model.judging.config import TINY, Backend, JudgingConfig
 from videoduet.config import Precision, at_least
@@ -102,8 +102,10 @@ class _Listing:
         from reward_model.judging.base import Failure, VideoJudge
 
         missed: list[Failure] = []
-        judge = self.judge
-        yield from judge.compare(pairs, failures=missed) if isinstance(judge, VideoJudge) else judge.compare(pairs)
+        # Of what it may be given, a judge that answers in words leaves the types open.
+        judge: Any = self.judge
+        listing = {"failures": missed} if isinstance(self.judge, VideoJudge) else {}
+        yield from judge.compare(pairs, **listing)
         self.reasons += [failure.reason for failure in missed]
 
 

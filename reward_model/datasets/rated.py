@@ -52,7 +52,7 @@ def _worth(table: RatingTable, name: str, screening: bool) -> dict[str, Any]:
     rated = np.isfinite(ratings).any(axis=1)
     rejected = screened(ratings) & rated
     scores = rescaled_scores(ratings)
-    alike = rated & ~np.isfinite(scores).any(axis=1)
+    alike = np.asarray(rated & ~np.isfinite(scores).any(axis=1))
     kept = scores[~rejected] if screening else scores
     return {
         "subjects": int(rated.sum()),

@@ -86,7 +86,8 @@ def estimates(table: Table, resamples: int = 1000, seed: int = 0) -> list[dict[s
     """
     known = np.isfinite(table)
     filled = np.where(known, table, 0)
-    draws = np.random.default_rng(seed).multinomial(len(table), np.full(len(table), 1 / len(table)), size=resamples)
+    even = np.full(len(table), 1 / len(table))
+    draws = np.random.default_rng(seed).multinomial(len(table), even, size=resamples).astype(np.float64)
     means = _ratio(draws @ filled, draws @ known)
     values, found = _ratio(filled.sum(axis=0), known.sum(axis=0)), list[dict[str, float]]()
     for column in range(table.shape[1]):

@@ -5,10 +5,13 @@ import pytest
 
 from benchmarks.refresh import differences, judged_right, newer_between_equals, report
 from benchmarks.refresh_arms import ARMS, Sizes, config_of, oracle_labels, own_data_alone
-from benchmarks.refresh_judge import rendered_pairs
+from benchmarks.refresh_judge import FirstJudge, first_judge, rendered_pairs
 from pipelines.loop import refresh as refresh_phase
 from pipelines.loop.labels import Generated
+from reward_model.training.config import GRPOTraining
+from reward_model.training.refresh import read_labelled_pairs
 from shapes_world import all_scenes, render
+from shapes_world.build_judge import JudgeBuild
 from shapes_world.world import FPS
 from videoduet.records import Comparison, LabelledPair, OrderVerdict, Prompt, Video
 from videoduet.video import write_video
@@ -96,3 +99,15 @@ def test_the_table_tells_every_arm(capsys):
     said = "".join(capsys.readouterr())
     assert "0.900" in said and "0.600" in said and "+" not in said
     assert "0.2" in said and "paper" in said
+
+
+@pytest.mark.slow
+def test_the_first_judge_goes_through_its_stages_once(tmp_path):
+    build = JudgeBuild(pairs=8, describe_steps=2, compare_steps=2, batch_size=4)
+    grpo = GRPOTraining(steps=1, pairs_per_step=1, num_generations=2, lora_rank=2)
+    how = FirstJudge(build=build, grpo=grpo, grpo_pairs=2, original_pairs=3, held_out_pairs=2)
+    judge = first_judge(how, tmp_path)
+    assert (judge / "judge_prompt.json").exists() and (judge / "model.safetensors").exists()
+    assert [len(read_labelled_pairs(tmp_path / f"{name}.jsonl")) for name in ("train", "held_out")] == [3, 2]
+    before = (judge / "model.safetensors").stat().st_mtime_ns
+    assert first_judge(how, tmp_path) == judge and (judge / "model.safetensors").stat().st_mtime_ns == before

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipelines import evaluate_judge
 from reward_model.datasets import PreferenceItem, ScoredClip
 from reward_model.measuring.evaluation import Bootstrap, evaluate_scores
 from reward_model.measuring.prompted import by_split, pair_accuracy_of_scores, within_prompts
@@ -50,11 +51,16 @@ def test_pairs_that_people_judged():
     assert found["static"] == {"accuracy": 0.5, "n": 2} and found["dynamic"]["n"] == 0
 
 
-def test_they_stand_in_the_results():
+def test_they_stand_in_the_results_and_are_printed(capsys):
     items = clips()
     answers = [f"<answer>{{'static': {i.scores['static']}, 'temporal': 1}}</answer>" for i in items]
     found = evaluate_scores(items, answers, Bootstrap(resamples=5))
     assert found["splits"].keys() == {"prompt", "video"} and found["pairs_within_prompts"]["static"]["n"] == 60
+    told = {"benchmark": "aigvqa_db", "split": "all", "published": {"static": [], "temporal": []}, "note": None}
+    evaluate_judge.show({**found, **told, "unreadable_videos": 0})
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "Ten test fifths by prompt, 0 % of their prompts outside them too; mean SRCC / PLCC: static 1.000" in shown
+    assert "static: of 60 pairs of one prompt, 1.000 are scored as people do." in shown
 
 
 @pytest.mark.parametrize(
