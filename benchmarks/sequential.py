@@ -10,7 +10,7 @@ from jsonargparse import CLI  # pyright: ignore[reportPrivateImportUsage]
 from rich.table import Table
 from scipy.stats import binom
 
-from alignment.preferences.sequential import LEVEL, e_values
+from alignment.sequential import LEVEL, e_values
 from videoduet.progress import console
 
 RATES, PROMPTS, VIDEOS, SPREAD = (0.5, 0.55, 0.6, 0.7), (64, 128, 256), 2, 0.2

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from videoduet.errors import InputError
 from videoduet.processes import processes
@@ -53,10 +54,9 @@ class Machine:
         """Start and step of this process's part of a list: ``items[start::step]``, however many processes the other
         machines have.
         """
-        state = processes()
-        # accelerate leaves these open.
-        index, total = int(state.process_index), int(state.num_processes)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-        return self.number + self.count * index, self.count * total
+        # accelerate's types are known in part.
+        state = cast("Any", processes())
+        return self.number + self.count * state.process_index, self.count * state.num_processes
 
     def wait_for(self, files: Sequence[Path], what: str) -> None:
         """Return when all ``files`` are there; what is waited for is told once. At once where there is one machine."""

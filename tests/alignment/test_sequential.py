@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import alignment
-from alignment.preferences.sequential import LEVEL, WinEProcess, e_values, fewest_prompts, fewest_sentence
+from alignment.sequential import LEVEL, WinEProcess, e_values, fewest_prompts, fewest_sentence
 from benchmarks.sequential import win_rates
 from videoduet.errors import InputError
 

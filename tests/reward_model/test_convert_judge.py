@@ -43,7 +43,7 @@ def test_frames_become_the_releases_vision_tokens(converted, vectors, case, fram
 def test_everything_needed_lies_there(converted, state):
     processor = load_processor(converted)
     assert processor.image_token_id == ABOUT["image_context_token_id"]
-    assert processor.image_processor.image_mean == [0.485, 0.456, 0.406], "InternVL's, not the library's default"
+    assert list(processor.image_processor.image_mean) == [0.485, 0.456, 0.406], "InternVL's, not the library's default"
     assert processor.image_seq_length == 16 and processor.image_processor.size["height"] == 56
     model = load_model(converted)
     assert model.config.image_token_id == 413 and model.config.text_config.rope_parameters["rope_theta"] == 1e6

@@ -18,9 +18,9 @@ LEAN, AGREEMENT = 0.15, 0.65
 SEES, NOT_STILL, BRIBED = 0.65, 0.6, 0.3
 CYCLES = 0.16
 """Of triples; ¼ by chance, 0.09 where one showing in ten is wrong."""
-AGAIN, COMPANY = 0.3, 0.15
+AGAIN, COMPANY = 0.3, 0.1
 FOLLOWS, LONGER, LENGTH = 0.75, 0.65, 0.25
-UNREADABLE, TIED = 0.15, 0.5
+UNREADABLE, TIED = 0.1, 0.5
 Measures = list[Measure | None]
 
 
