@@ -14,6 +14,7 @@ from pipelines.loop import refresh as refresh_module
 from pipelines.loop.config import JudgeConfig, RefreshConfig, RunConfig
 from pipelines.loop.directory import RunDirectory
 from pipelines.loop.plan import counted
+from pipelines.loop.rehearsal.small import shrunk
 from pipelines.loop.run import Run
 from reward_model.datasets import QuestionItem
 from reward_model.judging.loading import local_directory
@@ -206,3 +207,9 @@ def test_a_plan_counts_the_papers_comparisons(tmp_path):
     epochs = replace(paper.refresh, training=GRPOTraining(epochs=3, pairs_per_step=8))
     items = 160 / 0.66
     assert counted(replace(paper, refresh=epochs), 100, 10)["GRPO rollouts"] == pytest.approx(3 * items * 8, rel=0.03)
+
+
+def test_a_run_with_the_papers_labels_can_be_rehearsed(tmp_path):
+    judge, refresh = {"factory": None, "path": "judge"}, {**labelled_data(tmp_path, 2), "labels": "paper"}
+    small = shrunk(config(tmp_path, judge=judge, refresh=refresh), tmp_path, ["a dog"], ["a cat"])
+    assert small.generator.videos_per_prompt == 2 and small.refresh.why_off(small.judge) is None

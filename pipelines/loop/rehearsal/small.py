@@ -44,7 +44,8 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
             subset_seed=None, column=None,
         ),
         generator=replace(config.generator, videos_per_prompt=2),
-        refresh=replace(refresh, training=training, data=sets, **data),
+        # Two videos are one comparison, from which the paper's labels count nothing; the training is the same.
+        refresh=replace(refresh, labels="agreed", training=training, data=sets, **data),
         pairs=replace(config.pairs, pairs_per_prompt=1),
         align=replace(
             config.align, epochs=1, noise_epochs=None, draws_per_pair=whole, batch_size=whole,
