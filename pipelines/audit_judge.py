@@ -46,10 +46,7 @@ def audited(config: AuditConfig, videos: "Sequence[Given]", folder: str) -> "Aud
     from reward_model.judging.build import build_judge, load_judge
 
     votes = read_votes(config.votes) if config.votes else []
-    if config.factory:
-        judge = build_judge(factory=config.factory, arguments=config.arguments)
-    else:
-        judge = load_judge(config.judging)
+    judge = build_judge(factory=config.factory, arguments=config.arguments) if config.factory else load_judge(config)
     pairs, done = plan(len(videos), len(votes), config.clips)["pairs"], 0
     with track_steps("auditing") as tell:
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reward_model.judging.config import TINY, Backend, JudgingConfig
+from reward_model.judging.config import TINY, Backend, JudgeOptions
 from videoduet.config import Precision, at_least
 from videoduet.errors import InputError
 from videoduet.records import Comparison, Prompt, Sample, VideoPair
@@ -46,9 +46,9 @@ class BestOfConfig:
         if self.factory is None:
             self.judging()
 
-    def judging(self) -> JudgingConfig:
+    def judging(self) -> JudgeOptions:
         """How the judge is loaded."""
-        return JudgingConfig(
+        return JudgeOptions(
             judge=self.judge, preset=self.preset, dtype=self.judge_dtype, backend=self.backend, server=self.server
         )
 

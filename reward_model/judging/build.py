@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from reward_model.judging.base import PairwiseJudge, VideoJudge
-from reward_model.judging.config import TINY, Backend, BatchSize, Decoding, JudgingConfig, ServerSettings, check_backend
+from reward_model.judging.config import TINY, Backend, BatchSize, Decoding, JudgeOptions, ServerSettings, check_backend
 from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt
 from reward_model.wordings import Shown
@@ -72,7 +72,7 @@ def build_judge(
     )  # fmt: skip
 
 
-def load_judge(config: JudgingConfig) -> VideoJudge:
+def load_judge(config: JudgeOptions) -> VideoJudge:
     """The judge that the options of the judge's command name. Raises InputError where it cannot be loaded."""
     if config.judge == TINY and config.backend == "transformers":
         console.print(

@@ -93,8 +93,8 @@ def check_backend(preset: str | None, backend: Backend, settings: ServerSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgingConfig:
-    """Options of all four commands.
+class JudgeOptions:
+    """Which judge is loaded, and how it is asked.
 
     Attributes:
         judge: Qwen2.5-VL, Qwen3-VL or InternVL: a transformers directory, a PEFT directory or a hub id. The default is
@@ -106,10 +106,6 @@ class JudgingConfig:
         num_frames: Frames shown of a video, evenly spaced (None: as many as the judge was trained with).
         frames: Frames shown by their rate: fps, min_frames, max_frames; goes before num_frames.
         max_pixels: The most pixels that a frame is shown with (None: as the judge was trained with).
-        batch: A CSV, TSV, JSON, JSON Lines or parquet file with the columns first, second, prompt (compare) or video,
-            prompt (the others).
-        output: A directory that keeps what is judged; the same command goes on where it was.
-        report: Write an HTML page with the videos beside the verdicts to this file.
         dtype: Precision of the weights.
         batch_size: Showings at once, two for each pair (auto: as many as fit into a GPU's free memory, 16 on a CPU).
         samples: Answers to each showing, of which the majority counts (1: one greedy answer).
@@ -130,9 +126,6 @@ class JudgingConfig:
     num_frames: int | None = None
     frames: FrameSampling | None = None
     max_pixels: int | None = None
-    batch: str | None = None
-    output: str | None = None
-    report: str | None = None
     dtype: Precision = "float32"
     batch_size: BatchSize = "auto"
     samples: int = 1
@@ -158,6 +151,22 @@ class JudgingConfig:
     def settings(self) -> ServerSettings | None:
         """How the server is asked; None where there is none."""
         return ServerSettings.at(self.server, self.judge, self.concurrency, self.cache, self.logprobs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgingConfig(JudgeOptions):
+    """Options of all four commands.
+
+    Attributes:
+        batch: A CSV, TSV, JSON, JSON Lines or parquet file with the columns first, second, prompt (compare) or video,
+            prompt (the others).
+        output: A directory that keeps what is judged; the same command goes on where it was.
+        report: Write an HTML page with the videos beside the verdicts to this file.
+    """
+
+    batch: str | None = None
+    output: str | None = None
+    report: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
