@@ -134,7 +134,8 @@ def simulated(
     scored = work.held_out * config.score.videos_per_prompt
     drawn = end(shards_of_videos(work, scored), workers) * (config.rounds + 1)
     # With what is measured after each round. One process compares, as there are few.
-    asked = 2 * 3 * scored * config.rounds * work.showing
+    parts = counted(config, work.prompts, work.held_out)
+    asked = (parts["measure rollouts"] + parts["score rollouts"]) * work.showing
     seconds["score"] = STARTING * (config.rounds + 1) + drawn + asked
     return {name: value / 3600 for name, value in seconds.items()}
 

@@ -79,7 +79,15 @@ def folded(adapter: str | Path) -> dict[str, Tensor]:
 
 
 def as_diffusers(matrices: Mapping[str, Tensor], pipeline: str) -> dict[str, Tensor]:
-    """``matrices`` of :func:`folded` under the names that ``load_lora_weights`` of ``pipeline`` reads."""
+    """``matrices`` of :func:`folded` under the names that ``load_lora_weights`` of ``pipeline`` reads.
+
+    Raises InputError for a ``pipeline`` that is not known here.
+    """
+    if pipeline not in PARTS:
+        raise InputError(
+            f"Known are the LoRAs of {', '.join(PARTS)}, not of a {pipeline}; write it with --format merged.",
+            exit_code=2,
+        )
     return {f"{PARTS[pipeline]}.{name}": value for name, value in matrices.items()}
 
 

@@ -9,6 +9,7 @@ by ``python -m pipelines.phase sample``.
 # jsonargparse leaves parameters open.
 # pyright: reportUnknownMemberType=false
 
+import gc
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ def draw(config: SamplingConfig) -> Path:
 
     quiet_libraries()
     output, videos = draw_prompts(config)
+    # A judge may be loaded next: a generator that is dropped is not freed at once.
+    gc.collect()
     if config.format != "mp4":
         console.print(f"As {config.format} they are in {output / config.format}.", markup=False)
     console.print(f"{videos} videos are in {output / 'videos'}, listed in {output / 'videos.csv'}.", markup=False)

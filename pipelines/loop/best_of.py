@@ -13,6 +13,11 @@ from videoduet.records import Comparison, Prompt, Sample, VideoPair
 
 if TYPE_CHECKING:
     from reward_model.judging.base import PairwiseJudge
+    from videoduet.workspace import Workspace
+
+KEPT = "comparisons_*.parquet"
+"""What the judge said, in ``best/``, a file for so many prompts:"""
+PROMPTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +65,8 @@ def pick_best(config: BestOfConfig, output: Path) -> tuple[Path, int, list[str]]
     same judge stays. Raises InputError where another one picked, or nothing could be judged.
     """
     # Only for those who pick.
-    from alignment.preferences.tournament import adaptive_comparisons
     from generators.sampling import read_samples
-    from videoduet.store import read_records, write_records
+    from videoduet.store import read_records
     from videoduet.workspace import Workspace
 
     workspace, listed = Workspace(output / "best"), output / "best" / "videos.csv"
@@ -70,19 +74,39 @@ def pick_best(config: BestOfConfig, output: Path) -> tuple[Path, int, list[str]]
     prompts = {prompt.id: prompt for prompt in read_records(Prompt, output / "prompts.parquet")}
     samples = read_samples(output, root=output)
     if not workspace.is_done():
-        judge = _Listing(_judge(config))
-        videos = {key: [one.video for one in samples if one.prompt_id == key] for key in prompts}
-        comparisons = list(adaptive_comparisons(judge, prompts, videos))
+        reasons = _judged(config, prompts, samples, workspace)
+        comparisons = read_records(Comparison, *sorted(workspace.root.glob(KEPT)))
         if not comparisons:
-            raise InputError(f"Nothing could be judged: {(judge.reasons or ['the judge said nothing'])[0]}")
-        workspace.adopt(config, "picked")
-        write_records(workspace.root / "comparisons.parquet", comparisons, Comparison)
+            raise InputError(f"Nothing could be judged: {(reasons or ['the judge said nothing'])[0]}")
         _keep(comparisons, prompts, samples, listed)
-        workspace.finish(None, comparisons=len(comparisons), notes=judge.reasons)
-    kept = read_records(Comparison, workspace.root / "comparisons.parquet")
+        workspace.finish(None, comparisons=len(comparisons), notes=reasons)
+    kept = read_records(Comparison, *sorted(workspace.root.glob(KEPT)))
     picked = {comparison.prompt_id for comparison in kept}
     left_out = [f"No video was picked for {prompt.text!r}." for key, prompt in prompts.items() if key not in picked]
     return listed, len(picked), left_out
+
+
+def _judged(
+    config: BestOfConfig, prompts: Mapping[str, Prompt], samples: Sequence[Sample], workspace: "Workspace"
+) -> list[str]:
+    """Why some videos could not be judged. What the judge says is kept some prompts at a time, and not asked again."""
+    from alignment.preferences.tournament import adaptive_comparisons
+    from videoduet.progress import track
+    from videoduet.store import write_records
+
+    judge, videos = None, {key: [one.video for one in samples if one.prompt_id == key] for key in prompts}
+    keys = list(prompts)
+    for start in track(range(0, len(keys), PROMPTS_AT_ONCE), "picking the best"):
+        file = workspace.root / KEPT.replace("*", f"{start:06d}")
+        if file.exists():
+            continue
+        judge = judge or _Listing(_judge(config))
+        part = {key: videos[key] for key in keys[start : start + PROMPTS_AT_ONCE]}
+        # Where the judge says nothing, a later one may.
+        if comparisons := list(adaptive_comparisons(judge, prompts, part)):
+            workspace.adopt(config, "picked")
+            write_records(file, comparisons, Comparison)
+    return judge.reasons if judge else []
 
 
 def _judge(config: BestOfConfig) -> "PairwiseJudge":

@@ -13,7 +13,7 @@ from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.machines import ALONE, Machine
 from videoduet.progress import console
-from videoduet.store import write_json
+from videoduet.store import read_json, write_json
 
 
 def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
@@ -51,8 +51,11 @@ def _do(run: Run, turn: Turn) -> None:
 
 
 def _scored_already(run: Run, turn: Turn) -> bool:
-    """Whether a measurement is missing whose figures the score has: that of a run from before there were any."""
-    return turn.phase.name == "measure" and run.directory.is_done(run.folder("score"))
+    """Whether a measurement is missing whose figures the score made: that of a run from before there were any."""
+    score = run.folder("score")
+    if turn.phase.name != "measure" or not run.directory.is_done(score):
+        return False
+    return not read_json(score / "done.json")["counts"].get("measured")
 
 
 def _reopen_score(run: Run) -> None:

@@ -4,6 +4,7 @@ They lie in ``score/``, beside their prompts, whoever comes first to draw them: 
 score, which needs all versions. What is there is not drawn or judged again.
 """
 
+import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,8 @@ class Versions:
             self.generator(number), items, output, self.directory.root, version=version, round_number=number,
             batch_size=self.batch_size, speed=self.speed, what=what, machine=self.machine,
         )  # fmt: skip
+        # The next version, or a judge, takes its place: a generator that is dropped is not freed at once.
+        gc.collect()
         if self.machine.finishes:
             self.machine.wait_for(shard_files(output, len(items), version=version, batch_size=self.batch_size), what)
         return notes

@@ -43,15 +43,19 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
     """The same by phase; ``judge.samples`` answers count as one showing."""
     n, rounds = config.generator.videos_per_prompt, config.rounds
     scored = held_out * config.score.videos_per_prompt
-    tournament = 2 * prompts * math.comb(n, 2) * rounds
     refresh = config.refresh
+    # With cross-fitting one half of the prompts gives labels from the second round on, and the other refreshes.
+    part = 0.5 if refresh.cross_fit else 1.0
+    tournament = 2 * round(prompts * (1 + part * (rounds - 1))) * math.comb(n, 2)
     refreshes = 0 if refresh.why_off(config.judge) is not None else rounds - 1
     # A refresh asks for a knockout and the challenge of the loser before, or for all pairs of the prompts that it
     # learns from, and for two equal pairs of each prompt.
-    paper = round(prompts * (1 - refresh.held_out_prompts)) * math.comb(n, 2)
-    labelling = paper if refresh.labels == "paper" else prompts * (n - 1 + 1)
-    refreshing = 2 * (labelling + 2 * prompts) * refreshes
-    training = refresh.training.for_items(refresh.items(prompts))
+    asked = round(prompts * part)
+    paper = round(asked * (1 - refresh.held_out_prompts)) * math.comb(n, 2)
+    labelling = paper if refresh.labels == "paper" else asked * (n - 1 + 1)
+    refreshing = 2 * (labelling + 2 * asked) * refreshes
+    training = refresh.training.for_items(refresh.items(asked))
+    judge = config.judge
     draws = prompts * config.pairs.pairs_per_prompt * config.align.epochs * config.align.draws_per_pair
     if config.align.max_steps is not None:
         draws = min(draws, config.align.max_steps * config.align.batch_size)
@@ -62,8 +66,8 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
         "rank rollouts": tournament,
         "refresh rollouts": refreshing,
         # By the second judge after each round, by the loop's own and D_0 at the end.
-        "measure rollouts": 2 * scored * rounds,
-        "score rollouts": 2 * 2 * scored * rounds,
+        "measure rollouts": 2 * scored * rounds * (judge.second_path is not None),
+        "score rollouts": 2 * scored * rounds * (1 + (judge.model is not None)),
         "GRPO rollouts": training.steps * training.items_per_step * training.num_generations * refreshes,
         # Policy and reference forward for both sides of a pair, and a backward that costs two forwards.
         "denoiser forwards (alignment)": draws * 2 * 4 * rounds,
@@ -116,7 +120,8 @@ def _refresh_notes(config: RunConfig, prompts: int) -> list[str]:
         return []
     if (reason := refresh.why_off(config.judge)) is not None:
         return [f"The judge is not refreshed: {reason}"]
-    if refresh.labels != "paper":
+    # With cross-fitting the prompts that refresh a judge are not those that it ranks.
+    if refresh.labels != "paper" or refresh.cross_fit:
         return []
     shared = counted(replace(config, rounds=2), prompts, 0)["refresh rollouts"] - 4 * prompts
     return [f"Where the gate refuses a refresh, rank takes over its {shared:,} rollouts."]

@@ -1,5 +1,6 @@
 """Refresh the judge on a round's videos (VQ-Insight, stage 3): GRPO on new win/lose pairs and its original data."""
 
+import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,8 @@ def refresh_judge(task: Refresh, directory: Workspace) -> None:
         _finish(task, directory, RefreshSummary(status="off", reason=reason))
         return
     trained = _trained(task, pairs, own)
+    # The gate loads judges of its own: a trainer that is dropped is not freed at once.
+    gc.collect()
     summary = None
     if processes().is_main_process:
         for note in trained.get("notes", ()):

@@ -38,7 +38,7 @@ def score_versions(
         summary = ScoreSummary(versions=list(drawn), win_rate=win_rate, vbench=found, notes=list(dict.fromkeys(notes)))
         write_summary(output, summary)
         stop_if_still(found, vbench, directory.root)
-        directory.finish(output, samples=len(held_out.items) * len(versions))
+        directory.finish(output, samples=len(held_out.items) * len(versions), measured=len(measured))
 
 
 def _drawn(held_out: HeldOut, measured: Mapping[int, MeasureSummary], rounds: int) -> list[str]:

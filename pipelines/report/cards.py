@@ -27,7 +27,7 @@ LICENCES = {
 says to look.
 """
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/")
+CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/[^/]+/?(.*)")
 SHIPPED = re.compile(r"shapes_world/models/(\w+)/?$")
 CLASSES = {"generator": "UNet3DConditionModel", "judge": "Qwen2_5_VLForConditionalGeneration"}
 KINDS = {"generator": "text-to-video", "judge": "video-text-to-text"}
@@ -42,6 +42,12 @@ def base_name(path: str) -> tuple[str, bool]:
     if HUB_ID.fullmatch(path) and not Path(path).exists():
         return path, True
     return Path(path).name or "unknown", False
+
+
+def subfolder_of(path: str) -> str | None:
+    """Where in its repository the base at ``path`` lies, as the hub's cache has it; None at its top."""
+    cached = CACHED.search(path)
+    return cached[3].strip("/") or None if cached else None
 
 
 def licence_of(base: str) -> str | None:
@@ -64,21 +70,28 @@ def _metadata(run: RecordedRun, part: str, base: str, is_hub_id: bool) -> str:
 def _snippet(run: RecordedRun, part: str, base: str) -> str:
     """How the adapter is loaded by public libraries."""
     loaded = loading_of(run, part, CLASSES[part])
-    name, place = loaded["model_class"], json.dumps(base)
+    name, inner = loaded["model_class"], subfolder_of(str(run.adapters[part].get("base_model_name_or_path") or ""))
     if part == "generator":
         where = loaded["subfolder"]
+        base_of = _called(base, f"{inner}/{where}" if inner else str(where), loaded["revision"])
         return (
             f"from diffusers import {name}\nfrom peft import PeftModel\n\n"
-            f'{where} = {name}.from_pretrained({place}, subfolder="{where}"{loaded["revision"]})\n'
+            f"{where} = {name}.from_pretrained({base_of})\n"
             f'{where} = PeftModel.from_pretrained({where}, "this/directory")\n'
             f"# In place: give your pipeline {where}.get_base_model()."
         )
+    base_of = _called(base, inner, loaded["revision"])
     return (
         f"from peft import PeftModel\nfrom transformers import AutoProcessor, {name}\n\n"
-        f"model = {name}.from_pretrained({place}{loaded['revision']})\n"
+        f"model = {name}.from_pretrained({base_of})\n"
         f'model = PeftModel.from_pretrained(model, "this/directory")\n'
-        f"processor = AutoProcessor.from_pretrained({place}{loaded['revision']})"
+        f"processor = AutoProcessor.from_pretrained({base_of})"
     )
+
+
+def _called(base: str, subfolder: str | None, revision: str | bool) -> str:
+    """The arguments with which ``from_pretrained`` finds a base."""
+    return json.dumps(base) + (f", subfolder={json.dumps(subfolder)}" if subfolder else "") + str(revision)
 
 
 def _recipe(run: RecordedRun) -> list[tuple[str, str]]:

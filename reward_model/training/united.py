@@ -29,8 +29,8 @@ class OwnData:
 def read_own_data(
     data: Sequence[DataConfig], seed: int, original: str | None = None, held_out: str | None = None
 ) -> OwnData:
-    """The data sets of ``data`` and the pairs in the file ``original``; held out are the pairs of their test splits and
-    those in the file ``held_out``.
+    """The data sets of ``data`` and the pairs in the file ``original``; held out are the pairs of their test splits, of
+    each at most as many items as its limit says, and those in the file ``held_out``.
 
     Raises InputError as :func:`read_dataset` does, and where no pairs are held out.
     """
@@ -44,7 +44,7 @@ def read_own_data(
     kept = [] if held_out is None else read_labelled_pairs(resolve(held_out))
     for each in data:
         if each.split == "train" and DATASETS[each.name].task == "preference":
-            kept += labelled(usable(read_dataset(each.name, resolve(each.folder), "test")))
+            kept += labelled(usable(read_dataset(each.name, resolve(each.folder), "test")).limited(each.limit, seed))
     if not kept:
         raise InputError(
             "refresh.data leaves no pairs for the gate to measure on; give a data set of pairs with split: train, "

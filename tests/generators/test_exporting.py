@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tiny_families import make
 
 from generators import T2VTurboPipeline, load_generator
-from generators.exporting import folded
+from generators.exporting import as_diffusers, folded
 from generators.loading import with_adapter
 from pipelines import export
 from videoduet.errors import InputError
@@ -142,6 +142,8 @@ def test_what_no_format_holds_is_refused(trained, tmp_path, capsys):
     with pytest.raises(SystemExit):
         written(adapter, tmp_path / "out", "comfyui")
     assert "known for WanPipeline, LTXPipeline" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(InputError, match="not of a StableDiffusionPipeline; write it with --format merged"):
+        as_diffusers({}, "StableDiffusionPipeline")
     (tmp_path / "there").mkdir()
     with pytest.raises(SystemExit):
         written(adapter, tmp_path / "there", "diffusers")

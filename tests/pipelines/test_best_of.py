@@ -4,7 +4,9 @@ import csv
 from pathlib import Path
 
 import pytest
+from scripted_judges import Brightest
 
+from pipelines.loop import best_of
 from pipelines.sample import main
 from videoduet.store import read_json
 from videoduet.video import read_video
@@ -49,6 +51,28 @@ def test_the_best_of_each_prompt_is_picked_once(command, tmp_path, capsys):
     assert 4 <= read_json(best / "done.json")["counts"]["comparisons"] / 2 <= 6, "no more than all pairs"
     assert command("--best_of", "4", "--factory", "scripted_judges.AlwaysFirst") == 1
     assert "factory" in " ".join(capsys.readouterr().err.split())
+
+
+def test_what_was_judged_before_a_stop_is_not_asked_again(command, tmp_path, monkeypatch, capsys):
+    asked = ("--best_of", "3", "--factory", "scripted_judges.Brightest")
+    monkeypatch.setattr(best_of, "PROMPTS_AT_ONCE", 1)
+    compare, calls = Brightest.compare, list[str]()
+
+    def stopping(self, pairs):
+        for pair in pairs:
+            calls.append(pair.prompt.text)
+            if len(set(calls)) > 1 and not stopping.again:
+                raise KeyboardInterrupt
+            yield from compare(self, [pair])
+
+    stopping.again = False
+    monkeypatch.setattr(Brightest, "compare", stopping)
+    assert command(*asked) == 130
+    assert len(list((tmp_path / "out" / "best").glob("comparisons_*.parquet"))) == 1
+    before, stopping.again = set(calls[:-1]), True
+    calls.clear()
+    assert command(*asked) == 0
+    assert calls and not before & set(calls)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,17 @@ def test_the_score_of_a_run_without_measurements_does_it_all(run, finished):
     assert not any((run.directory.root / name).exists() for name in MEASURES)
 
 
+def test_a_measurement_that_was_removed_is_made_again(run):
+    for number in range(2):
+        do(run, "measure", number)
+    do(run, "score", 0)
+    before = (run.folder("measure", 1) / "summary.json").read_bytes()
+    for name in MEASURES:
+        shutil.rmtree(run.directory.root / name)
+    drive(run, merge=False, after_each=lambda: None)
+    assert (run.folder("measure", 1) / "summary.json").read_bytes() == before
+
+
 def test_without_a_second_judge_that_is_said(finished):
     for name in MEASURES:
         summary = read_summary(MeasureSummary, finished.root / name)

@@ -116,6 +116,15 @@ def test_every_arm_is_counted():
     assert hours(paper("t2v_turbo", "--judge.samples", "3"))["rank"] == pytest.approx(3 * plain["rank"])
     assert hours(paper("t2v_turbo", "--rounds", "4"))["sample"] == pytest.approx(2 * plain["sample"])
     assert hours(paper("t2v_turbo", "--align.epochs", "2"))["align"] == pytest.approx(2 * plain["align"])
+    split = counted(paper("t2v_turbo", "--refresh.cross_fit", "true"), 100, 10)
+    whole = counted(paper("t2v_turbo"), 100, 10)
+    # In the second of two rounds half of the prompts refresh the judge, and the other half is ranked.
+    assert split["rank rollouts"] == 0.75 * whole["rank rollouts"]
+    assert split["refresh rollouts"] == 0.5 * whole["refresh rollouts"]
+    seconded = counted(paper("t2v_turbo", "--judge.second_path", "judge"), 100, 10)
+    assert whole["measure rollouts"] == 0 and seconded["measure rollouts"] == 2 * 10 * 2
+    asked = counted(paper("t2v_turbo", "--judge.factory", "x.Judge"), 100, 10)
+    assert 2 * asked["score rollouts"] == whole["score rollouts"] == 2 * 2 * 10 * 2
     eleven = hours(paper("t2v_turbo", "--generator.videos_per_prompt", "11"))["rank"]
     assert eleven == pytest.approx(plain["rank"] * 55 / 45)
 

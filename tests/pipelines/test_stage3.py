@@ -132,6 +132,7 @@ def test_own_data_are_mixed_by_their_shares_and_pairs_are_held_out(folder, tmp_p
     pairs, questions = (ingredient.reading for ingredient in own.train)
     held_out = {pair.prompt.text for pair in own.held_out}
     assert len(own.held_out) > 4 and not held_out & {item.prompt for item in pairs.items}
+    assert len(read_own_data([replace(each, limit=1) for each in data], 0).held_out) <= 1
     generated = labelled(pairs)
     mixture = united(generated, own.train, 0.4)
     assert [each.share for each in mixture] == pytest.approx([0.6, 0.3, 0.1])

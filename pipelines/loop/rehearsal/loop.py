@@ -34,7 +34,10 @@ KNOBS = {
 def rehearse(config: RunConfig) -> Rehearsal:
     """What a run of ``config`` would meet. Nothing is written into its run directory, and what is written beside it is
     removed.
+
+    Raises InputError in one of several processes.
     """
+    checks.one_process()
     found = Rehearsal(knobs=KNOBS)
     found.problems += [
         *checks.directories(config),
