@@ -59,10 +59,6 @@ def test_the_term_that_hurts(work):
     assert settled(10) == 16 and settled(4) == 6 and settled(2) == 1
 
 
-def number(cell: str) -> float:
-    return float(cell.replace(",", ""))
-
-
 def test_the_page_shows_what_the_command_prints(work, capsys):
     scale.main()
     printed = capsys.readouterr()
@@ -80,4 +76,4 @@ def test_the_page_shows_what_the_command_prints(work, capsys):
     assert len(rows) == len(told) == 7 + 7 + 6
     # The page tells of N before it tells of adaptive judging.
     for row, line in zip([*rows[:7], *rows[14:], *rows[7:14]], told, strict=True):
-        assert [number(cell) for cell in line] == pytest.approx([number(cell) for cell in row], rel=0.1), row
+        assert line == row
