@@ -1,5 +1,7 @@
 """A run's videos, verdicts and pairs as a data set: loaded by ``datasets``, merged, and read back."""
 
+from dataclasses import replace
+
 import pyarrow.parquet as pq
 import pytest
 from datasets import Video, load_dataset
@@ -9,7 +11,7 @@ from pipelines import share
 from reward_model.judging.recorded import RecordedJudge
 from videoduet.errors import InputError
 from videoduet.records import Comparison, PreferencePair, Prompt, Sample, VideoPair
-from videoduet.store import content_hash, read_records
+from videoduet.store import content_hash, read_records, write_records
 
 
 def shared(output, *sources):
@@ -81,6 +83,34 @@ def test_recorded_verdicts_are_a_judge(folder, finished):
         assert (back.forward, back.backward) == (one.backward, one.forward)
     with pytest.raises(InputError, match=r"is recorded; give judge\.arguments\.otherwise"):
         list(judge.compare([VideoPair(prompt=Prompt.of("another"), first=pairs[0].first, second=pairs[0].second)]))
+
+
+def test_what_is_not_recorded_is_asked_at_once_and_in_order(folder, finished, tmp_path):
+    given = read_records(Comparison, folder / "comparisons.parquet")
+    few = tmp_path / "few"
+    few.mkdir()
+    # Another judge's opinion of the same two, the other way round, comes later and does not count.
+    one = given[0]
+    other = replace(one, first_id=one.second_id, second_id=one.first_id, judge_id="another")
+    write_records(few / "comparisons.parquet", [one, other], Comparison)
+    samples = read_records(Sample, *finished.root.glob("**/samples_*.parquet"), root=finished.root)
+    videos = {sample.id: sample.video for sample in samples}
+    prompts = {prompt.id: prompt for prompt in read_records(Prompt, finished.root / "prompts.parquet")}
+    asked = {comparison.id: comparison for comparison in given if comparison.prompt_id in prompts}.values()
+    pairs = [
+        VideoPair(prompt=prompts[each.prompt_id], first=videos[each.first_id], second=videos[each.second_id])
+        for each in asked
+    ]
+    calls = tmp_path / "calls"
+    judge = RecordedJudge(
+        str(few), otherwise={"factory": "scripted_judges.Brightest", "arguments": {"calls": str(calls)}}
+    )
+    answers = list(judge.compare(pairs))
+    assert [(each.first_id, each.second_id) for each in answers] == [(each.first.id, each.second.id) for each in pairs]
+    assert len(calls.read_text().splitlines()) == len(pairs) - 1
+    first = next(pair for pair in pairs if pair.first.id == one.first_id and pair.second.id == one.second_id)
+    (back,) = judge.compare([VideoPair(prompt=first.prompt, first=first.second, second=first.first)])
+    assert back.judge_id == one.judge_id
 
 
 @pytest.mark.parametrize("word", ["neither a run", "there already"])
