@@ -19,6 +19,7 @@ from transformers import AutoModelForImageTextToText, InternVLConfig
 
 from reward_model.families.released import piece_of
 from reward_model.motion import MotionProjector, SlowFastNetwork
+from shapes_world.tokenizers import judge_tokenizer
 from videoduet.progress import console
 
 SHARD = 5 * 10**9
@@ -93,6 +94,9 @@ def main(layers: int = 28, folder: str | None = None) -> None:
         about = {"model_type": "internvl_chat", "ps_version": "v2", "downsample_ratio": 0.5, "force_image_size": 448,
                  "llm_config": text, "vision_config": VISION}  # fmt: skip
         (source / "config.json").write_text(json.dumps(about))
+        words = judge_tokenizer(["one two"]).backend_tokenizer
+        words.add_special_tokens(["<IMG_CONTEXT>"])
+        words.save(str(source / "tokenizer.json"))
         size, started = write_sparse(source, released_shapes(text)), time.perf_counter()
         command = [sys.executable, "-m", "pipelines.convert_judge", "vqathinker", str(source), str(Path(name) / "out")]
         subprocess.run(command, check=True)

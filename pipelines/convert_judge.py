@@ -54,14 +54,15 @@ def vqathinker(source: Path, out: Path) -> None:
     _convert(out, lambda: _writer().convert(source, out, motion=True))
 
 
-def motion(source: Path, slowfast: Path, out: Path, window: int = 7, seed: int = 0) -> None:
+def motion(source: Path, slowfast: Path, out: Path, window: int | None = None, seed: int = 0) -> None:
     """Give a judge a motion token: a frozen SlowFast, and a projector that is drawn at random, to be trained.
 
     Args:
         source: The judge, a transformers directory.
         slowfast: A SlowFast checkpoint, such as pytorchvideo's SLOWFAST_8x8_R50.pyth.
         out: The directory to write.
-        window: The side of SlowFast's pooling in a map: 7, for frames of 193 pixels or more.
+        window: The side of SlowFast's pooling in a map (None: what stands beside the encoder, else 7, for frames of 193
+            pixels or more).
         seed: What the projector is drawn from.
     """
     _convert(out, lambda: _writer().add_motion(source, slowfast, out, window=window, seed=seed))

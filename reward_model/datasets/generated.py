@@ -80,19 +80,40 @@ def read_video_feedback(folder: Path, split: Split) -> Reading:
 
 
 def read_t2vqa_db(folder: Path, split: Split) -> Reading:
-    """T2VQA-DB (Kou et al. 2024): 10,000 videos by 9 models; ``info.txt`` of file|prompt|mos, scores 0-100."""
-    return _t2vqa("T2VQA-DB", folder, split, "info.txt", "*.txt")
+    """T2VQA-DB (Kou et al. 2024): 10,000 videos by 9 models; ``info.txt`` of file|prompt|mos, scores 0-100.
+
+    Without it the only other text is read. The Sora test, which nothing is trained on, never is.
+    """
+    return _t2vqa("T2VQA-DB", folder, split, _t2vqa_labels(folder))
+
+
+def _t2vqa_labels(folder: Path) -> Path:
+    files = [file.relative_to(folder) for file in sorted([*folder.glob("*"), *folder.glob("*/*")])]
+    texts = [file for file in files if file.suffix.lower() == ".txt" and not _of_sora(file)]
+    found = [file for file in texts if file.name.lower() == "info.txt"] or texts
+    if len(found) > 1:
+        raise InputError(
+            f"T2VQA-DB: {folder} holds {', '.join(map(str, found))}; call the one with the labels info.txt, and have "
+            "one of that name."
+        )
+    if not found:
+        raise InputError(f"T2VQA-DB: {folder} holds no info.txt; see docs/datasets.md for the folder expected.")
+    return folder / found[0]
+
+
+def _of_sora(file: Path) -> bool:
+    return any(part.lower().startswith("sora") for part in file.parts)
 
 
 def read_t2vqa_sora(folder: Path, split: Split) -> Reading:
     """The Sora test of T2VQA-DB (Kou et al. 2024): videos of Sora's that nothing is trained on, ``sora*.txt`` in the
     same form.
     """
-    return _t2vqa("T2VQA-DB, Sora", folder, split, "sora*.txt", "Sora*.txt")
+    (path, *_) = required("T2VQA-DB, Sora", folder, "sora*.txt", "Sora*.txt")
+    return _t2vqa("T2VQA-DB, Sora", folder, split, path)
 
 
-def _t2vqa(name: str, folder: Path, split: Split, *patterns: str) -> Reading:
-    (path, *_) = required(name, folder, *patterns)
+def _t2vqa(name: str, folder: Path, split: Split, path: Path) -> Reading:
     found = list(label_lines(path, "|", ("file", "prompt", "overall")))
     return _scored(
         name, split, found, MediaFolder(folder),

@@ -53,7 +53,7 @@ def read_ratings(path: str | Path, scale: tuple[float, float], dimensions: Seque
         raise InputError(f"{path}: nothing is rated; give a column rating, or one for each dimension.")
     reading = _Reading(scale)
     for number, row in enumerate(rows, 1):
-        reading.take(row, {str(row.get("dimension") or "overall"): "rating"} if long else dict(zip(columns, columns,
+        reading.take(row, {_told(row, "dimension") or "overall": "rating"} if long else dict(zip(columns, columns,
                      strict=True)), f"{path}, row {number}")  # fmt: skip
     if not reading.ratings:
         shown = f", such as {reading.bad[0]}" if reading.bad else ""
@@ -71,6 +71,12 @@ def _rows(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
         ) from error
 
 
+def _told(row: Mapping[str, Any], name: str) -> str:
+    """What a row says, as text; '' where it says nothing. 0 is a name like another."""
+    value = row.get(name)
+    return "" if value is None else str(value).strip()
+
+
 @dataclass
 class _Reading:
     scale: tuple[float, float]
@@ -80,7 +86,7 @@ class _Reading:
 
     def take(self, row: Mapping[str, Any], columns: Mapping[str, str], place: str) -> None:
         """A row's ratings by dimension, whose ``columns`` are named."""
-        subject, video = (str(row.get(name) or "").strip() for name in ("subject", "video"))
+        subject, video = _told(row, "subject"), _told(row, "video")
         if not subject or not video:
             self.bad.append(f"{place}: no {'video' if subject else 'subject'}")
             return
@@ -92,7 +98,7 @@ class _Reading:
                 self.bad.append(f"{place}: {subject} has rated the {dimension} of {video} before")
                 continue
             self.ratings[dimension, subject, video] = rating
-            told = {name: str(row[name]) for name in ABOUT[1:] if row.get(name)}
+            told = {name: str(row[name]) for name in ABOUT[1:] if _told(row, name)}
             self.about.setdefault(video, {}).update(told)
 
     def _number(self, value: Any, column: str, place: str) -> float | None:

@@ -71,9 +71,16 @@ class Family:
         """``axes`` as a forward takes them."""
         return axes
 
-    def rotary(self, text: Any, hidden: Tensor, axes: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and sines (B, length, head dim) that turn what the language model ``text`` has at ``axes``."""
-        return text.rotary_emb(hidden, self.position_ids(axes))
+    def rotary(self, text: Any, hidden: Tensor, axes: Tensor, within: int | None = None) -> tuple[Tensor, Tensor]:
+        """Cosines and sines (B, length, head dim) that turn what the language model ``text`` has at ``axes``.
+
+        ``within`` says that no place reaches it, nor did one of what was read just before.
+        """
+        embed = text.rotary_emb
+        if within is not None and embed.rope_type == "dynamic" and within < embed.original_max_seq_len:
+            # Dynamic RoPE looks on the host how far places reach, which no graph can hold; here it stretches nothing.
+            return type(embed).forward.__wrapped__(embed, hidden, self.position_ids(axes))
+        return embed(hidden, self.position_ids(axes))
 
 
 def text_positions(mask: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ from reward_model.motion.pooling import WINDOW
 from reward_model.released_frames import MEAN, STD
 from videoduet.errors import InputError
 from videoduet.loading import check_files, loading, some
-from videoduet.progress import console, track
+from videoduet.progress import track
 from videoduet.store import atomic_path, read_json, write_json
 
 SHARD_BYTES = 2**30
@@ -112,6 +112,7 @@ def convert(source: Path, output: Path, *, motion: bool) -> None:
     if not (source / "config.json").exists():
         raise InputError(f"{source} has no config.json; give the released directory, whole.")
     check_files(source)
+    tokenizer = _tokenizer(source)
     released, stored = read_json(source / "config.json"), Stored.of(source)
     internlm2 = (released.get("llm_config") or {}).get("model_type") == "internlm2"
     head = "language_model.output.weight" if internlm2 else "language_model.lm_head.weight"
@@ -130,21 +131,17 @@ def convert(source: Path, output: Path, *, motion: bool) -> None:
     with atomic_path(output) as temporary:
         temporary.mkdir(parents=True)
         _write_weights(temporary, stored, pieces)
-        tokenizer = _tokenizer(source)
-        if tokenizer is None:
-            console.print(f"{source} has no tokenizer; copy its files there and convert again.", markup=False)
-        else:
-            config.image_token_id = tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
-            _processor(released, tokenizer).save_pretrained(temporary)
-            _generation(tokenizer).save_pretrained(temporary)
+        config.image_token_id = tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
+        _processor(released, tokenizer).save_pretrained(temporary)
+        _generation(tokenizer).save_pretrained(temporary)
         config.architectures = ["InternVLForConditionalGeneration"]
         config.dtype = stored.dtype
         config.save_pretrained(temporary)
 
 
-def add_motion(source: Path, slowfast: Path, output: Path, *, window: int = WINDOW, seed: int = 0) -> None:
+def add_motion(source: Path, slowfast: Path, output: Path, *, window: int | None = None, seed: int = 0) -> None:
     """Write the judge in the transformers directory ``source`` as ``output``, with the motion encoder ``slowfast``,
-    whose pooling has this ``window``, and a projector drawn from ``seed``.
+    whose pooling has this ``window`` (None: what stands beside it, else 7), and a projector drawn from ``seed``.
 
     Raises InputError where either cannot be read, or the judge has a motion encoder already.
     """
@@ -173,7 +170,7 @@ def add_motion(source: Path, slowfast: Path, output: Path, *, window: int = WIND
         size = sum((temporary / file).stat().st_size for file in set(files.values()))
         index = {"metadata": {"total_size": size}, "weight_map": files}
         write_json(temporary / "model.safetensors.index.json", index)
-        write_json(temporary / "config.json", {**config, "motion_window": window})
+        write_json(temporary / "config.json", {**config, "motion_window": encoder.window})
 
 
 def _expected(config: InternVLConfig, *, tied: bool) -> dict[str, tuple[int, ...]]:
@@ -228,16 +225,28 @@ def _write_weights(output: Path, stored: Stored, pieces: Mapping[str, Piece]) ->
 
 
 def _tokenizer(source: Path) -> Any:
-    """The release's tokenizer, with names for what stands for images; None where there is none."""
-    with loading(f"The tokenizer of {source} cannot be loaded", "give the release's own files; its code is not run."):
-        if (source / "tokenizer_config.json").exists():
-            return AutoTokenizer.from_pretrained(source, trust_remote_code=False, extra_special_tokens=SPECIAL)
-        if (source / "tokenizer.json").exists():
-            return PreTrainedTokenizerFast(
-                tokenizer_file=str(source / "tokenizer.json"), eos_token="<|im_end|>", pad_token="<|endoftext|>",
-                padding_side="left", extra_special_tokens=SPECIAL,
-            )  # fmt: skip
-    return None
+    """The release's tokenizer, with names for what stands for images. Raises InputError where none can be loaded."""
+    mend = "copy the release's own files (tokenizer.json, tokenizer_config.json) there and convert again"
+    if not any((source / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
+        raise InputError(f"{source} has no tokenizer; {mend}.")
+    with loading(f"The tokenizer of {source} cannot be loaded", f"{mend}; its code is not run."):
+        # One that is added to a vocabulary without it would be an id that the model never learned.
+        if "<IMG_CONTEXT>" not in _words(source).get_vocab():
+            raise InputError(f"The tokenizer of {source} has no <IMG_CONTEXT>; {mend}.")
+        return _words(source, extra_special_tokens=SPECIAL)
+
+
+def _words(source: Path, **more: Any) -> Any:
+    file = source / "tokenizer.json"
+    if (source / "tokenizer_config.json").exists():
+        try:
+            return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **more)
+        except Exception:
+            # It may name a class that is the release's own code.
+            if not file.exists():
+                raise
+    ends: dict[str, Any] = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "padding_side": "left"}
+    return PreTrainedTokenizerFast(tokenizer_file=str(file), **ends, **more)
 
 
 def _processor(released: Mapping[str, Any], tokenizer: Any) -> InternVLProcessor:

@@ -117,7 +117,7 @@ class Decoder:
         self.tokens = torch.zeros(rows, dtype=torch.long, device=self.device)
         self.logits = torch.zeros(rows, self.head.weight.shape[0], device=self.device)
         last = prompts.positions[:, torch.arange(rows), prompts.split + own - 1].amax(0)
-        self.position = (last + 1).to(self.device)
+        self.position, self.within = (last + 1).to(self.device), int(last.max()) + new
 
     def _parts(self, length: int, lengths: Tensor, members: list[list[int]]) -> list[Part]:
         """The cache of each layer: ``length`` places for each of ``members``, who share them."""
@@ -209,7 +209,7 @@ class Decoder:
 
         hidden = self.text.embed_tokens(self.tokens)[:, None]
         axes = self.position[None, :, None].expand(len(self.prompts.positions), -1, -1)
-        rotary = self.family.rotary(self.text, hidden, axes)
+        rotary = self.family.rotary(self.text, hidden, axes, self.within)
         hidden = through_layers(self.text, hidden, rotary, attend)
         self.logits.copy_(self.head(rms_norm(self.text.norm, hidden))[:, 0])
         self.tokens.copy_(self.pick(self.logits))

@@ -21,7 +21,7 @@ from videoduet.adapters import base_of, put_on
 from videoduet.errors import InputError
 from videoduet.loading import check_files, lacking, loading, refuse_odd
 from videoduet.records import stable_id
-from videoduet.store import content_hash
+from videoduet.store import content_hash, read_json
 
 WHOLE = "give a transformers or PEFT directory, whole."
 PROCESSOR_FILES = {
@@ -34,9 +34,17 @@ PROCESSOR_FILES = {
 
 
 def weights_id(directory: str | Path) -> str:
-    """A hash of the weights in a local directory; the name itself for a hub id (whose revision the config pins)."""
+    """A hash of the weights in a local directory, and of what a sense of motion pools by, where one is said; the name
+    itself for a hub id (whose revision the config pins).
+    """
     files = sorted(Path(directory).glob("*.safetensors"))
-    return stable_id(*map(content_hash, files)) if files else str(directory)
+    if not files:
+        return str(directory)
+    about = Path(directory) / CONFIG_NAME
+    with loading(f"Judge {directory} cannot be loaded", WHOLE):
+        window = read_json(about).get("motion_window") if about.exists() else None
+    # Nothing is said of other judges, whose ids stand in what was recorded.
+    return stable_id(*map(content_hash, files), *([] if window is None else [f"motion_window {window}"]))
 
 
 def local_directory(path: str | Path, subfolder: str | None = None) -> str:

@@ -81,24 +81,34 @@ def read_known_prompts(path: str | Path) -> dict[str, KnownPrompt]:
     """Prompts by name, from a table or JSON Lines with ``prompt``, perhaps ``name`` (or ``video``), and categories:
     FETV's ``fetv_data.json``, or columns spatial, temporal, attribute and complexity, several in one divided by ``;``.
 
-    Without a name a prompt is called by its place, from 0. Raises InputError for a file that cannot be read, or that
-    says no prompt.
+    Without a name a prompt is called by its place, from 0. Raises InputError for a file that cannot be read, that says
+    no prompt, or that calls two by one name.
     """
     rows = _rows(Path(path))
     found: dict[str, KnownPrompt] = {}
     for place, row in enumerate(rows):
         if not isinstance(row.get("prompt"), str):
             raise InputError(f"{path}, row {place + 1}: there is no prompt; it has {', '.join(row)}.")
-        name = Path(str(row.get("name") or row.get("video") or place)).name
+        told = [row.get("name"), row.get("video"), place]
+        name = _unsuffixed(Path(next(str(each) for each in told if each not in (None, ""))).name)
+        if name in found and found[name].text != row["prompt"]:
+            raise InputError(
+                f"{path}, row {place + 1}: {name} is the name of another prompt too; give each prompt its own."
+            )
         categories = {
             kind: values
             for kind, places in CATEGORIES.items()
             if (values := tuple(value for keys in places for value in _values(row, keys)))
         }
-        found[name.removesuffix(".mp4")] = KnownPrompt(row["prompt"], categories)
+        found[name] = KnownPrompt(row["prompt"], categories)
     if not found:
         raise InputError(f"{path} holds no prompts; give a row for each.")
     return found
+
+
+def _unsuffixed(name: str) -> str:
+    """``name`` without what a video's file ends with; any other dot is its own."""
+    return Path(name).stem if Path(name).suffix.lower() in VIDEOS else name
 
 
 def _rows(path: Path) -> Sequence[dict[str, Any]]:

@@ -56,10 +56,15 @@ def network_from(path: str | Path) -> SlowFastNetwork:
 
 
 def window_of(path: str | Path, default: int) -> int:
-    """The side of SlowFast's pooling that stands in the ``config.json`` of a directory (of a file's, too)."""
+    """The side of SlowFast's pooling that stands in the ``config.json`` of a directory (of a file's, too): a judge's
+    ``motion_window``, or the ``window`` of SlowFast alone; ``default`` where neither does.
+    """
     file = (Path(path) if Path(path).is_dir() else Path(path).parent) / "config.json"
     config = read_json(file) if file.exists() else {}
-    return int(config["window"]) if config.get("model_type") == "slowfast" else default
+    # Vision towers have windows too.
+    own = config.get("window") if config.get("model_type") == "slowfast" else None
+    told = config.get("motion_window", own)
+    return default if told is None else int(told)
 
 
 def projector_state(path: str | Path) -> dict[str, Tensor]:

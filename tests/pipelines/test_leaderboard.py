@@ -38,6 +38,18 @@ def test_prompts_of_fetv_and_of_ones_own(tmp_path):
             read_known_prompts(tmp_path / "bad.csv")
 
 
+def test_prompts_are_called_like_their_videos(tmp_path):
+    rows = [{"name": "a/cat.MOV", "prompt": "a cat"}, {"name": "b/cat.webm", "prompt": "a cat"},
+            {"name": "v1.5", "prompt": "a dog"}, {"video": 0, "prompt": "a hill"}]  # fmt: skip
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {name: known.text for name, known in read_known_prompts(tmp_path / "own.jsonl").items()} == {
+        "cat": "a cat", "v1.5": "a dog", "0": "a hill",
+    }  # fmt: skip
+    (tmp_path / "own.csv").write_text("name,prompt\ncat.mp4,a cat\ncat.gif,another cat\n")
+    with pytest.raises(InputError, match="row 2: cat is the name of another prompt too"):
+        read_known_prompts(tmp_path / "own.csv")
+
+
 def touch(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -13,21 +13,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from reward_model.families.convert import CHAT_TEMPLATE, SPECIAL
 from reward_model.families.sense import put_motion
 from reward_model.motion import MotionProjector, SlowFast, SlowFastNetwork
 from shapes_world.tokenizers import judge_tokenizer
-
-NAMED = {
-    "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
-    "video_token": "<video>",
-}  # fmt: skip
-CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<IMG_CONTEXT>\n{% elif part['type'] == 'video' %}<video>\n"
-    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def small_tokenizer(words: Tokenizer | None = None) -> PreTrainedTokenizerFast:
@@ -36,7 +25,7 @@ def small_tokenizer(words: Tokenizer | None = None) -> PreTrainedTokenizerFast:
         words = judge_tokenizer(["a red circle is better 1 2 first second Frame1: Frame2:\n"] * 50).backend_tokenizer
     return PreTrainedTokenizerFast(
         tokenizer_object=words, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left",
-        extra_special_tokens=NAMED,
+        extra_special_tokens=SPECIAL,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Released InternVL checkpoints against vectors from the authors' own code (tests/golden/vqathinker_small)."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from reward_model.families import convert
 from reward_model.judging.loading import load_model, load_processor
 from reward_model.motion import MotionProjector, SlowFast
 from reward_model.released_frames import normalised
+
+FOREIGN = {"tokenizer_class": "Foreign", "auto_map": {"AutoTokenizer": ["tokenization_foreign.Foreign", None]}}
+"""What a release says whose tokenizer is its own code."""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,46 @@ def test_what_is_missing_or_foreign_is_named(state, tmp_path, capsys):
         message = " ".join(capsys.readouterr().err.split())
         assert said in message and "Traceback" not in message, message
         assert not (tmp_path / f"out{number}").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [("gone", "has no tokenizer"), ("foreign", "its code is not run"), ("other", "has no <IMG_CONTEXT>")],
+)
+def test_no_judge_without_its_tokenizer(state, tmp_path, monkeypatch, capsys, change, said):
+    """Nothing is written: its id of what stands for images would be a guess."""
+    monkeypatch.setattr(convert, "_write_weights", lambda *_: pytest.fail("weights were written"))
+    source = release(tmp_path / "source", without_motion(state))
+    if change == "other":
+        words = (source / "tokenizer.json").read_text()
+        (source / "tokenizer.json").write_text(words.replace("<IMG_CONTEXT>", "<OTHER>"))
+    else:
+        (source / "tokenizer.json").unlink()
+    if change == "foreign":
+        (source / "tokenizer_config.json").write_text(json.dumps(FOREIGN))
+    assert run("internvl", source, tmp_path / "out") == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert said in message and "convert again" in message and "Traceback" not in message, message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_of_foreign_code_gives_way_to_the_words_beside_it(state, tmp_path):
+    source = release(tmp_path / "source", without_motion(state))
+    (source / "tokenizer_config.json").write_text(json.dumps(FOREIGN))
+    assert run("internvl", source, tmp_path / "out") == 0
+    assert load_processor(tmp_path / "out").image_token_id == ABOUT["image_context_token_id"]
+    assert load_model(tmp_path / "out").config.image_token_id == ABOUT["image_context_token_id"]
+
+
+def test_a_motion_encoder_keeps_its_window(converted, state, tmp_path):
+    source = release(tmp_path / "source", without_motion(state))
+    assert run("internvl", source, tmp_path / "plain") == 0
+    SlowFast.from_pretrained(converted, window=3).save_pretrained(tmp_path / "slowfast")
+    for more, window in (((), 3), (("--window", 1), 1)):
+        out = tmp_path / f"moving{window}"
+        assert run("motion", tmp_path / "plain", tmp_path / "slowfast", out, *more) == 0
+        assert json.loads((out / "config.json").read_text())["motion_window"] == window
+        assert load_model(out).slowfast_model.window == window
 
 
 def test_internvl_alone_and_files_in_parts(state, tmp_path, monkeypatch, vectors):

@@ -1,16 +1,19 @@
 """InternVL judges as Qwen does: its answers are those of the plain model with the processor's own call."""
 
 import itertools
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
 from small_internvl import write_internvl
 from small_judge import PROMPTS, SMALL_PROMPT, pair
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import InternVLForConditionalGeneration
 
 from reward_model import Judge
 from reward_model.encoding import ShowingEncoder
+from reward_model.families.base import Family
 from reward_model.presets import PRESETS
 from reward_model.questions import View
 from videoduet.errors import InputError
@@ -86,6 +89,32 @@ def test_answers_are_those_of_the_plain_model_and_heads_are_read_once(tmp_path, 
             assert verdict.text == text
             texts.add(text)
     assert len(texts) > 2, "what is seen must matter, else this tests little"
+
+
+class NoHostRead(TorchDispatchMode):
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "the host waits for a number"
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_dynamic_places_are_not_looked_at_in_a_step(tmp_path, small, monkeypatch):
+    """InternVL3 has them; a graph of steps could not be recorded."""
+    write_internvl(tmp_path, rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4})
+    judge, plain, found = judge_at(tmp_path), Family.rotary, []
+
+    def rotary(self, text, hidden, axes, *within):
+        with NoHostRead() if hidden.shape[1] == 1 else nullcontext():
+            turned = plain(self, text, hidden, axes, *within)
+        if hidden.shape[1] == 1:
+            found.append(all(map(torch.equal, turned, plain(self, text, hidden, axes))))
+        return turned
+
+    monkeypatch.setattr(Family, "rotary", rotary)
+    pairs, answers = [pair(small.videos, *names) for names in itertools.combinations(NAMES, 2)], []
+    for judge.engine in (True, False):
+        answers.append([[v.text for v in (each.forward, each.backward) if v] for each in judge.compare(pairs)])
+    assert answers[0] == answers[1] and len(found) >= PROMPT.max_new_tokens - 2 and all(found)
 
 
 def test_it_scores_and_describes(internvl, small):

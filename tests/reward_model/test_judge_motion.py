@@ -1,6 +1,8 @@
 """A judge with a motion token: VQAThinker's vectors, sharing, GRPO, and a Qwen that has one too."""
 
 import itertools
+import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +18,7 @@ from pipelines.train_reward_model import parse
 from reward_model import Judge
 from reward_model.encoding import ShowingEncoder
 from reward_model.families.sense import ENCODER, MotionSeam, MotionSense
-from reward_model.judging.loading import load_model, load_processor
+from reward_model.judging.loading import load_model, load_processor, weights_id
 from reward_model.presets import PRESETS
 from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt
 from reward_model.training import trainer as training
@@ -26,6 +28,8 @@ from reward_model.training.policy import policy_of
 from reward_model.training.trainer import build_trainer, train_judge
 from reward_model.wordings import Shown, as_asked
 from videoduet.errors import InputError
+from videoduet.records import stable_id
+from videoduet.store import content_hash
 from videoduet.video import Clip
 
 NAMES = ("red", "green", "blue")
@@ -281,3 +285,12 @@ def test_features_of_other_frames_are_others(moving, small):
     plain = sense.features(video)
     turned = replace(video, patches=video.patches.flip(0))
     assert not torch.equal(sense.features(turned), plain) and sense.features(video) is plain
+
+
+def test_an_id_says_what_motion_pools_by(moving, small, tmp_path):
+    shutil.copytree(moving, tmp_path / "judge")
+    config = json.loads((moving / "config.json").read_text())
+    (tmp_path / "judge" / "config.json").write_text(json.dumps(config | {"motion_window": 2}))
+    assert weights_id(tmp_path / "judge") != weights_id(moving)
+    (weights,) = sorted(small.path.glob("*.safetensors"))
+    assert weights_id(small.path) == stable_id(content_hash(weights)), "other judges keep theirs"

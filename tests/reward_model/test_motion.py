@@ -271,3 +271,14 @@ def test_pixels_are_those_that_the_releases_show():
     for number in range(len(FRAMES["image_sizes"])):
         values = normalised(squared(vectors[f"image{number}_uint8"][None].numpy(), size))[0]
         torch.testing.assert_close(values, vectors[f"image{number}_pixel_values"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "window"),
+    [({"model_type": "internvl", "motion_window": 2}, 2), ({"model_type": "slowfast"}, 7),
+     ({"model_type": "slowfast", "window": 3}, 3), ({"model_type": "internvl", "window": 3}, 7)],
+)  # fmt: skip
+def test_a_judges_window_is_read(config, window, released, tmp_path):
+    save_file(released, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert SlowFast.from_pretrained(tmp_path).window == window

@@ -161,3 +161,11 @@ def test_the_command_screens(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         process_ratings.main([*line, "--scale", "[5, 1]"])
     assert ended.value.code == 2
+
+
+def test_zero_is_a_name(tmp_path):
+    rows = [{"subject": s, "video": v, "dimension": 0, "model": 0, "rating": 3} for s in (0, 1) for v in (0, 1)]
+    write_jsonl(tmp_path / "ratings.jsonl", rows)
+    table = read_ratings(tmp_path / "ratings.jsonl", (1, 5))
+    assert (table.subjects, table.videos, list(table.ratings), table.bad) == (["0", "1"], ["0", "1"], ["0"], [])
+    assert table.about["0"] == {"model": "0"}
