@@ -347,24 +347,6 @@ def test_lines_of_another_number_of_fields(tmp_path, clips, name, file, line, sa
     assert item.prompt in (None, "a\u2028b\x85c")
 
 
-@pytest.mark.parametrize("sora", ["sora.txt", "SORA_test.txt", "Sora/info.txt"])
-def test_the_sora_test_is_no_training_data(tmp_path, clips, sora):
-    folder = write_miniature("t2vqa_db", tmp_path, clips)
-    labels = folder / "info.txt"
-    (folder / sora).parent.mkdir(exist_ok=True)
-    (folder / sora).write_text(labels.read_text().splitlines()[0])
-    whole = read_dataset("t2vqa_db", folder, "all").items
-    labels.rename(folder / "videos" / "labels.TXT")
-    assert read_dataset("t2vqa_db", folder, "all").items == whole
-    (folder / "prompts.txt").write_text("a cat")
-    with pytest.raises(InputError, match="holds prompts.txt, videos/labels.TXT; call the one"):
-        read_dataset("t2vqa_db", folder, "all")
-    (folder / "prompts.txt").unlink()
-    (folder / "videos" / "labels.TXT").unlink()
-    with pytest.raises(InputError, match="holds no info.txt"):
-        read_dataset("t2vqa_db", folder, "all")
-
-
 def test_other_labels_are_named_by_their_row(tmp_path, clips):
     folder = write_miniature("genai_bench", tmp_path, clips)
     (folder / "data.json").write_text((folder / "data.json").read_text().replace("bothbad_vote", "both", 1))
