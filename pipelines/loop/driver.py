@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pipelines.loop.export import export_final
 from pipelines.loop.phases import Turn, turns
 from pipelines.loop.run import Run
+from pipelines.loop.summaries import ScoreSummary, read_summary
 from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.machines import ALONE, Machine
 from videoduet.progress import console
-from videoduet.store import read_json, write_json
+from videoduet.store import write_json
 
 
 def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
@@ -55,7 +56,7 @@ def _scored_already(run: Run, turn: Turn) -> bool:
     score = run.folder("score")
     if turn.phase.name != "measure" or not run.directory.is_done(score):
         return False
-    return not read_json(score / "done.json")["counts"].get("measured")
+    return not read_summary(ScoreSummary, score).measured
 
 
 def _reopen_score(run: Run) -> None:

@@ -35,10 +35,13 @@ def score_versions(
             found = score_official(official, output / "official", vbench, directory.root)
         else:
             found = score_vbench(drawn, held_out.prompts, output, vbench, directory.root)
-        summary = ScoreSummary(versions=list(drawn), win_rate=win_rate, vbench=found, notes=list(dict.fromkeys(notes)))
+        summary = ScoreSummary(
+            versions=list(drawn), win_rate=win_rate, vbench=found, notes=list(dict.fromkeys(notes)),
+            measured=[version_name(number) for number in sorted(measured)],
+        )  # fmt: skip
         write_summary(output, summary)
         stop_if_still(found, vbench, directory.root)
-        directory.finish(output, samples=len(held_out.items) * len(versions), measured=len(measured))
+        directory.finish(output, samples=len(held_out.items) * len(versions))
 
 
 def _drawn(held_out: HeldOut, measured: Mapping[int, MeasureSummary], rounds: int) -> list[str]:

@@ -133,12 +133,14 @@ class ScoreSummary:
         win_rate: By judge and version: the win rate over the base with its interval, and counts.
         vbench: What VBench says of the suite that the config chose, or why it says nothing.
         notes: What of the prompts was not drawn.
+        measured: Versions that were measured before, each after its round; none in a run that is older than that.
     """
 
     versions: list[str]
     win_rate: dict[str, dict[str, dict[str, float | int]]]
     vbench: dict[str, Any]
     notes: list[str] = field(default_factory=list[str])
+    measured: list[str] = field(default_factory=list[str])
 
 
 def write_summary(folder: Path, summary: Any) -> None:
