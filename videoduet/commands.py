@@ -15,7 +15,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import is_dataclass
@@ -204,12 +204,28 @@ def parse_rehearsed(
     kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None
 ) -> tuple[Config, bool]:
     """The same, and whether ``--rehearse`` was given, which is no part of the config."""
+    config, found = _with_switches(kind, prog, description, arguments, {"rehearse": REHEARSE})
+    return config, found["rehearse"]
+
+
+def parse_planned(
+    kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None
+) -> tuple[Config, bool, bool]:
+    """The same, and whether ``--plan`` and whether ``--rehearse`` was given."""
+    config, found = _with_switches(kind, prog, description, arguments, {"plan": PLAN, "rehearse": REHEARSE})
+    return config, found["plan"], found["rehearse"]
+
+
+def _with_switches(
+    kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None, switches: Mapping[str, str]
+) -> tuple[Config, dict[str, bool]]:
     parser = command_parser(prog, description)
     parser.add_class_arguments(kind, None, fail_untyped=False)
-    parser.add_argument("--rehearse", action="store_true", help=REHEARSE)
+    for name, told in switches.items():
+        parser.add_argument(f"--{name}", action="store_true", help=told)
     values = read_line(parser, arguments, kind)
-    rehearsed = bool(values.pop("rehearse"))
-    return made(kind, parser, values), rehearsed
+    found = {name: bool(values.pop(name)) for name in switches}
+    return made(kind, parser, values), found
 
 
 def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> Config:
@@ -220,6 +236,8 @@ def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> C
         parser.error(str(error))
 
 
+PLAN = "print what this would cost, and stop"
+"""What ``--plan`` is for."""
 REHEARSE = "do everything once at its smallest with these models and data, tell what would fail later, and stop"
 """What ``--rehearse`` is for."""
 BROKEN_PIPE = 141
