@@ -1,5 +1,8 @@
 """Finding and loading a judge's weights: directories, subfolders, hub ids and PEFT adapters."""
 
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +117,8 @@ def positions_per_second(path: str | Path) -> float | None:
 def _whole_model(path: str | Path, dtype: str) -> Any:
     # What a checkpoint lacks would be drawn at random, with a warning.
     auto: Any = AutoModelForImageTextToText
-    model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
+    with _without_table():
+        model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
     if problem := lacking(info):
         raise ValueError(f"its weights lack {problem}")
     moving = {name for name in info["unexpected_keys"] if name.startswith((f"{PROJECTOR}.", f"{ENCODER}."))}
@@ -122,6 +126,20 @@ def _whole_model(path: str | Path, dtype: str) -> Any:
     if moving or getattr(model.config, "motion_window", None) is not None:
         give_motion(model, Path(str(cached_file(path, CONFIG_NAME))).parent)
     return model
+
+
+@contextmanager
+def _without_table() -> Generator[None]:
+    """Within it transformers prints no table of what a checkpoint lacks or has too much, which would name every motion
+    weight: what matters of it is refused, in one sentence.
+    """
+    logger = logging.getLogger("transformers.modeling_utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _adapted(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:
