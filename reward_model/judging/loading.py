@@ -16,9 +16,10 @@ from transformers.utils.hub import cached_file
 
 from reward_model.encoding import encoder_class, tokens_per_second
 from reward_model.families import FAMILIES, family_named
+from reward_model.families.base import has_motion
 from reward_model.families.sense import ENCODER, PROJECTOR, give_motion
 from reward_model.judging.beside import beside
-from reward_model.presets import kept_prompts
+from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import PROMPT_FILES, Prompts
 from videoduet.adapters import base_of, put_on
 from videoduet.errors import InputError
@@ -95,6 +96,18 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
         setattr(model, "name_or_path", str(path))  # noqa: B010
         return model if adapter is None else _adapted(model, adapter)
+
+
+def check_motion(model: Any, path: str | Path, preset: str | None) -> None:
+    """Raises InputError where the judge that ``preset`` is of has a sense of motion, and the ``model`` at ``path`` has
+    none.
+    """
+    if preset_named(preset).motion and not has_motion(model):
+        raise InputError(
+            f"Judge {path} has no motion weights, and preset {preset} asks one that has; give VQAThinker's checkpoint, "
+            "converted by pipelines.convert_judge vqathinker, or take the preset out.",
+            exit_code=2,
+        )
 
 
 def check_family(path: str | Path) -> None:

@@ -22,6 +22,7 @@ from reward_model.judging.labels import LabelLogits, label_ids, verdict_at_label
 from reward_model.judging.loading import (
     base_directory,
     check_family,
+    check_motion,
     load_model,
     load_processor,
     local_directory,
@@ -108,6 +109,7 @@ class Judge(VideoJudge):
         check_family(base)
         processor = load_processor(base)
         model = load_model(path, adapter, dtype)
+        check_motion(model, path, preset)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         prompts, decoding = own_prompts(path, chosen.prompts, adapter), decoding or Decoding()
         if prompt is not None:

@@ -15,6 +15,7 @@ from small_internvl import give_small_motion, write_moving
 from small_judge import SMALL_PROMPT, labelled, pair
 from small_qwen3 import write_qwen3
 
+from pipelines import judge as asking
 from pipelines.train_reward_model import parse
 from reward_model import Judge
 from reward_model.encoding import ShowingEncoder
@@ -297,3 +298,33 @@ def test_an_id_says_what_motion_pools_by(moving, small, tmp_path):
     assert weights_id(tmp_path / "judge") != weights_id(moving)
     (weights,) = sorted(small.path.glob("*.safetensors"))
     assert weights_id(small.path) == stable_id(content_hash(weights)), "other judges keep theirs"
+
+
+@pytest.mark.parametrize(("change", "options", "said"), [
+    ("none", ["--max_pixels", 192**2], "182x182 are too small for SlowFast, which averages 7x7 cells of 32 pixels"),
+    ("none", ["--num_frames", 3, "--max_pixels", 210**2], "Motion cannot be seen in 3 frames"),
+    ("weights", [], "holds no motion weights"), ("projector", [], "holds no motion projector"),
+    ("sense", [], "has no motion weights, and preset vqathinker asks one that has"),
+])  # fmt: skip
+def test_what_shows_no_motion_is_told_by_the_command(change, options, said, converted, small, tmp_path, capsys):
+    judge = shutil.copytree(converted, tmp_path / "judge")
+    config = json.loads((judge / "config.json").read_text()) | {"motion_window": 7}
+    if change != "none":
+        index = json.loads((judge / "model.safetensors.index.json").read_text())
+        gone = {"weights": ("slowfast_model",), "projector": ("motion_mlp",)}.get(
+            change, ("slowfast_model", "motion_mlp")
+        )
+        for name in set(index["weight_map"].values()):
+            kept = {key: value for key, value in load_file(judge / name).items() if not key.startswith(gone)}
+            save_file(kept, judge / name, metadata={"format": "pt"})
+        index["weight_map"] = {key: name for key, name in index["weight_map"].items() if not key.startswith(gone)}
+        (judge / "model.safetensors.index.json").write_text(json.dumps(index))
+    if change == "sense":
+        del config["motion_window"]
+    (judge / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit) as ended:
+        asking.main(["score", small.videos["red"].path, "--judge", str(judge), "--preset", "vqathinker",
+                     *map(str, options)])  # fmt: skip
+    printed = capsys.readouterr()
+    told = " ".join((printed.out + printed.err).split())
+    assert ended.value.code in (1, 2) and said in told and "Traceback" not in told and "UNEXPECTED" not in told, told
