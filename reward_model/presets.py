@@ -37,10 +37,13 @@ _SHOWN: _Shown = {"frames": FrameSampling(fps=2, min_frames=4, max_frames=16), "
 
 @dataclass(frozen=True)
 class Preset:
-    """What a published judge is asked, and the ``subfolder`` that holds its weights (None: they lie at the top)."""
+    """What a published judge is asked, the ``subfolder`` that holds its weights (None: they lie at the top), and
+    whether it has a sense of ``motion``.
+    """
 
     prompts: Prompts
     subfolder: str | None = None
+    motion: bool = False
 
 
 _THINK = "Think it over like a person in <think></think>, then answer in <answer></answer>. "
@@ -70,7 +73,7 @@ def _vqathinker(layout: str, question: str, num_frames: int, side: int) -> Prese
         DEFAULT_VIDEO_PROMPTS["describe"], max_new_tokens=1024, num_frames=num_frames, max_pixels=side * side,
         layout=layout,
     )  # fmt: skip
-    return Preset(Prompts(score=score, describe=describe))
+    return Preset(Prompts(score=score, describe=describe), motion=True)
 
 
 PRESETS = {

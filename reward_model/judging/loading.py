@@ -1,5 +1,8 @@
 """Finding and loading a judge's weights: directories, subfolders, hub ids and PEFT adapters."""
 
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +16,10 @@ from transformers.utils.hub import cached_file
 
 from reward_model.encoding import encoder_class, tokens_per_second
 from reward_model.families import FAMILIES, family_named
+from reward_model.families.base import has_motion
 from reward_model.families.sense import ENCODER, PROJECTOR, give_motion
 from reward_model.judging.beside import beside
-from reward_model.presets import kept_prompts
+from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import PROMPT_FILES, Prompts
 from videoduet.adapters import base_of, put_on
 from videoduet.errors import InputError
@@ -94,6 +98,18 @@ def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str =
         return model if adapter is None else _adapted(model, adapter)
 
 
+def check_motion(model: Any, path: str | Path, preset: str | None) -> None:
+    """Raises InputError where the judge that ``preset`` is of has a sense of motion, and the ``model`` at ``path`` has
+    none.
+    """
+    if preset_named(preset).motion and not has_motion(model):
+        raise InputError(
+            f"Judge {path} has no motion weights, and preset {preset} asks one that has; give VQAThinker's checkpoint, "
+            "converted by pipelines.convert_judge vqathinker, or take the preset out.",
+            exit_code=2,
+        )
+
+
 def check_family(path: str | Path) -> None:
     """Raises InputError unless the model at ``path`` is of a family that can judge."""
     check_files(path)
@@ -114,7 +130,8 @@ def positions_per_second(path: str | Path) -> float | None:
 def _whole_model(path: str | Path, dtype: str) -> Any:
     # What a checkpoint lacks would be drawn at random, with a warning.
     auto: Any = AutoModelForImageTextToText
-    model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
+    with _without_table():
+        model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
     if problem := lacking(info):
         raise ValueError(f"its weights lack {problem}")
     moving = {name for name in info["unexpected_keys"] if name.startswith((f"{PROJECTOR}.", f"{ENCODER}."))}
@@ -122,6 +139,20 @@ def _whole_model(path: str | Path, dtype: str) -> Any:
     if moving or getattr(model.config, "motion_window", None) is not None:
         give_motion(model, Path(str(cached_file(path, CONFIG_NAME))).parent)
     return model
+
+
+@contextmanager
+def _without_table() -> Generator[None]:
+    """Within it transformers prints no table of what a checkpoint lacks or has too much, which would name every motion
+    weight: what matters of it is refused, in one sentence.
+    """
+    logger = logging.getLogger("transformers.modeling_utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _adapted(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:
