@@ -165,15 +165,16 @@ class ShowingEncoder:
             )  # fmt: skip
         return told
 
-    def showing(self, messages: Sequence[dict], clips: Mapping[str, Clip] | None = None) -> Showing:
-        """``messages`` tokenised, with the generation prompt and as many tokens for each video as it needs.
+    def showing(self, messages: Sequence[dict], clips: Mapping[str, Clip] | None = None, begun: str = "") -> Showing:
+        """``messages`` tokenised, with the generation prompt, what is ``begun`` of the answer, and as many tokens for
+        each video as it needs.
 
         ``clips`` are videos that lie in no file, by path. Raises InputError where a video cannot be shown, and where
         the words hold what stands for one.
         """
         paths = video_paths(messages)
         text = self.processor.apply_chat_template(self.spelt(messages), tokenize=False, add_generation_prompt=True)
-        pieces = text.split(self.mark)
+        pieces = f"{text}{begun}".split(self.mark)
         if len(pieces) != len(paths) + 1:
             raise InputError(f"The prompt {text[:80]!r}… holds {self.mark}; take it out: it stands for a video.")
         videos = [self.video(path, (clips or {}).get(path)) for path in paths]

@@ -8,7 +8,9 @@ The questions ask for what theirs ask for, in our words: the four aspects of a c
 
 VQAThinker (weights converted by ``pipelines.convert_judge vqathinker``) is asked to the letter what its authors ask, as
 every token of it is part of what it learned: ``vqathinker`` as in their test (12 frames of 560x560), and
-``vqathinker-train`` as in their training (6 of 448x448), whose text differs in spaces and line breaks.
+``vqathinker-train`` as in their training (6 of 448x448), whose text differs in spaces and line breaks. So is
+AIGV-Assessor (``aigv-assessor``, converted by ``pipelines.convert_judge aigv_assessor``), which answers in numbers: 8
+frames of 448x448, one question for each of its four dimensions.
 """
 
 from dataclasses import dataclass, replace
@@ -76,7 +78,19 @@ def _vqathinker(layout: str, question: str, num_frames: int, side: int) -> Prese
     return Preset(Prompts(score=score, describe=describe), motion=True)
 
 
+ASSESSED = ("static quality", "temporal smoothness", "dynamic degree", "text-video correspondence")
+"""What AIGV-Assessor rates, in the order of its data (mos1 to mos4)."""
+ASSESSMENT = VideoPrompt(
+    system=(
+        "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
+    ),
+    before="", question="How would you rate the {dimension} of this video?", answer="The {dimension} of the video is",
+    keys=ASSESSED, scale=(0.0, 100.0), num_frames=8, max_pixels=448 * 448, layout="aigv-assessor",
+)  # fmt: skip
+"""What AIGV-Assessor is asked, about one dimension at a time, and how an answer begins."""
+
 PRESETS = {
+    "aigv-assessor": Preset(Prompts(score=ASSESSMENT)),
     "vqathinker": _vqathinker("vqathinker", f"{_RATE}{_REASON}", 12, 560),
     "vqathinker-train": _vqathinker("vqathinker-train", f"{_RATE} {_REASON}", 6, 448),
     "vqinsight-comp": Preset(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import Field, asdict, dataclass
+from dataclasses import Field, asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, overload
 
@@ -26,7 +26,7 @@ PROMPT_FILES: dict[Kind, str] = {
     "compare": "judge_prompt.json", "score": "score_prompt.json", "describe": "describe_prompt.json",
 }  # fmt: skip
 """What a judge is asked may be kept beside its weights."""
-OPTIONS = ("frames", "max_pixels", "layout")
+OPTIONS = ("frames", "max_pixels", "layout", "answer")
 
 
 class _Wording:
@@ -121,7 +121,9 @@ class VideoPrompt(_Wording):
     """The wording of a question about one video: for a description, or for a score.
 
     ``question`` may hold ``{prompt}``. A score is a number within ``scale``, or one for each of ``keys`` where there
-    are any; a description needs neither. The rest is as in :class:`JudgePrompt`.
+    are any; a description needs neither. ``answer`` is how an answer begins, of a judge that reads a score from what
+    comes to it before the next word; it and ``question`` may hold ``{dimension}``, one of ``keys``. The rest is as in
+    :class:`JudgePrompt`.
     """
 
     system: str | None
@@ -134,6 +136,7 @@ class VideoPrompt(_Wording):
     frames: FrameSampling | None = None
     max_pixels: int | None = None
     layout: str | None = None
+    answer: str | None = None
 
     def messages(self, prompt: str, path: str) -> list[dict[str, Any]]:
         """The chat messages of one showing."""
@@ -141,6 +144,11 @@ class VideoPrompt(_Wording):
         before = [{"type": "text", "text": self.before}] if self.before else []
         content = [*before, {"type": "video", "video": path}, question]
         return chat(self.system, content)
+
+    def about(self, dimension: str) -> "VideoPrompt":
+        """The same, asked about one ``dimension``."""
+        named = {name: _fill(getattr(self, name) or "", dimension=dimension) for name in ("question", "answer")}
+        return replace(self, keys=(dimension,), **named)
 
     def score(self, prompt: str, path: str) -> ScoreQuestion:
         """How good a video is."""

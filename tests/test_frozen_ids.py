@@ -190,6 +190,7 @@ def test_which_latents_a_cache_holds():
         ("vqinsight-naturalvideo", "score", "d7dd66884d69eb33e3e04ae53b69cc471afd3b63cdc0fba27ae7078990aa1142"),
         ("vqathinker", "score", "f04bc5a3d61459b1df9ac21634faa10bc8281a45e8847ffd713083fb3f45fc3d"),
         ("vqathinker-train", "score", "fea33ee59366f54bdb394e24784feea2fd01d2a9db442e4dfcb57c9a8dbbe7b8"),
+        ("aigv-assessor", "score", "ae68ce4a5794835daa50f68b7130b0693f639c884b7237a3b9af70609beee735"),
     ],
 )
 def test_what_a_judge_is_asked(preset, kind, wording):

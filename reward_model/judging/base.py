@@ -119,7 +119,7 @@ class VideoJudge:
                 dimensions=tuple(DimensionScore(name=key, value=means[key]) for key in prompt.keys if means),
             )
 
-        yield from self._answered(videos, _as_shown, showings, make, failures)
+        yield from self._answered(videos, as_shown, showings, make, failures)
 
     def describe(
         self, videos: Iterable[GivenVideo | tuple[GivenVideo, str]], *, failures: list[Failure] | None = None
@@ -141,7 +141,7 @@ class VideoJudge:
                 description=question.read(text),
             )
 
-        yield from self._answered(videos, _as_shown, showings, make, failures)
+        yield from self._answered(videos, as_shown, showings, make, failures)
 
     def _answered(
         self,
@@ -187,7 +187,8 @@ class VideoJudge:
             yield make(record, *(list(itertools.islice(said, count)) for count in times))
 
 
-def _as_shown(given: object) -> tuple[tuple[Video, Prompt], Clips]:
+def as_shown(given: object) -> tuple[tuple[Video, Prompt], Clips]:
+    """The record of a video, or of (video, prompt), with its prompt, and its frames where it lies in no file."""
     given, prompt = given if isinstance(given, tuple) else (given, "")
     video, clips = as_video(given)
     return (video, prompt if isinstance(prompt, Prompt) else Prompt.of(prompt)), clips

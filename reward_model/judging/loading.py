@@ -17,6 +17,7 @@ from transformers.utils.hub import cached_file
 from reward_model.encoding import encoder_class, tokens_per_second
 from reward_model.families import FAMILIES, family_named
 from reward_model.families.base import has_motion
+from reward_model.families.scores import HEADS, PAIRS, give_heads, score_dimensions
 from reward_model.families.sense import ENCODER, PROJECTOR, give_motion
 from reward_model.judging.beside import beside
 from reward_model.presets import kept_prompts, preset_named
@@ -38,17 +39,18 @@ PROCESSOR_FILES = {
 
 
 def weights_id(directory: str | Path) -> str:
-    """A hash of the weights in a local directory, and of what a sense of motion pools by, where one is said; the name
-    itself for a hub id (whose revision the config pins).
+    """A hash of the weights in a local directory, and of what a sense of motion pools by and how scores are cut off,
+    where that is said; the name itself for a hub id (whose revision the config pins).
     """
     files = sorted(Path(directory).glob("*.safetensors"))
     if not files:
         return str(directory)
     about = Path(directory) / CONFIG_NAME
     with loading(f"Judge {directory} cannot be loaded", WHOLE):
-        window = read_json(about).get("motion_window") if about.exists() else None
+        kept = read_json(about) if about.exists() else {}
     # Nothing is said of other judges, whose ids stand in what was recorded.
-    return stable_id(*map(content_hash, files), *([] if window is None else [f"motion_window {window}"]))
+    told = [f"{name} {kept[name]}" for name in ("motion_window", "score_relu") if kept.get(name) is not None]
+    return stable_id(*map(content_hash, files), *told)
 
 
 def local_directory(path: str | Path, subfolder: str | None = None) -> str:
@@ -121,6 +123,13 @@ def check_family(path: str | Path) -> None:
             raise InputError(f"Judge {path} is a {family}, which needs transformers {oldest} or newer; upgrade it.")
 
 
+def rates_in_numbers(path: str | Path) -> bool:
+    """Whether the judge at ``path``, or the one that its adapter goes on, is an AIGV-Assessor."""
+    check_files(path)
+    with loading(f"Judge {path} cannot be loaded", WHOLE):
+        return score_dimensions(AutoConfig.from_pretrained(base_directory(path))) is not None
+
+
 def positions_per_second(path: str | Path) -> float | None:
     """How many positions a second has for the model at ``path`` (:func:`reward_model.encoding.tokens_per_second`)."""
     with loading(f"Judge {path} cannot be loaded", WHOLE):
@@ -134,10 +143,17 @@ def _whole_model(path: str | Path, dtype: str) -> Any:
         model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
     if problem := lacking(info):
         raise ValueError(f"its weights lack {problem}")
-    moving = {name for name in info["unexpected_keys"] if name.startswith((f"{PROJECTOR}.", f"{ENCODER}."))}
-    refuse_odd(model, {**info, "unexpected_keys": set(info["unexpected_keys"]) - moving}, "its weights")
+    strange = set(info["unexpected_keys"])
+    moving, rating = (
+        {name for name in strange if name.startswith(tuple(f"{part}." for part in parts))}
+        for parts in ((PROJECTOR, ENCODER), (HEADS, PAIRS))
+    )
+    refuse_odd(model, {**info, "unexpected_keys": strange - moving - rating}, "its weights")
+    directory = Path(str(cached_file(path, CONFIG_NAME))).parent
     if moving or getattr(model.config, "motion_window", None) is not None:
-        give_motion(model, Path(str(cached_file(path, CONFIG_NAME))).parent)
+        give_motion(model, directory)
+    if rating:
+        give_heads(model, directory)
     return model
 
 
