@@ -9,6 +9,8 @@ The questions ask for what theirs ask for, in our words: the four aspects of a c
 VQAThinker (weights converted by ``pipelines.convert_judge vqathinker``) is asked to the letter what its authors ask, as
 every token of it is part of what it learned: ``vqathinker`` as in their test (12 frames of 560x560), and
 ``vqathinker-train`` as in their training (6 of 448x448), whose text differs in spaces and line breaks.
+
+UnifiedReward, VideoScore2 and Q-Insight are in :mod:`reward_model.published_prompts`, to the letter.
 """
 
 from dataclasses import dataclass, replace
@@ -23,6 +25,7 @@ from reward_model.prompts import (
     Prompts,
     VideoPrompt,
 )
+from reward_model.published_prompts import PUBLISHED
 from videoduet.errors import InputError
 from videoduet.video import FrameSampling
 
@@ -129,6 +132,7 @@ PRESETS = {
     "general": Preset(
         Prompts(DEFAULT_PROMPT, score=DEFAULT_VIDEO_PROMPTS["score"], describe=DEFAULT_VIDEO_PROMPTS["describe"])
     ),
+    **{name: Preset(prompts, subfolder) for name, (prompts, subfolder) in PUBLISHED.items()},
 }
 """By name; ``general`` is for any Qwen2.5-VL, Qwen3-VL or InternVL that follows instructions."""
 
