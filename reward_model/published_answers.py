@@ -32,7 +32,9 @@ def relative_scores(text: str) -> dict[str, tuple[float, float]] | None:
     if found is None:
         return None
     values = [float(value) for value in found.groups()]
-    scores = dict(zip(_RELATIVE, zip(values[::2], values[1::2], strict=True), strict=True))
+    scores: dict[str, tuple[float, float]] = {
+        name: (values[2 * place], values[2 * place + 1]) for place, name in enumerate(_RELATIVE)
+    }
     return scores if all(max(pair) <= 1 and abs(sum(pair) - 1) <= _SUM for pair in scores.values()) else None
 
 

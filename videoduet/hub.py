@@ -6,7 +6,7 @@ which becomes the name that it has there.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from videoduet.errors import InputError
 from videoduet.loading import loading, reason
@@ -43,7 +43,9 @@ def check(repository: str) -> str:
     if get_token() is None:
         raise InputError(f"There is no token of the hub to publish {repository} with; {SIGN_IN}")
     with loading("The hub does not know who publishes", f"look at the network, then {SIGN_IN}"):
-        return str(HfApi().whoami()["name"])
+        # huggingface_hub leaves the answer's type open.
+        told: dict[str, Any] = HfApi().whoami()  # pyright: ignore[reportUnknownMemberType]
+        return str(told["name"])
 
 
 def operations(folder: Path, name: str, changed: Mapping[str, bytes] | None = None) -> "list[CommitOperationAdd]":

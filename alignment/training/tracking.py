@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
 from videoduet.errors import InputError
 from videoduet.video import animated, read_video
@@ -25,7 +25,7 @@ class Tracker:
     """
 
     def __init__(self, name: str, events: Path, *, here: bool):
-        self.tracker: GeneralTracker | None = None
+        self.tracker: Any = None
         if name == "none" or not here:
             return
         where: dict[str, Any] = {"run_name": PROJECT, "name": events.name}
@@ -62,8 +62,9 @@ class Tracker:
 
 def _add_gif(writer: Any, name: str, path: str | Path, step: int) -> None:
     """Give TensorBoard a moving picture. Its own ``add_video`` does the same, by a package that nobody needs else."""
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
+    # Made by protobuf, whose names no type checker sees.
+    summaries: Any = importlib.import_module("tensorboard.compat.proto.summary_pb2")
+    Summary = summaries.Summary
     clip = read_video(path)
     picture = animated(clip.frames, round(1000 * clip.spacing), "gif", size=LONGEST_SIDE)
     height, width = clip.frames.shape[1:3]

@@ -100,8 +100,10 @@ def write_cards(run_dir: str | Path) -> list[Path]:
     """
     run = load_run(Path(run_dir))
     written: list[Path] = []
+    forms: tuple[tuple[str, LoraFormat], ...] = (("", "peft"), ("merged_", "merged"))
     for part in KINDS:
-        for name, form in ((part, "peft"), (f"merged_{part}", "merged")):
+        for prefix, form in forms:
+            name = f"{prefix}{part}"
             folder = run.directory / "final" / name
             if not run.adapters[part] or not folder.is_dir():
                 continue

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from pipelines.report.cards import PROMPT, card_of, write_cards, write_export_card
-from pipelines.report.recorded import RecordedRun
+from pipelines.report.recorded import RecordedRun, mapping
 from pipelines.report.snippets import Exported, base_name
 from videoduet.errors import InputError
 from videoduet.hub import Kind, publish
@@ -56,10 +56,9 @@ def without_paths(folder: Path) -> dict[str, bytes]:
     """Those JSON files of ``folder`` that say from where on this disk something came, with its name instead."""
     changed: dict[str, bytes] = {}
     for file in sorted(folder.rglob("*.json")):
-        value = read_json(file)
-        named = {key: value[key] for key in SOURCES if value.get(key)} if isinstance(value, dict) else {}
-        if named:
-            names = {key: base_name(str(path))[0] for key, path in named.items()}
+        value = mapping(read_json(file))
+        names = {key: base_name(str(value[key]))[0] for key in SOURCES if value.get(key)}
+        if names:
             changed[file.relative_to(folder).as_posix()] = json.dumps({**value, **names}, indent=2).encode()
     return changed
 
