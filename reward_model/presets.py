@@ -11,6 +11,8 @@ every token of it is part of what it learned: ``vqathinker`` as in their test (1
 ``vqathinker-train`` as in their training (6 of 448x448), whose text differs in spaces and line breaks. So is
 AIGV-Assessor (``aigv-assessor``, converted by ``pipelines.convert_judge aigv_assessor``), which answers in numbers: 8
 frames of 448x448, one question for each of its four dimensions.
+
+UnifiedReward, VideoScore2 and Q-Insight are in :mod:`reward_model.published_prompts`, to the letter.
 """
 
 from dataclasses import dataclass, replace
@@ -25,6 +27,7 @@ from reward_model.prompts import (
     Prompts,
     VideoPrompt,
 )
+from reward_model.published_prompts import PUBLISHED
 from videoduet.errors import InputError
 from videoduet.video import FrameSampling
 
@@ -146,6 +149,7 @@ PRESETS = {
     "general": Preset(
         Prompts(DEFAULT_PROMPT, score=DEFAULT_VIDEO_PROMPTS["score"], describe=DEFAULT_VIDEO_PROMPTS["describe"])
     ),
+    **{name: Preset(prompts, subfolder) for name, (prompts, subfolder) in PUBLISHED.items()},
 }
 """By name; ``general`` is for any Qwen2.5-VL, Qwen3-VL or InternVL that follows instructions."""
 

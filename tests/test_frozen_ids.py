@@ -191,6 +191,12 @@ def test_which_latents_a_cache_holds():
         ("vqathinker", "score", "f04bc5a3d61459b1df9ac21634faa10bc8281a45e8847ffd713083fb3f45fc3d"),
         ("vqathinker-train", "score", "fea33ee59366f54bdb394e24784feea2fd01d2a9db442e4dfcb57c9a8dbbe7b8"),
         ("aigv-assessor", "score", "ae68ce4a5794835daa50f68b7130b0693f639c884b7237a3b9af70609beee735"),
+        ("unifiedreward-think", "compare", "5053665277ad6f0a6a48ae60a819894dd12e5e042ce589492049c7ea6e255481"),
+        ("unifiedreward-think-qwen3", "compare", "385af689ae0edfd98103509cf8437349b4f55faabef0f8d5d58a499af75d9001"),
+        ("unifiedreward-2.0", "compare", "2c41378e9bc9cc85d00d474988b82bee9a65c7a6ab274a3400e5cd7dbec24355"),
+        ("unifiedreward-2.0", "score", "d9309fe3ae3c959782c63ef250981e4af5ff72de2290eb385eab6398a2cc4c70"),
+        ("videoscore2", "score", "6dbdf4df96ec11e99ea402c95ba5cfafd60baddfc983dcc4967a07d1d3cb5525"),
+        ("q-insight", "score", "0802fe104f1709f896c9db89da1e8f71b5ab22c41c3f511071fa598b0dbe53ac"),
     ],
 )
 def test_what_a_judge_is_asked(preset, kind, wording):

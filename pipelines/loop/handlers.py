@@ -10,8 +10,9 @@ from pipelines.loop.refresh import Refresh, refresh_judge
 from pipelines.loop.run import Run
 from pipelines.loop.sample import sample_round
 from pipelines.loop.score import score_versions
-from pipelines.loop.summaries import RefreshSummary, read_summary
+from pipelines.loop.summaries import MeasureSummary, RefreshSummary, read_summary
 from pipelines.loop.tournament import played
+from pipelines.loop.watching import watched
 from reward_model.judging.build import judge_source
 from videoduet.machines import ALONE, Machine
 from videoduet.records import Comparison
@@ -83,7 +84,7 @@ def align(run: Run, round_number: int) -> None:
         batch_size=generator.batch_size, speed=generator.speed, kept=run.config.keep_latents,
     )  # fmt: skip
     align_round(
-        run.base_generator, ranked, run.drawn("sample", round_number), run.prompts,
+        lambda: run.base_generator(run.config.align.load_in), ranked, run.drawn("sample", round_number), run.prompts,
         run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
         adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
     )  # fmt: skip
@@ -101,8 +102,13 @@ def held_out(run: Run, machine: Machine = ALONE) -> HeldOut:
 
 def measure(run: Run, round_number: int) -> None:
     """G_(r + 1) is measured on held-out prompts."""
-    output = run.folder("measure", round_number)
-    measure_round(held_out(run, run.machine), run.second_judge(), output, round_number=round_number)
+    output, drawn = run.folder("measure", round_number), held_out(run, run.machine)
+    measure_round(drawn, run.second_judge(), output, round_number=round_number)
+    if run.machine.finishes:
+        watched(
+            drawn, read_summary(MeasureSummary, output), round_number + 1, tracker=run.config.align.tracker,
+            events=run.directory.root / "events" / "measure",
+        )  # fmt: skip
 
 
 def score(run: Run, round_number: int) -> None:

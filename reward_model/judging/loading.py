@@ -25,6 +25,7 @@ from reward_model.prompts import PROMPT_FILES, Prompts
 from videoduet.adapters import base_of, put_on
 from videoduet.errors import InputError
 from videoduet.loading import check_files, lacking, loading, refuse_odd
+from videoduet.quantized import LoadIn, check, how
 from videoduet.records import stable_id
 from videoduet.store import content_hash, read_json
 
@@ -82,19 +83,28 @@ def _check_top(path: Path, subfolder: str) -> None:
         )
 
 
-def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str = "float32") -> torch.nn.Module:
+def load_model(
+    path: str | Path, adapter: str | Path | None = None, dtype: str = "float32", load_in: LoadIn | None = None
+) -> torch.nn.Module:
     """The vision-language model at ``path`` (or, for a PEFT directory, the base it names with the adapter in it).
 
     ``adapter`` is put on top of that. Adapters are merged where the weights are float32, and else kept beside them in
-    float32, so that nothing that they learned is rounded away. Raises InputError where nothing can be loaded.
+    float32, so that nothing that they learned is rounded away. ``load_in`` says in how many bits the linear layers of
+    the language model are held, where it is a base without an adapter. Raises InputError where nothing can be loaded.
     """
+    check(load_in, "load_in")
     check_files(path)
     with loading(f"Judge {path} cannot be loaded", WHOLE):
         if (Path(path) / "adapter_config.json").exists():
+            if load_in is not None:
+                raise InputError(
+                    f"Judge {path} is an adapter, which cannot be merged into weights in {load_in}; merge it first "
+                    "(a run does with --merge)."
+                )
             model = _adapted(load_model(base_of(path), dtype=dtype), path)
         else:
             check_family(path)
-            model = _whole_model(path, dtype)
+            model = _whole_model(path, dtype, load_in)
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
         setattr(model, "name_or_path", str(path))  # noqa: B010
         return model if adapter is None else _adapted(model, adapter)
@@ -136,11 +146,16 @@ def positions_per_second(path: str | Path) -> float | None:
         return tokens_per_second(AutoConfig.from_pretrained(path))
 
 
-def _whole_model(path: str | Path, dtype: str) -> Any:
+def _whole_model(path: str | Path, dtype: str, load_in: LoadIn | None = None) -> Any:
     # What a checkpoint lacks would be drawn at random, with a warning.
     auto: Any = AutoModelForImageTextToText
+    given: dict[str, Any] = {"dtype": getattr(torch, dtype), "output_loading_info": True}
+    if load_in is not None:
+        family = family_named(AutoConfig.from_pretrained(path).model_type)
+        # What sees stays as it is: it is small, and what it loses nothing after it can know.
+        given["quantization_config"] = how(load_in, "transformers", dtype, (*family.sees, "lm_head"))
     with _without_table():
-        model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
+        model, info = auto.from_pretrained(path, **given)
     if problem := lacking(info):
         raise ValueError(f"its weights lack {problem}")
     strange = set(info["unexpected_keys"])

@@ -9,6 +9,7 @@ from reward_model.prompts import TaskPrompts
 from reward_model.rewards import Variant
 from videoduet.config import Precision, at_least, execution, identity, required, within
 from videoduet.errors import InputError
+from videoduet.quantized import LoadIn
 from videoduet.video import FrameSampling
 
 
@@ -38,6 +39,8 @@ class GRPOTraining:
         kl_weight: Weight of the KL to the judge before GRPO.
         format_weight: Weight of the format reward.
         lora_rank: Rank of the LoRA.
+        load_in: '4bit' or '8bit' for the linear layers of the frozen language model under the LoRA, by bitsandbytes on
+            a GPU (None: as they are).
         micro_batch: Rollouts in one forward.
         checkpoint_steps: Steps between checkpoints.
     """
@@ -58,6 +61,7 @@ class GRPOTraining:
     kl_weight: float = identity(0.02)
     format_weight: float = identity(0.2)
     lora_rank: int = identity(16)
+    load_in: LoadIn | None = identity(None)
     micro_batch: int = execution(64)
     checkpoint_steps: int = execution(10)
 
@@ -71,6 +75,12 @@ class GRPOTraining:
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise InputError(f"training.{name} is {value}; give more than 0.", exit_code=2)
         within(0, 1, **{"training.top_p": self.top_p})
+        if self.load_in is not None and self.parameters != "lora":
+            raise InputError(
+                f"training.load_in is '{self.load_in}', which is for what is frozen under a LoRA; give "
+                "training.parameters: lora.",
+                exit_code=2,
+            )
         if self.vision != "frozen" and self.vision != self.parameters:
             raise InputError(
                 f"training.vision is '{self.vision}' with training.parameters '{self.parameters}'; give both the same, "
