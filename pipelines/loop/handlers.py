@@ -1,6 +1,7 @@
 """What each phase is handed of a run: the only place where phases meet the whole of it."""
 
 from pipelines.loop.align import align_round
+from pipelines.loop.audit import Audit, audit_round
 from pipelines.loop.held_out import HeldOut, Versions
 from pipelines.loop.labels import Generated, by_prompt
 from pipelines.loop.latents import latents_of, no_latents
@@ -10,7 +11,7 @@ from pipelines.loop.refresh import Refresh, refresh_judge
 from pipelines.loop.run import Run
 from pipelines.loop.sample import sample_round
 from pipelines.loop.score import score_versions
-from pipelines.loop.summaries import RefreshSummary, read_summary
+from pipelines.loop.summaries import AuditSummary, RefreshSummary, read_summary
 from pipelines.loop.tournament import played
 from reward_model.judging.build import judge_source
 from videoduet.machines import ALONE, Machine
@@ -46,6 +47,8 @@ def refresh(run: Run, round_number: int) -> None:
         root=run.directory.root,
         seed=seed_for(run.config.seed, "refresh", round_number),
         round_number=round_number,
+        audit=how_audited(run) if run.audited else None,
+        passed=audited(run, round_number - 1),
         machine=run.machine,
     )
     refresh_judge(task, run.directory)
@@ -56,6 +59,31 @@ def generated(run: Run, round_number: int) -> Generated:
     _, pairs = run.preferences(round_number - 1)
     new, old = (by_prompt(run.samples("sample", number)) for number in (round_number, round_number - 1))
     return Generated(run.prompts, run.split.refreshing(round_number), new, old, pairs)
+
+
+def how_audited(run: Run) -> Audit:
+    """How the judges of a run are tried: on what the base drew in the first round."""
+    return Audit(
+        lambda: run.samples("sample", 0), run.prompts, run.config.audit.clips, run.config.seed, run.directory.root,
+    )  # fmt: skip
+
+
+def audited(run: Run, round_number: int) -> AuditSummary | None:
+    """What is known of a round's judge; None where it was not audited."""
+    folder = run.folder("audit", round_number)
+    return read_summary(AuditSummary, folder) if round_number >= 0 and run.directory.is_done(folder) else None
+
+
+def audit(run: Run, round_number: int) -> None:
+    """D_r is tried on videos of the base, unless it was before."""
+    refreshed = None
+    if round_number > 0:
+        summary = read_summary(RefreshSummary, run.folder("refresh", round_number))
+        refreshed = summary.audited if summary.status == "accepted" else None
+    audit_round(
+        how_audited(run), lambda: run.judge(round_number), audited(run, round_number - 1), refreshed,
+        run.folder("audit", round_number), run.directory, round_number=round_number,
+    )  # fmt: skip
 
 
 def rank(run: Run, round_number: int) -> None:

@@ -5,11 +5,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from pipelines.loop.audit_config import PROBES
 from pipelines.loop.config import RunConfig
 from pipelines.loop.costs import Setting, cheapest, disk, setting
 from pipelines.loop.official_prompts import reckoned_videos
 from pipelines.loop.prompts import read_run_prompts
 from pipelines.loop.rates import GeneratorSize, JudgeSize, cards, generator_size, judge_size, unknown
+from reward_model.judging.audit import plan as audit_plan
 from reward_model.presets import preset_named
 from videoduet.config import resolve
 
@@ -23,6 +25,10 @@ ASSUMED = 100
 """Those of other files that are not there."""
 
 
+JUDGING = ("audit", "refreshed audit", "rank", "refresh", "measure", "score")
+"""What a judge is asked for."""
+
+
 def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[str, int]:
     """Videos, judge rollouts (showings answered), GRPO rollouts and denoiser forwards (videos) of a whole run.
 
@@ -32,7 +38,7 @@ def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[s
     videos = parts["videos of rounds"] + parts["videos of score"] + parts["videos of VBench"]
     return {
         "videos": videos,
-        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in ("rank", "refresh", "measure", "score")),
+        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in JUDGING),
         "GRPO rollouts": parts["GRPO rollouts"],
         "denoiser forwards (sampling)": videos * steps,
         "denoiser forwards (alignment)": parts["denoiser forwards (alignment)"],
@@ -56,6 +62,7 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
     refreshing = 2 * (labelling + 2 * asked) * refreshes
     training = refresh.training.for_items(refresh.items(asked))
     judge = config.judge
+    audit = audit_plan(prompts * n, clips=config.audit.clips, names=PROBES)["showings"]
     draws = prompts * config.pairs.pairs_per_prompt * config.align.epochs * config.align.draws_per_pair
     if config.align.max_steps is not None:
         draws = min(draws, config.align.max_steps * config.align.batch_size)
@@ -63,6 +70,8 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
         "videos of rounds": prompts * n * rounds,
         "videos of score": scored * (rounds + 1),
         "videos of VBench": reckoned_videos(config.score.vbench, rounds),
+        "audit rollouts": audit,
+        "refreshed audit rollouts": audit * refreshes,
         "rank rollouts": tournament,
         "refresh rollouts": refreshing,
         # By the second judge after each round, by the loop's own and D_0 at the end.

@@ -13,7 +13,14 @@ from pipelines.loop.directory import RunDirectory
 from pipelines.loop.official_prompts import check_suite
 from pipelines.loop.phases import Turn, needed, turns
 from pipelines.loop.prompts import PromptSplit, read_run_prompts
-from pipelines.loop.summaries import AlignSummary, MeasureSummary, RankSummary, RefreshSummary, read_summary
+from pipelines.loop.summaries import (
+    AlignSummary,
+    MeasureSummary,
+    RankSummary,
+    RefreshSummary,
+    ScoreSummary,
+    read_summary,
+)
 from pipelines.loop.videos import RoundVideos
 from reward_model.judging.config import Decoding
 from videoduet.config import resolve
@@ -105,8 +112,26 @@ class Run:
                 f"{turn.phase.name} is not shared out: machine 0 of {self.machine.count} does it.", exit_code=2
             )
         for path in needed(turn, self.config.rounds):
+            if path.name == "audit" and not self.audited:
+                continue
             if not self.directory.is_done(self.directory.root / path):
                 raise InputError(f"{turn.path} needs {path}, which is not done; run that phase first.")
+
+    @property
+    def audited(self) -> bool:
+        """Whether its judge is audited: where the config says so, but not in a run from before there were audits."""
+        return self.config.audit.clips > 0 and "audit" in (self.directory.kept() or {"audit": None})
+
+    def leaves_out(self, turn: Turn) -> bool:
+        """Whether a phase is none of this run's: an audit where nothing is audited, or a measurement that is missing
+        whose figures the score made, in a run from before there were any.
+        """
+        if turn.phase.name == "audit":
+            return not self.audited
+        score = self.folder("score")
+        if turn.phase.name != "measure" or not self.directory.is_done(score):
+            return False
+        return not read_summary(ScoreSummary, score).measured
 
     def folder(self, phase: str, round_number: int | None = None) -> Path:
         """The folder of a phase; without a round it is the whole run's."""

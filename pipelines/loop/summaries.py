@@ -54,11 +54,35 @@ class RefreshSummary:
         status: 'accepted' (D_r is new), 'kept_previous' (the gate refused it), 'off' (nothing was trained).
         reason: Why it was refused or off.
         figures: What was measured, where something was trained.
+        audited: The audit's verdicts on the refreshed judge, by probe; none where it was not audited.
     """
 
     status: Literal["accepted", "kept_previous", "off"]
     reason: str | None = None
     figures: RefreshFigures | None = None
+    audited: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSummary:
+    """What is known of a round's judge.
+
+    Attributes:
+        status: 'audited' (its card lies beside this), 'refreshed' (it lies in the round's refresh), 'same_judge' (in an
+            earlier round), 'off' (it could not be audited).
+        judge: Its name, ``D_0`` where nothing refreshed it.
+        verdicts: By probe: passed, failed, cannot_tell or does_not_apply.
+        reason: Why it could not be audited.
+    """
+
+    status: Literal["audited", "refreshed", "same_judge", "off"]
+    judge: str
+    verdicts: dict[str, str] = field(default_factory=dict[str, str])
+    reason: str | None = None
+
+    def named(self, verdict: str) -> list[str]:
+        """The probes with that verdict."""
+        return [name for name, found in self.verdicts.items() if found == verdict]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,8 @@ def missing(run: RecordedRun) -> list[str]:
         # There is nothing to measure before a generator is trained, nor once the score has it all.
         if "measure" in absent and (run.score or "align" in absent):
             absent.remove("measure")
+        if not run.setting("audit.clips"):
+            absent = [name for name in absent if name != "audit"]
         if absent:
             sentences.append(f"Round {index} has not finished: {', '.join(absent)} left no summary.")
     if not run.score:
@@ -87,6 +89,12 @@ def _round_notes(item: RecordedRound) -> list[tuple[str, str]]:
     elif status == "off":
         notes.append(("note", f"refresh was off: {refresh.get('reason') or 'no reason was recorded'}"))
     notes += [("warning", f"refresh: {text}") for text in refresh.get("notes") or ()]
+    audit = item.phases["audit"]
+    if failed := [name for name, verdict in mapping(audit.get("verdicts")).items() if verdict == "failed"]:
+        names = ", ".join(name.replace("_", " ") for name in failed)
+        notes.append(("warning", f"the judge ({audit.get('judge')}) failed its audit: {names}."))
+    if audit.get("status") == "off":
+        notes.append(("note", f"the judge was not audited: {audit.get('reason') or 'no reason was recorded'}"))
     first, abstention = number(rank.get("first_position_rate")), number(rank.get("abstention"))
     if first is not None and not 0.4 <= first <= 0.6:
         side = "first" if first > 0.5 else "second"

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from pipelines.report.audit import audits
 from pipelines.report.charts import charts
 from pipelines.report.findings import example_comparison, facts, missing, notes, samples_to_show, verdict
 from pipelines.report.html import TEMPLATES, render
@@ -142,6 +143,7 @@ def _context(run: RecordedRun) -> dict[str, Any]:
         "vbench": mapping(run.score.get("vbench")),
         "official": official_table(run),
         "stilled": _stilled(run, shelf),
+        "audits": audits(run, shelf),
         "drifts": _drifts(run, shelf),
         "generator": loading_of(run, "generator", "UNet3DConditionModel"),
         "judge": loading_of(run, "judge", "Qwen2_5_VLForConditionalGeneration"),
