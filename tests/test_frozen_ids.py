@@ -94,6 +94,8 @@ stable_id('factory', _, _)
 seed_for(_, 'version', _, _)
 seed_for('audit', _)
 seed_for('audit', _, _)
+seed_for(_, 'audit')
+seed_for(_, 'choice', _)
 seed_for(_, 'split', _, _)
 """
 """Calls that came later. Add what is new; a call above that is gone has changed what users have on disk."""

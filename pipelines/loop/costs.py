@@ -231,7 +231,7 @@ def _hours(
         showing = (read + answer) * config.judge.samples
         hours["audit"] = counted["audit rollouts"] * showing
         hours["rank"] = counted["rank rollouts"] * showing
-        hours["measure"] += counted["measure rollouts"] * showing
+        hours["measure"] += (counted["measure rollouts"] + counted["choosing rollouts"]) * showing
         hours["score"] += counted["score rollouts"] * showing
         hours["refresh"] = (counted["refresh rollouts"] + counted["refreshed audit rollouts"]) * showing
         hours["refresh"] += counted["GRPO rollouts"] * (answer + rates["rollout"] * read)

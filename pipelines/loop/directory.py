@@ -92,7 +92,7 @@ class RunDirectory(Workspace):
     def _share_held_out(self, sibling: "RunDirectory", rounds: int) -> None:
         """What the measurements of so many rounds drew and judged, which lies with the held-out prompts."""
         kept, other = self.phase("score"), sibling.phase("score")
-        kinds = ("samples_{}_*", "latents_{}_*", "videos/{}_*", "comparisons_second_judge_{}.*")
+        kinds = ("samples_{}_*", "latents_{}_*", "videos/{}_*", "comparisons_second_judge_{}[._]*")
         patterns = [kind.format(f"G_{number}") for number in range(rounds + 1) for kind in kinds]
         for source in (file for pattern in ("prompts.parquet", *patterns) for file in sorted(kept.glob(pattern))):
             target = other / source.relative_to(kept)

@@ -26,7 +26,7 @@ def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
         _reopen_score(run)
     for turn in turns(run.config.rounds):
         folder = run.directory.root / turn.path
-        if run.leaves_out(turn) and not run.directory.is_done(folder):
+        if run.leaves_out(turn):
             continue
         if run.directory.is_done(folder):
             console.print(f"{turn.path}: done before", style="dim", markup=False)
@@ -54,7 +54,7 @@ def _do(run: Run, turn: Turn) -> None:
 
 def _reopen_score(run: Run) -> None:
     """Where ``rounds`` grew, the scores of a shorter run are made anew; the videos drawn for them are kept."""
-    output, trained = run.folder("score"), run.folder("align", run.config.rounds - 1)
+    output, trained = run.folder("score"), run.folder("align", run.rounds - 1)
     if output.exists() and not run.directory.is_done(trained):
         # In this order: killed in between, the same is found to do again.
         for path in output.glob("comparisons_judge_*.parquet"):

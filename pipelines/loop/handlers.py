@@ -2,12 +2,14 @@
 
 from pipelines.loop.align import align_round
 from pipelines.loop.audit import Audit, audit_round
+from pipelines.loop.choice import BASE
 from pipelines.loop.held_out import HeldOut, Versions
 from pipelines.loop.labels import Generated, by_prompt
 from pipelines.loop.latents import latents_of, no_latents
-from pipelines.loop.measure import measure_round
+from pipelines.loop.measure import Measuring, measure_round
 from pipelines.loop.rank import rank_round
 from pipelines.loop.refresh import Refresh, refresh_judge
+from pipelines.loop.rival import Rival, rival
 from pipelines.loop.run import Run
 from pipelines.loop.sample import sample_round
 from pipelines.loop.score import score_versions
@@ -129,8 +131,21 @@ def held_out(run: Run, machine: Machine = ALONE) -> HeldOut:
 
 def measure(run: Run, round_number: int) -> None:
     """G_(r + 1) is measured on held-out prompts."""
-    output = run.folder("measure", round_number)
-    measure_round(held_out(run, run.machine), run.second_judge(), output, round_number=round_number)
+    before = run.measured().get(round_number)
+    measuring = Measuring(
+        held_out=held_out(run, run.machine),
+        judge=run.second_judge(),
+        best=BASE if round_number == 0 else None if before is None else before.best,
+        rival=lambda: best_of(run) if round_number == 0 else None,
+        output=run.folder("measure", round_number),
+    )
+    measure_round(measuring, round_number=round_number)
+
+
+def best_of(run: Run) -> Rival | None:
+    """What the judge would pick of the base's videos."""
+    most = len(run.held_out_prompts) * run.config.score.videos_per_prompt
+    return rival(run.split.labelled(0), run.samples("sample", 0), played(run.folder("rank", 0)), most)
 
 
 def score(run: Run, round_number: int) -> None:
@@ -138,6 +153,6 @@ def score(run: Run, round_number: int) -> None:
     config = run.config
     score_versions(
         held_out(run), run.measuring_judges, run.measured(), run.folder("score"), vbench=config.score.vbench,
-        rounds=config.rounds,
+        rounds=run.rounds,
     )  # fmt: skip
     no_latents(run.folder("score"), run.directory, kept=run.config.keep_latents)

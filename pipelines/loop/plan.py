@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.loop.audit_config import PROBES
+from pipelines.loop.choice import PARTS
 from pipelines.loop.config import RunConfig
 from pipelines.loop.costs import Setting, cheapest, disk, setting
 from pipelines.loop.official_prompts import reckoned_videos
@@ -25,7 +26,7 @@ ASSUMED = 100
 """Those of other files that are not there."""
 
 
-JUDGING = ("audit", "refreshed audit", "rank", "refresh", "measure", "score")
+JUDGING = ("audit", "refreshed audit", "rank", "refresh", "measure", "choosing", "score")
 """What a judge is asked for."""
 
 
@@ -76,6 +77,10 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
         "refresh rollouts": refreshing,
         # By the second judge after each round, by the loop's own and D_0 at the end.
         "measure rollouts": 2 * scored * rounds * (judge.second_path is not None),
+        # The best of the base's videos, once, and at most each round against the best one before it.
+        "choosing rollouts": 2
+        * (min(prompts, scored) + scored // PARTS * (rounds - 1))
+        * (judge.second_path is not None),
         "score rollouts": 2 * scored * rounds * (1 + (judge.model is not None)),
         "GRPO rollouts": training.steps * training.items_per_step * training.num_generations * refreshes,
         # Policy and reference forward for both sides of a pair, and a backward that costs two forwards.
