@@ -94,6 +94,8 @@ stable_id('factory', _, _)
 seed_for(_, 'version', _, _)
 seed_for('audit', _)
 seed_for('audit', _, _)
+seed_for(_, 'audit')
+seed_for(_, 'choice', _)
 seed_for(_, 'split', _, _)
 """
 """Calls that came later. Add what is new; a call above that is gone has changed what users have on disk."""
@@ -193,9 +195,9 @@ def test_which_latents_a_cache_holds():
         ("aigv-assessor", "score", "ae68ce4a5794835daa50f68b7130b0693f639c884b7237a3b9af70609beee735"),
         ("unifiedreward-think", "compare", "5053665277ad6f0a6a48ae60a819894dd12e5e042ce589492049c7ea6e255481"),
         ("unifiedreward-think-qwen3", "compare", "385af689ae0edfd98103509cf8437349b4f55faabef0f8d5d58a499af75d9001"),
-        ("unifiedreward-2.0", "compare", "2c41378e9bc9cc85d00d474988b82bee9a65c7a6ab274a3400e5cd7dbec24355"),
-        ("unifiedreward-2.0", "score", "d9309fe3ae3c959782c63ef250981e4af5ff72de2290eb385eab6398a2cc4c70"),
-        ("videoscore2", "score", "6dbdf4df96ec11e99ea402c95ba5cfafd60baddfc983dcc4967a07d1d3cb5525"),
+        ("unifiedreward-2.0", "compare", "c9a85502ee9736eaf10c05ae86074768d26e73746b48c3a56057d4a234585287"),
+        ("unifiedreward-2.0", "score", "4149567a20c85322e3844efd71b6b008582b36bcc7b17756fed292103f70538a"),
+        ("videoscore2", "score", "96913bd7853162eeac4305356d0bc6db53bfbd58c86c068cdd23d28c9db1f2db"),
         ("q-insight", "score", "0802fe104f1709f896c9db89da1e8f71b5ab22c41c3f511071fa598b0dbe53ac"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from alignment.preferences.pairs import PairConfig
 from alignment.training.config import AlignConfig
 from generators.config import Speed, check_sampler
+from pipelines.loop.audit_config import LoopAuditConfig
 from pipelines.loop.judge_config import JudgeConfig, RefreshConfig
 from pipelines.loop.phases import phase_names
 from pipelines.loop.prompts_config import PromptsConfig
@@ -70,11 +71,12 @@ class RunConfig:
         generator: The generator.
         judge: The judge.
         refresh: The judge's refresh.
+        audit: The judge's audit.
         pairs: Which pairs become labels.
         align: Diffusion-DPO.
         score: What is measured on held-out prompts, after each round and at the end.
-        launch: An accelerate config for each phase named in it (sample, refresh, rank, align, measure or score); such a
-            phase runs as its own 'accelerate launch'.
+        launch: An accelerate config for each phase named in it (sample, refresh, audit, rank, align, measure or score);
+            such a phase runs as its own 'accelerate launch'.
         keep_latents: Of which videos final latents stay on the disk once a round's generator has learned: all, or those
             of its pairs. What another ranking asks for later is drawn again.
     """
@@ -86,6 +88,7 @@ class RunConfig:
     generator: GeneratorConfig = GeneratorConfig()
     judge: JudgeConfig = JudgeConfig()
     refresh: RefreshConfig = RefreshConfig()
+    audit: LoopAuditConfig = LoopAuditConfig()
     pairs: PairConfig = PairConfig()
     align: AlignConfig = AlignConfig()
     score: ScoreConfig = ScoreConfig()

@@ -232,9 +232,10 @@ def _hours(
         answer = rates["answer"] * judge.weights * judge.new_tokens / _judged(config)
         answer *= h100.bandwidth / card.bandwidth
         showing = (read + answer) * config.judge.samples
+        hours["audit"] = counted["audit rollouts"] * showing
         hours["rank"] = counted["rank rollouts"] * showing
-        hours["measure"] += counted["measure rollouts"] * showing
+        hours["measure"] += (counted["measure rollouts"] + counted["choosing rollouts"]) * showing
         hours["score"] += counted["score rollouts"] * showing
-        hours["refresh"] = counted["refresh rollouts"] * showing
+        hours["refresh"] = (counted["refresh rollouts"] + counted["refreshed audit rollouts"]) * showing
         hours["refresh"] += counted["GRPO rollouts"] * (answer + rates["rollout"] * read)
     return {name: seconds / 3600 for name, seconds in hours.items()}

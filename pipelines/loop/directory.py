@@ -36,7 +36,10 @@ class RunDirectory(Workspace):
                 f"'{phase}' on; take another --run_dir, or add --from {phase} to start a sibling run that reuses the "
                 "phases before it."
             )
-        self.adopt(config, "made", again=True)
+        kept = self.kept()
+        # A run from before there were audits goes on without, and is known by the section that it lacks.
+        older = [name for name in ("audit",) if kept is not None and name not in kept]
+        self.adopt(config, "made", again=True, without=older)
 
     def sibling(self, first_phase: str, config: RunConfig) -> "RunDirectory":
         """A run directory beside this one that shares the phases that do not come of ``first_phase`` (hard links, no
@@ -89,7 +92,7 @@ class RunDirectory(Workspace):
     def _share_held_out(self, sibling: "RunDirectory", rounds: int) -> None:
         """What the measurements of so many rounds drew and judged, which lies with the held-out prompts."""
         kept, other = self.phase("score"), sibling.phase("score")
-        kinds = ("samples_{}_*", "latents_{}_*", "videos/{}_*", "comparisons_second_judge_{}.*")
+        kinds = ("samples_{}_*", "latents_{}_*", "videos/{}_*", "comparisons_second_judge_{}[._]*")
         patterns = [kind.format(f"G_{number}") for number in range(rounds + 1) for kind in kinds]
         for source in (file for pattern in ("prompts.parquet", *patterns) for file in sorted(kept.glob(pattern))):
             target = other / source.relative_to(kept)

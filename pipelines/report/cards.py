@@ -59,13 +59,15 @@ def _figures(run: RecordedRun, part: str) -> list[tuple[str, str]]:
     """What was measured, each with its interval where there is one."""
     if part == "generator":
         rows: list[tuple[str, str]] = []
+        reported = mapping(run.choice.get("reported"))
+        if number(reported.get("rate")) is not None:
+            version = run.choice.get("version")
+            rows.append((f"Win rate of {version}, which this is, over the base, by the second judge, on prompts that "
+                         "did not choose it", _win_rate(reported)))  # fmt: skip
         for judge, name in JUDGES.items():
+            name = name.removeprefix("the ")
             for version, rate in win_rates(run, judge).items():
-                low, high = number(rate.get("low")), number(rate.get("high"))
-                span = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-                total = f", {rate['total']:.0f} held-out cases" if number(rate.get("total")) is not None else ""
-                rows.append((f"Win rate of {version} over the base, by the {name.removeprefix('the ')}",
-                             f"{rate['rate']:.3f}{span}{total}"))  # fmt: skip
+                rows.append((f"Win rate of {version} over the base, by the {name}", _win_rate(rate)))
         return rows
     rows = []
     for item in run.rounds:
@@ -76,6 +78,13 @@ def _figures(run: RecordedRun, part: str) -> list[tuple[str, str]]:
                     (f"Round {item.number}, accuracy on held-out pairs ({kind})", f"{before:.3f} → {after:.3f}")
                 )
     return rows
+
+
+def _win_rate(rate: dict[str, Any]) -> str:
+    low, high = number(rate.get("low")), number(rate.get("high"))
+    span = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+    total = f", {rate['total']:.0f} held-out cases" if number(rate.get("total")) is not None else ""
+    return f"{rate['rate']:.3f}{span}{total}"
 
 
 def card_of(run: RecordedRun, exported: Exported, *, asked: bool = False) -> bytes:
