@@ -97,6 +97,8 @@ seed_for('audit', _, _)
 seed_for(_, 'audit')
 seed_for(_, 'choice', _)
 seed_for(_, 'split', _, _)
+seed_for('slowfast', _)
+seed_for('moving', _)
 """
 """Calls that came later. Add what is new; a call above that is gone has changed what users have on disk."""
 

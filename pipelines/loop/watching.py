@@ -36,7 +36,7 @@ def watched(held_out: HeldOut, summary: MeasureSummary, number: int, *, tracker:
     places = {prompt.id: place for place, prompt in enumerate(held_out.prompts[:SHOWN])}
     texts = {prompt.id: prompt.text for prompt in held_out.prompts[:SHOWN]}
     shown: dict[str, tuple[str | Path, str]] = {}
-    for new, old in held_out.beside_base(number):
+    for new, old in held_out.beside(number):
         if new.prompt_id in places and new.index == 0:
             name = f"videos/{places[new.prompt_id]} {texts[new.prompt_id][:TAG]}"
             shown[f"{name}/base"] = (old.video_path, f"base: {texts[new.prompt_id]}")
