@@ -28,12 +28,13 @@ PARTS = {
     "WanPipeline": "transformer",
     "CogVideoXPipeline": "transformer",
     "LTXPipeline": "transformer",
+    "LTX2Pipeline": "transformer",
     "TextToVideoSDPipeline": "unet",
     "VideoCrafter2Pipeline": "unet",
     "T2VTurboPipeline": "unet",
 }
 """The part of each pipeline that ``load_lora_weights`` gives a LoRA to; the names in the file begin with it. The last
-two are this project's own: no stock pipeline loads LoRAs of VideoCrafter2.
+two are this project's own: no stock pipeline loads LoRAs of VideoCrafter2, nor of HunyuanVideo-1.5, which is not here.
 """
 
 EXPERTS = {"high": "high_noise", "low": "low_noise"}

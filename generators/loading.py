@@ -23,6 +23,8 @@ FAMILIES = {
     "WanPipeline": "generators.families.wan.Wan",
     "CogVideoXPipeline": "generators.families.cogvideox.CogVideoX",
     "LTXPipeline": "generators.families.ltx.LTX",
+    "LTX2Pipeline": "generators.families.ltx2.LTX2",
+    "HunyuanVideo15Pipeline": "generators.families.hunyuan.HunyuanVideo15",
 }
 """Where the generator is for each pipeline class that a ``model_index.json`` may name; only that one is imported."""
 

@@ -3,7 +3,7 @@
     python -m pipelines.export --adapter RUN/final/generator --format diffusers --output DIR
     python -m pipelines.export --adapter RUN/final/generator --format comfyui --output DIR --push_to_hub OWNER/NAME
 
-diffusers: one file for load_lora_weights of the stock Wan, CogVideoX, LTX and ModelScope pipelines, and of
+diffusers: one file for load_lora_weights of the stock Wan, CogVideoX, LTX, LTX-2 and ModelScope pipelines, and of
 generators.T2VTurboPipeline and VideoCrafter2Pipeline (no stock pipeline loads those). comfyui: one file for ComfyUI's
 LoRA loader, for Wan and LTX. Wan 2.2's A14B gets a file for each of its two denoisers. peft: the directory as it is.
 merged: the whole generator with the LoRA in its weights, a diffusers directory. Each has a model card. --push_to_hub

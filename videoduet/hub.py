@@ -6,7 +6,7 @@ which becomes the name that it has there.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from videoduet.errors import InputError
 from videoduet.loading import loading, reason
@@ -44,7 +44,7 @@ def check(repository: str) -> str:
         raise InputError(f"There is no token of the hub to publish {repository} with; {SIGN_IN}")
     with loading("The hub does not know who publishes", f"look at the network, then {SIGN_IN}"):
         # huggingface_hub leaves the answer's type open.
-        told: dict[str, Any] = HfApi().whoami()  # pyright: ignore[reportUnknownMemberType]
+        told = cast("dict[str, Any]", HfApi().whoami())  # pyright: ignore[reportUnknownMemberType]
         return str(told["name"])
 
 

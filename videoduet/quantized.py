@@ -32,7 +32,7 @@ def check(load_in: LoadIn | None, option: str) -> None:
 
 def how(load_in: LoadIn, library: Literal["transformers", "diffusers"], dtype: str, whole: tuple[str, ...] = ()) -> Any:
     """What ``from_pretrained`` of ``library`` takes as its ``quantization_config``: products in ``dtype``; modules
-    called as one of ``whole`` stay as they are.
+    whose names begin as one of ``whole`` (regular expressions, for transformers) stay as they are.
     """
     import torch
 

@@ -153,7 +153,9 @@ def _whole_model(path: str | Path, dtype: str, load_in: LoadIn | None = None) ->
     if load_in is not None:
         family = family_named(AutoConfig.from_pretrained(path).model_type)
         # What sees stays as it is: it is small, and what it loses nothing after it can know.
-        given["quantization_config"] = how(load_in, "transformers", dtype, (*family.sees, "lm_head"))
+        given["quantization_config"] = how(
+            load_in, "transformers", dtype, (*(f".*{part}" for part in family.sees), "lm_head")
+        )
     with _without_table():
         model, info = auto.from_pretrained(path, **given)
     if problem := lacking(info):

@@ -1,6 +1,6 @@
 """Weights in fewer bits: what is asked of the libraries, what is refused, what it saves in a plan."""
 
-import importlib.util
+import importlib.metadata
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -28,10 +28,9 @@ def test_it_needs_bitsandbytes_and_a_gpu(monkeypatch):
 
 @pytest.mark.parametrize("library", ["transformers", "diffusers"])
 def test_what_a_library_is_asked(library, monkeypatch):
-    spec = importlib.util.find_spec("bitsandbytes")
-    if spec is None:
-        # Their configs look for its version alone.
-        monkeypatch.setattr(f"{library}.utils.quantization_config.importlib.metadata.version", lambda _: "0.50.0")
+    known = importlib.metadata.version
+    # Their configs look for its version alone.
+    monkeypatch.setattr(importlib.metadata, "version", lambda it: "0.50.0" if it == "bitsandbytes" else known(it))
     four = quantized.how("4bit", library, "bfloat16", ("visual", "lm_head"))
     assert four.load_in_4bit and four.bnb_4bit_quant_type == "nf4" and four.bnb_4bit_use_double_quant
     assert four.bnb_4bit_compute_dtype is torch.bfloat16 and four.llm_int8_skip_modules == ["visual", "lm_head"]
