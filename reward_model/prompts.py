@@ -157,8 +157,7 @@ class VideoPrompt(_Wording):
     def score(self, prompt: str, path: str) -> ScoreQuestion:
         """How good a video is."""
         return ScoreQuestion(
-            messages=self.messages(prompt, path), view=self.view, keys=self.keys, scale=self.scale,
-            read_as=self.read_as,
+            messages=self.messages(prompt, path), view=self.view, keys=self.keys, scale=self.scale, read_as=self.read_as
         )  # fmt: skip
 
     def describe(self, prompt: str, path: str) -> DescribeQuestion:
