@@ -109,7 +109,7 @@ VERSIONS: dict[Temporal, tuple[float, ...]] = {
     "contrast": (1.0,),
     "margin": (1.0,),
     "severity": (1.0, 0.5, 0.25),
-    "discount": (1.0, 0.5),
+    "discount": (1.0,),
 }
 """How much the versions of a clip are shuffled that a temporal reward trains on, the one that matters most first."""
 
@@ -139,7 +139,7 @@ class RewardConfig:
     score: Literal["l1", "bell", "none"] = identity("l1")
     ranking: bool = identity(False)
     temporal: Temporal = identity("none")
-    versions: float = identity(0.5)
+    versions: float = identity(0.25)
     length: bool = identity(False)
     l_min: int = identity(320)
     l_max: int = identity(512)
