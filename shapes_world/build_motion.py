@@ -1,7 +1,7 @@
 """Rebuild the tiny InternVL and the tiny SlowFast: ``python -m shapes_world.build_motion --output DIR``.
 
-Ten minutes on one idle core, three megabytes in all. A SlowFast learns how clips move and is frozen; an InternVL learns,
-supervised, to describe and score clips, without a motion token. What is there already is left alone, and an interrupted
+Ten minutes on one idle core, three megabytes in all. A SlowFast learns how clips move and is frozen; an InternVL
+learns, supervised, to describe and score clips, without a motion token. What is there is left alone, and an interrupted
 InternVL goes on.
 """
 
