@@ -13,8 +13,9 @@ from pipelines.loop.rival import Rival, rival
 from pipelines.loop.run import Run
 from pipelines.loop.sample import sample_round
 from pipelines.loop.score import score_versions
-from pipelines.loop.summaries import AuditSummary, RefreshSummary, read_summary
+from pipelines.loop.summaries import AuditSummary, MeasureSummary, RefreshSummary, read_summary
 from pipelines.loop.tournament import played
+from pipelines.loop.watching import watched
 from reward_model.judging.build import judge_source
 from videoduet.machines import ALONE, Machine
 from videoduet.records import Comparison
@@ -113,7 +114,7 @@ def align(run: Run, round_number: int) -> None:
         batch_size=generator.batch_size, speed=generator.speed, kept=run.config.keep_latents,
     )  # fmt: skip
     align_round(
-        run.base_generator, ranked, run.drawn("sample", round_number), run.prompts,
+        lambda: run.base_generator(run.config.align.load_in), ranked, run.drawn("sample", round_number), run.prompts,
         run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
         adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
     )  # fmt: skip
@@ -131,15 +132,20 @@ def held_out(run: Run, machine: Machine = ALONE) -> HeldOut:
 
 def measure(run: Run, round_number: int) -> None:
     """G_(r + 1) is measured on held-out prompts."""
-    before = run.measured().get(round_number)
+    before, drawn = run.measured().get(round_number), held_out(run, run.machine)
     measuring = Measuring(
-        held_out=held_out(run, run.machine),
+        held_out=drawn,
         judge=run.second_judge(),
         best=BASE if round_number == 0 else None if before is None else before.best,
         rival=lambda: best_of(run) if round_number == 0 else None,
         output=run.folder("measure", round_number),
     )
     measure_round(measuring, round_number=round_number)
+    if run.machine.finishes:
+        watched(
+            drawn, read_summary(MeasureSummary, measuring.output), round_number + 1, tracker=run.config.align.tracker,
+            events=run.directory.root / "events" / "measure",
+        )  # fmt: skip
 
 
 def best_of(run: Run) -> Rival | None:

@@ -28,6 +28,7 @@ from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.machines import ALONE, Machine
 from videoduet.processes import device
+from videoduet.quantized import LoadIn
 from videoduet.records import PreferencePair, Prompt, Sample
 from videoduet.store import read_records, write_json, write_records
 
@@ -189,12 +190,12 @@ class Run:
         """The generator's directory or hub id, as adapters name it."""
         return resolve(self.config.generator.path)
 
-    def base_generator(self) -> "Generator":
-        """G_0, plain."""
+    def base_generator(self, load_in: LoadIn | None = None) -> "Generator":
+        """G_0, plain, its denoiser in as many bits as ``load_in`` says."""
         from generators.loading import load_generator
 
         config = self.config.generator
-        return load_generator(self.base, sampler=config.sampler, dtype=config.dtype, device=device())
+        return load_generator(self.base, sampler=config.sampler, dtype=config.dtype, device=device(), load_in=load_in)
 
     def generator(self, round_number: int) -> "Generator":
         """G_r: the base with what was learned in the rounds before, in force."""

@@ -154,8 +154,13 @@ def _context(run: RecordedRun) -> dict[str, Any]:
     }
 
 
-def write_report(run_dir: str | Path) -> Path:
-    """The path of ``run_dir``/report.html, written whole or not at all.
+RENEWED = 30
+"""Seconds after which a browser shows the page of a run that goes on anew."""
+
+
+def write_report(run_dir: str | Path, *, running: bool = False) -> Path:
+    """The path of ``run_dir``/report.html, written whole or not at all; while the run is ``running`` a browser
+    renews it by itself.
 
     Raises InputError where ``run_dir`` holds no run or cannot be written.
     """
@@ -163,7 +168,8 @@ def write_report(run_dir: str | Path) -> Path:
     script = (TEMPLATES / "report.js").read_text("utf-8")
     # Only this script may run: even an escaping mistake could not let a prompt or a judge's answer run code.
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = render("report.html", **_context(run), script=Markup(script), script_hash=allowed)
+    renewed = RENEWED if running else None
+    page = render("report.html", **_context(run), script=Markup(script), script_hash=allowed, renewed=renewed)
     path = run.directory / "report.html"
     try:
         write_bytes(path, page)

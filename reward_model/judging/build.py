@@ -60,6 +60,13 @@ def build_judge(
     if path is None:
         raise InputError("No judge is named; give a model's path, a server or a factory.", exit_code=2)
     path = _place(str(path), preset, subfolder)
+    from reward_model.judging.loading import rates_in_numbers
+
+    if rates_in_numbers(path):
+        return _assessor(
+            path, backend, decoding, prompt, preset=preset, adapter=adapter, shown=shown, dtype=dtype,
+            batch_size=batch_size, device=device or this_device(),
+        )  # fmt: skip
     if backend == "vllm":
         from reward_model.judging.vllm_offline import VllmJudge
 
@@ -104,6 +111,21 @@ def _place(path: str, preset: str | None, subfolder: str | None) -> str:
     from reward_model.judging.loading import local_directory
 
     return local_directory(resolve(path), inner)
+
+
+def _assessor(
+    path: str, backend: Backend, decoding: Decoding | None, prompt: JudgePrompt | None, **options: Any
+) -> VideoJudge:
+    """The judge at ``path`` that rates in numbers. Raises InputError for options that are for words."""
+    from reward_model.judging.assessor import AssessorJudge
+
+    if backend != "transformers" or prompt is not None or (decoding is not None and decoding.samples > 1):
+        raise InputError(
+            f"Judge {path} answers in numbers, in one forward, so it takes no wording of a comparison, no samples and "
+            f"no backend {backend}; leave these out." if backend != "transformers" else
+            f"Judge {path} answers in numbers, so it takes no wording of a comparison and no samples; leave them out."
+        )  # fmt: skip
+    return AssessorJudge.from_pretrained(path, **options)
 
 
 def _made(factory: str, arguments: Mapping[str, Any]) -> PairwiseJudge:

@@ -100,7 +100,7 @@ class JudgeOptions:
         judge: Qwen2.5-VL, Qwen3-VL or InternVL: a transformers directory, a PEFT directory or a hub id. The default is
             the tiny judge that ships, which knows nothing but shapes world.
         preset: What the judge is made for: vqinsight-comp, vqinsight-aigcvideo, vqinsight-naturalvideo (with
-            --judge ByteDance/Q-Insight), vqathinker, vqathinker-train, or general.
+            --judge ByteDance/Q-Insight), vqathinker, vqathinker-train, aigv-assessor, or general.
         adapter: A PEFT adapter to put on top.
         prompt: The text that the videos were made for, where a list does not say.
         num_frames: Frames shown of a video, evenly spaced (None: as many as the judge was trained with).
