@@ -44,6 +44,12 @@ class Preset:
     prompts: Prompts
     subfolder: str | None = None
 
+    @property
+    def compares(self) -> bool:
+        """Whether it can be asked about two videos, in words or by numbers."""
+        score = self.prompts.score
+        return self.prompts.compare is not None or (score is not None and score.answer is not None)
+
 
 _THINK = "Think it over like a person in <think></think>, then answer in <answer></answer>. "
 _DESCRIBE = replace(DEFAULT_VIDEO_PROMPTS["describe"], **_SHOWN, max_new_tokens=1024)

@@ -152,7 +152,8 @@ class VideoPrompt(_Wording):
 
     def score(self, prompt: str, path: str) -> ScoreQuestion:
         """How good a video is."""
-        return ScoreQuestion(messages=self.messages(prompt, path), view=self.view, keys=self.keys, scale=self.scale)
+        named = self.messages(prompt, path)
+        return ScoreQuestion(messages=named, view=self.view, keys=self.keys, scale=self.scale, prompt=prompt)
 
     def describe(self, prompt: str, path: str) -> DescribeQuestion:
         """What a video shows."""
@@ -202,7 +203,7 @@ class TaskPrompts:
             several = {"dimensions": ", ".join(names), "example": f"{{{example}}}"}
             asked = _fill(self.dimensions, low=low, high=high, **several)
         keys = () if len(names) == 1 else tuple(names)
-        return ScoreQuestion(messages=self._messages([path], before + asked), view=view, keys=keys)
+        return ScoreQuestion(messages=self._messages([path], before + asked), view=view, keys=keys, prompt=prompt or "")
 
     def choose(self, paths: Sequence[str], question: str, options: Sequence[str], view: View) -> OptionQuestion:
         """Which of ``options`` answers ``question`` about the videos at ``paths``."""

@@ -72,9 +72,10 @@ class CompareQuestion(Question):
 @dataclass(frozen=True, kw_only=True)
 class ScoreQuestion(Question):
     """How good a video is: one number, or one for each of ``keys``; a number outside ``scale`` (None: any number will
-    do) cannot be read.
+    do) cannot be read. ``prompt`` is what it was drawn for, which the words may say.
     """
 
+    prompt: str = ""
     keys: tuple[str, ...] = ()
     scale: tuple[float, float] | None = None
 

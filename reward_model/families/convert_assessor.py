@@ -62,7 +62,7 @@ def _check_heads(source: Path, heads: dict[str, Any]) -> None:
     """Raises InputError where the head is not whole, not a number, or of another width than the language model."""
     with loading(f"The score head (mlpscore.*) of {source} cannot be used", "download or copy the checkpoint anew."):
         refuse_not_finite(heads.items(), "it")
-        (head,) = heads_like({name.removeprefix(f"{HEADS}."): value for name, value in heads.items()}, relu=False)
+        found = heads_like({name.removeprefix(f"{HEADS}."): value for name, value in heads.items()}, relu=False)
         width = (read_json(source / "config.json").get("llm_config") or {}).get("hidden_size")
-        if head.fc1.in_features != width:
-            raise ValueError(f"it takes {head.fc1.in_features} numbers, and the language model gives {width}")
+        if found.width != width:
+            raise ValueError(f"it takes {found.width} numbers, and the language model gives {width}")

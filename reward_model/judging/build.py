@@ -1,12 +1,21 @@
 """Any judge from what a config says of it: a model that runs here, under vLLM or behind a server, or a class."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from reward_model.judging.base import PairwiseJudge, VideoJudge
-from reward_model.judging.config import TINY, Backend, BatchSize, Decoding, JudgeOptions, ServerSettings, check_backend
+from reward_model.judging.config import (
+    TINY,
+    Backend,
+    BatchSize,
+    Decoding,
+    JudgeOptions,
+    JudgingConfig,
+    ServerSettings,
+    check_backend,
+)
 from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt
 from reward_model.wordings import Shown
@@ -15,6 +24,9 @@ from videoduet.errors import InputError
 from videoduet.processes import device as this_device
 from videoduet.progress import console
 from videoduet.video import use_reader
+
+if TYPE_CHECKING:
+    from reward_model.judging.assessor import AssessorJudge
 
 
 @overload
@@ -77,6 +89,26 @@ def build_judge(
         path, preset=preset, adapter=adapter, prompt=prompt, shown=shown, dtype=dtype, batch_size=batch_size,
         decoding=decoding, device=device or this_device(),
     )  # fmt: skip
+
+
+def scorer_at(path: str, **options: Any) -> "AssessorJudge":
+    """The judge at ``path`` that scores in numbers, with :func:`build_judge`'s options. Raises InputError where it does
+    not.
+    """
+    from reward_model.judging.assessor import AssessorJudge
+
+    judge = build_judge(path, **options)
+    if not isinstance(judge, AssessorJudge):
+        raise InputError(f"Judge {path} answers in words, and a first pass goes by numbers; give an AIGV-Assessor.")
+    return judge
+
+
+def first_pass(config: JudgingConfig) -> "Callable[[], AssessorJudge] | None":
+    """What loads the judge that goes first, as the options of the judge's command say; None where none does."""
+    path = config.first_pass
+    if path is None:
+        return None
+    return lambda: scorer_at(path, dtype=config.dtype, batch_size=config.batch_size)
 
 
 def load_judge(config: JudgeOptions) -> VideoJudge:

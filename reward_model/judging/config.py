@@ -162,11 +162,16 @@ class JudgingConfig(JudgeOptions):
             prompt (the others).
         output: A directory that keeps what is judged; the same command goes on where it was.
         report: Write an HTML page with the videos beside the verdicts to this file.
+        first_pass: For rank: a judge that scores (AIGV-Assessor) and tells alone what it can; only pairs that are
+            closer than its own interval are compared by the judge.
+        first_pass_sure: How sure it has to be of a difference: 0.5, 0.6, 0.7, 0.8, 0.9, 0.95 or 0.99.
     """
 
     batch: str | None = None
     output: str | None = None
     report: str | None = None
+    first_pass: str | None = None
+    first_pass_sure: float = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,4 +191,6 @@ class Judged:
     items: int
     items_id: str
     shown: Shown = Shown()
+    first_pass: str | None = None
+    first_pass_sure: float = 0.95
     judge_id: str | None = execution(None)

@@ -13,6 +13,7 @@ from transformers.utils.hub import cached_file
 
 from reward_model.encoding import encoder_class, tokens_per_second
 from reward_model.families import FAMILIES, family_named
+from reward_model.families.pairs import give_pairs
 from reward_model.families.scores import HEADS, PAIRS, give_heads, score_dimensions
 from reward_model.families.sense import ENCODER, PROJECTOR, give_motion
 from reward_model.judging.beside import beside
@@ -135,8 +136,9 @@ def _whole_model(path: str | Path, dtype: str) -> Any:
     directory = Path(str(cached_file(path, CONFIG_NAME))).parent
     if moving or getattr(model.config, "motion_window", None) is not None:
         give_motion(model, directory)
-    if rating:
-        give_heads(model, directory)
+    for part, give in ((HEADS, give_heads), (PAIRS, give_pairs)):
+        if any(name.startswith(f"{part}.") for name in rating):
+            give(model, directory)
     return model
 
 
