@@ -189,7 +189,7 @@ def test_calibration_covers_what_it_says():
 def test_the_recipes_are_the_releases(monkeypatch):
     from pipelines.train_reward_model import parse
 
-    found = [parse(["--config", f"configs/reward_model/aigv_assessor_{n}.yaml"]) for n in ("levels", "scores", "pairs")]
+    found = [parse(["--config", f"configs/reward_model/aigv_assessor/{n}.yaml"]) for n in ("levels", "scores", "pairs")]
     assert [each.assessor.stage for each in found] == ["levels", "scores", "pairs"]
     for each in found:
         assert (each.training.learning_rate, each.training.epochs, each.training.items_per_step) == (4e-5, 50, 4)
