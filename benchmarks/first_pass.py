@@ -84,7 +84,6 @@ def talking(assessor: str, tokens: int) -> Judge:
     judge: Any = scorer_at(assessor)
     model, processor = judge.assessor.model, judge.assessor.encoder.processor
     model.generation_config.eos_token_id = None
-    processor.chat_template = processor.chat_template or ""
     score = VideoPrompt(
         system=None, before="", question="score {prompt}", num_frames=8, max_pixels=judge.prompt.max_pixels,
         max_new_tokens=tokens, layout=judge.prompt.layout if has_motion(model) else None,
@@ -99,23 +98,8 @@ def rate(judge: Any, shown: list[tuple[str, str]]) -> float:
     return count / (time.perf_counter() - started)
 
 
-def main(
-    assessor: str, output: Path, judge: str = TINY, prompts: int = 64, videos: int = 8, scored: int = 1000,
-    tokens: int = 128, seed: int = 0,
-) -> None:  # fmt: skip
-    """Compare all pairs, then those that are close; then scores.
-
-    Args:
-        assessor: A judge that rates in numbers and was calibrated.
-        output: Where clips, comparisons and results go; the same command goes on where it was.
-        judge: The judge that reasons.
-        prompts: Prompts.
-        videos: Clips of each.
-        scored: Clips that are scored for the rate.
-        tokens: Length of a reasoning judge's answer, in tokens.
-        seed: Of the clips.
-    """
-    groups = clips(output / "clips", prompts, videos, seed)
+def ranked(assessor: str, output: Path, groups: dict[Prompt, list[Video]], judge: str) -> dict[str, Any]:
+    """What a first pass asks, saves and finds, by how sure it has to be."""
     full, each = tournament(output, groups, resolve(judge))
     results: dict[str, Any] = {"pairs": len(full), "seconds a comparison": each}
     named = [
@@ -135,15 +119,46 @@ def main(
             f"{same['worst']:.0%}, both {same['both']:.0%}; {first.told.scoring:.1f} s of scores save {saved:.1f} s",
             markup=False, highlight=False,
         )  # fmt: skip
+    return results
+
+
+def rated(assessor: str, groups: dict[Prompt, list[Video]], count: int, tokens: int) -> dict[str, Any]:
+    """Clips a second in numbers, ``count`` of them, and in words, a twentieth of that."""
     shown = [(video.path, prompt.text) for prompt, found in groups.items() for video in found]
-    shown = (shown * -(-scored // len(shown)))[:scored]
-    rates = {"numbers": rate(scorer, shown), "words": rate(talking(assessor, tokens), shown[: max(1, scored // 20)])}
-    results |= {"clips a second": rates, "ratio": rates["numbers"] / rates["words"]}
-    write_json(output / "results.json", results)
+    shown = (shown * -(-count // len(shown)))[:count]
+    rates = {"numbers": rate(scorer_at(assessor), shown)}
+    rates["words"] = rate(talking(assessor, tokens), shown[: max(1, count // 20)])
+    ratio = rates["numbers"] / rates["words"]
     console.print(
         f"clips a second: {rates['numbers']:.1f} in numbers, {rates['words']:.2f} in {tokens} tokens of words: "
-        f"{results['ratio']:.1f} times", markup=False, highlight=False,
+        f"{ratio:.1f} times", markup=False, highlight=False,
     )  # fmt: skip
+    return {"clips a second": rates, "ratio": ratio}
+
+
+def main(
+    assessor: str, output: Path, judge: str = TINY, prompts: int = 64, videos: int = 8, scored: int = 1000,
+    tokens: int = 128, seed: int = 0, parts: str = "rank,rate",
+) -> None:  # fmt: skip
+    """Compare all pairs, then those that are close; then score.
+
+    Args:
+        assessor: A judge that rates in numbers and was calibrated.
+        output: Where clips, comparisons and results go; the same command goes on where it was.
+        judge: The judge that reasons.
+        prompts: Prompts.
+        videos: Clips of each.
+        scored: Clips that are scored for the rate.
+        tokens: Length of a reasoning judge's answer, in tokens.
+        seed: Of the clips.
+        parts: What is measured: rank, rate.
+    """
+    groups, results = clips(output / "clips", prompts, videos, seed), dict[str, Any]()
+    if "rank" in parts:
+        results |= ranked(assessor, output, groups, judge)
+    if "rate" in parts:
+        results |= rated(assessor, groups, scored, tokens)
+    write_json(output / "results.json", results)
 
 
 if __name__ == "__main__":

@@ -45,10 +45,14 @@ class Preset:
     subfolder: str | None = None
 
     @property
+    def numbers(self) -> bool:
+        """Whether it answers in numbers, not in words."""
+        return self.prompts.score is not None and self.prompts.score.answer is not None
+
+    @property
     def compares(self) -> bool:
         """Whether it can be asked about two videos, in words or by numbers."""
-        score = self.prompts.score
-        return self.prompts.compare is not None or (score is not None and score.answer is not None)
+        return self.prompts.compare is not None or self.numbers
 
 
 _THINK = "Think it over like a person in <think></think>, then answer in <answer></answer>. "

@@ -74,21 +74,30 @@ def build_judge(
     path = _place(str(path), preset, subfolder)
     from reward_model.judging.loading import rates_in_numbers
 
+    options: dict[str, Any] = {"preset": preset, "prompt": prompt, "shown": shown, "dtype": dtype}
+    here = {"adapter": adapter, "batch_size": batch_size, "device": device or this_device()}
     if rates_in_numbers(path):
-        return _assessor(
-            path, backend, decoding, prompt, preset=preset, adapter=adapter, shown=shown, dtype=dtype,
-            batch_size=batch_size, device=device or this_device(),
-        )  # fmt: skip
+        return _in_numbers(path, backend, **options, **here)
+    return _in_words(path, backend, decoding, options, here)
+
+
+def _in_words(
+    path: str, backend: Backend, decoding: Decoding | None, options: Mapping[str, Any], here: Mapping[str, Any]
+) -> VideoJudge:
+    """The judge at ``path`` that answers in words; ``here`` are options of one that runs under transformers."""
+    preset = options["preset"]
+    if preset_named(preset).numbers:
+        raise InputError(
+            f"Judge {path} answers in words, and preset {preset} is for numbers; give what pipelines.convert_judge "
+            "aigv_assessor or a training wrote."
+        )
     if backend == "vllm":
         from reward_model.judging.vllm_offline import VllmJudge
 
-        return VllmJudge(path, preset=preset, decoding=decoding, dtype=dtype, prompt=prompt, shown=shown)
+        return VllmJudge(path, decoding=decoding, **options)
     from reward_model.judging.local import Judge
 
-    return Judge.from_pretrained(
-        path, preset=preset, adapter=adapter, prompt=prompt, shown=shown, dtype=dtype, batch_size=batch_size,
-        decoding=decoding, device=device or this_device(),
-    )  # fmt: skip
+    return Judge.from_pretrained(path, decoding=decoding, **options, **here)
 
 
 def scorer_at(path: str, **options: Any) -> "AssessorJudge":
@@ -145,18 +154,13 @@ def _place(path: str, preset: str | None, subfolder: str | None) -> str:
     return local_directory(resolve(path), inner)
 
 
-def _assessor(
-    path: str, backend: Backend, decoding: Decoding | None, prompt: JudgePrompt | None, **options: Any
-) -> VideoJudge:
-    """The judge at ``path`` that rates in numbers. Raises InputError for options that are for words."""
+def _in_numbers(path: str, backend: Backend, *, prompt: JudgePrompt | None, **options: Any) -> VideoJudge:
+    """The judge at ``path`` that rates in numbers, always the same ones. Raises InputError for what is for words."""
     from reward_model.judging.assessor import AssessorJudge
 
-    if backend != "transformers" or prompt is not None or (decoding is not None and decoding.samples > 1):
-        raise InputError(
-            f"Judge {path} answers in numbers, in one forward, so it takes no wording of a comparison, no samples and "
-            f"no backend {backend}; leave these out." if backend != "transformers" else
-            f"Judge {path} answers in numbers, so it takes no wording of a comparison and no samples; leave them out."
-        )  # fmt: skip
+    if backend != "transformers" or prompt is not None:
+        what = "a wording of a comparison" if backend == "transformers" else f"the backend {backend}"
+        raise InputError(f"Judge {path} answers in numbers, and {what} is for words; leave it out.")
     return AssessorJudge.from_pretrained(path, **options)
 
 

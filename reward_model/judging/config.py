@@ -84,7 +84,12 @@ def api_key() -> str | None:
 
 def check_backend(preset: str | None, backend: Backend, settings: ServerSettings | None) -> None:
     """Raises InputError where there is no such preset, or backend and server do not go together."""
-    preset_named(preset)
+    if preset_named(preset).numbers and backend != "transformers":
+        raise InputError(
+            f"Preset {preset} is of a judge that answers in numbers, which no {backend} gives; give backend "
+            "transformers.",
+            exit_code=2,
+        )
     if (backend == "server") != (settings is not None):
         raise InputError(
             "Backend server and a server's URL belong together (--backend server --server URL); give both or neither.",

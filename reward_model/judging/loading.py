@@ -109,10 +109,13 @@ def check_family(path: str | Path) -> None:
 
 
 def rates_in_numbers(path: str | Path) -> bool:
-    """Whether the judge at ``path``, or the one that its adapter goes on, is an AIGV-Assessor."""
-    check_files(path)
-    with loading(f"Judge {path} cannot be loaded", WHOLE):
+    """Whether the judge at ``path``, or the one that its adapter goes on, is an AIGV-Assessor; what cannot be read is
+    none, and is told of where it is loaded.
+    """
+    try:
         return score_dimensions(AutoConfig.from_pretrained(base_directory(path))) is not None
+    except Exception:
+        return False
 
 
 def positions_per_second(path: str | Path) -> float | None:

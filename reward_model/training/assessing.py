@@ -184,7 +184,11 @@ def _finished(
     }  # fmt: skip
     if best is not None:
         best_weights(lesson, trainer.best_file(best))
-    told = calibrate(lesson, trainer.held_out) if lesson.stage == "scores" and trainer.held_out else {}
+    told: dict[str, Any] = {}
+    if lesson.stage == "scores" and trainer.held_out:
+        # As it was validated: a LoRA beside half precision needs it.
+        with trainer.compute_loss_context_manager():
+            told = calibrate(lesson, trainer.held_out)
     assessor = lesson.assessor
     if trainer.accelerator.is_main_process:
         model: Any = assessor.model

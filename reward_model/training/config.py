@@ -268,6 +268,11 @@ class JudgeTrainingConfig:
                 "training.method 'sft' learns the answers of the data, which hold no thoughts; give reasoning: false.",
                 exit_code=2,
             )
+        if self.assessor.stage != "none" and (self.adapter is not None or self.hard_pairs):
+            raise InputError(
+                "assessor.stage goes on from a whole model and takes all items; leave adapter and hard_pairs out.",
+                exit_code=2,
+            )
         if self.rewards.score == "bell" and self.scale != (1.0, 5.0):
             raise InputError(
                 f"rewards.score is 'bell', VQAThinker's on 1 to 5, and scale is {list(self.scale)}; give scale: [1, 5] "

@@ -240,3 +240,7 @@ def test_it_is_not_asked_in_words(stages, frames):
         list(found.describe(frames))
     with pytest.raises(InputError, match="backend vllm"):
         build_judge(stages[2], backend="vllm")
+    with pytest.raises(InputError, match="no vllm gives"):
+        build_judge(stages[2], backend="vllm", preset="aigv-assessor")
+    with pytest.raises(InputError, match="answers in words, and preset aigv-assessor is for numbers"):
+        build_judge("shapes_world/models/judge", preset="aigv-assessor")

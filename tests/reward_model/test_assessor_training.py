@@ -115,7 +115,9 @@ def test_what_is_left_is_a_judge(stages, clips):
     assert not (stages["scores"].path.parent / "checkpoints").exists()
 
 
-@pytest.mark.parametrize("stage", ["levels", "scores", "pairs"])
+@pytest.mark.parametrize(
+    "stage", ["scores", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("levels", "pairs"))]
+)
 def test_a_killed_training_ends_with_the_same_bytes(stages, clips, tmp_path, stage):
     before = {"levels": "base", "scores": "levels", "pairs": "scores"}[stage]
     data = paired(clips) if stage == "pairs" else scored(clips)
@@ -168,6 +170,8 @@ def test_data_that_do_not_fit_are_told(stages, clips, tmp_path):
     ):
         with pytest.raises(InputError, match=said):
             train_stage(config(stage, stages["levels"].path, tmp_path / f"{stage} {said[:9]}"), [data])
+    with pytest.raises(InputError, match="leave adapter and hard_pairs out"):
+        replace(config("scores", stages["levels"].path, tmp_path), hard_pairs=True)
     with pytest.raises(InputError, match="dimension"):
         AssessorTraining(question="How good is it?")
     told = cost(config("scores", stages["levels"].path, tmp_path), [scored(clips)])

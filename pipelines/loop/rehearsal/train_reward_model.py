@@ -127,9 +127,12 @@ class JudgeRehearsal:
         self.found.notes += [f"After {STEPS} steps: {note}" for note in trained.notes]
         if (unreadable := self.output / "unreadable.json").exists():
             self.found.notes += read_json(unreadable).values()
-        rollouts = self.small.training.pairs_per_step * self.small.training.num_generations
+        items = self.small.training.pairs_per_step
+        shown = f"{items * self.small.training.num_generations} rollouts"
+        if self.config.assessor.stage != "none":
+            shown = f"{items} items"
         return (
-            f"{len(ends)} of {STEPS} steps, {self.seconds:.1f} s for a pass of {rollouts} rollouts; mean "
+            f"{len(ends)} of {STEPS} steps, {self.seconds:.1f} s for a pass of {shown}; mean "
             f"{trained.measure} {trained.last:.3f}"
         )
 
