@@ -197,8 +197,47 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AssessorTraining:
+    """How a judge learns to rate in numbers, as AIGV-Assessor in its three stages (Wang et al. 2025, section 4.2).
+
+    Attributes:
+        stage: 'levels' trains the projectors to say levels in words, 'scores' a LoRA on vision tower and language model
+            and the score heads, 'pairs' the networks that compare; 'none' is a training in words.
+        question: What is asked, with {dimension} and perhaps {prompt} (None: as the judge's prompt says, else the
+            release).
+        validation: Share of the prompts that is held out, to stop by and to calibrate on; 0 takes the last step.
+        patience: Validations without a better one before it stops; one comes every ``training.checkpoint_steps``.
+        weight_decay: Of AdamW.
+        warmup: Share of the steps that the learning rate rises in, before it falls as a cosine.
+        lora_alpha: Alpha of the LoRA, whose rank is ``training.lora_rank``.
+        dropout: Of the LoRA.
+        widths: What is between a hidden state and a score, in new heads.
+        pair_width: Numbers between what a pair network sees and its logit, in new networks.
+    """
+
+    stage: Literal["none", "levels", "scores", "pairs"] = identity("none")
+    question: str | None = identity(None)
+    validation: float = identity(0.1)
+    patience: int = identity(5)
+    weight_decay: float = identity(0.01)
+    warmup: float = identity(0.03)
+    lora_alpha: int = identity(16)
+    dropout: float = identity(0.05)
+    widths: list[int] = identity(factory=lambda: [1024, 256, 64, 16])
+    pair_width: int = identity(64)
+
+    def __post_init__(self) -> None:
+        within(0, 0.5, **{"assessor.validation": self.validation})
+        within(0, 1, **{"assessor.warmup": self.warmup, "assessor.dropout": self.dropout})
+        at_least(1, **{f"assessor.{name}": getattr(self, name) for name in ("patience", "lora_alpha", "pair_width")})
+        at_least(1, **{"assessor.widths": min(self.widths, default=None)})
+        if self.question is not None and "{dimension}" not in self.question:
+            raise InputError("assessor.question asks for no {dimension}; name it in the question.", exit_code=2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class JudgeTrainingConfig:
-    """Train a judge by GRPO on public data.
+    """Train a judge by GRPO on public data, or in AIGV-Assessor's stages.
 
     Attributes:
         model: transformers directory, PEFT directory or hub id to start from; the KL is to this.
@@ -208,6 +247,7 @@ class JudgeTrainingConfig:
         scale: The scale that scores are asked for on; every data set's own is moved to it.
         rewards: Which rewards are given.
         training: GRPO; ``pairs_per_step`` counts items.
+        assessor: AIGV-Assessor's stages, which take steps, rate and LoRA from ``training`` and ask for nothing else.
         prompts: Wording of questions about one video.
         reasoning: Ask for a thought before the answer; else in words that ask for the answer alone, without the format
             reward.
@@ -232,6 +272,7 @@ class JudgeTrainingConfig:
     scale: tuple[float, float] = identity((0.0, 100.0))
     rewards: RewardConfig = RewardConfig()
     training: GRPOTraining = GRPOTraining()
+    assessor: AssessorTraining = AssessorTraining()
     prompts: TaskPrompts = identity(TaskPrompts())
     reasoning: bool = identity(True)
     num_frames: int | None = identity(None)
@@ -253,6 +294,11 @@ class JudgeTrainingConfig:
         if self.training.method == "sft" and self.reasoning:
             raise InputError(
                 "training.method 'sft' learns the answers of the data, which hold no thoughts; give reasoning: false.",
+                exit_code=2,
+            )
+        if self.assessor.stage != "none" and (self.adapter is not None or self.hard_pairs):
+            raise InputError(
+                "assessor.stage goes on from a whole model and takes all items; leave adapter and hard_pairs out.",
                 exit_code=2,
             )
         if self.rewards.score == "bell" and self.scale != (1.0, 5.0):
