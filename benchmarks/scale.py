@@ -63,7 +63,8 @@ class Work:
         hours = setting(config, parts, size, judge, card).hours
         # Policy and reference on both sides of a pair, and a backward: 8 passes a draw.
         draws, showing = parts["denoiser forwards (alignment)"] // 8, hours["rank"] * 3600 / parts["rank rollouts"]
-        refresh, asked = config.refresh, parts["refresh rollouts"]
+        # The gate's pairs, and the audit's, are one process's.
+        refresh, asked = config.refresh, parts["refresh rollouts"] + parts["refreshed audit rollouts"]
         refreshes = 0 if refresh.why_off(config.judge) is not None else config.rounds - 1
         labelled = round(prompts * (1 - refresh.held_out_prompts)) if refresh.labels == "paper" else 0
         shared = 2 * labelled * math.comb(config.generator.videos_per_prompt, 2) * refreshes

@@ -37,7 +37,10 @@ class RunDirectory(Workspace):
                 f"'{phase}' on; take another --run_dir, or add --from {phase} to start a sibling run that reuses the "
                 "phases before it."
             )
-        self.adopt(config, "made", again=True)
+        kept = self.kept()
+        # A run from before there were audits goes on without, and is known by the section that it lacks.
+        older = [name for name in ("audit",) if kept is not None and name not in kept]
+        self.adopt(config, "made", again=True, without=older)
 
     def sibling(self, first_phase: str, config: RunConfig) -> "RunDirectory":
         """A run directory beside this one that shares the phases that do not come of ``first_phase`` (hard links, no

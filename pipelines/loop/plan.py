@@ -4,12 +4,15 @@ import math
 import time
 from pathlib import Path
 
+from pipelines.loop.audit_config import PROBES
+from pipelines.loop.choice import PARTS
 from pipelines.loop.config import RunConfig
 from pipelines.loop.costs import Setting, cheapest, disk, setting
 from pipelines.loop.official_prompts import reckoned_videos
 from pipelines.loop.prompts import read_run_prompts
 from pipelines.loop.rates import GeneratorSize, JudgeSize, cards, generator_size, judge_size, unknown
 from pipelines.loop.refresh_counts import asked, learned_from, own_pairs
+from reward_model.judging.audit import plan as audit_plan
 from reward_model.presets import preset_named
 from videoduet.config import resolve
 
@@ -23,6 +26,10 @@ ASSUMED = 100
 """Those of other files that are not there."""
 
 
+JUDGING = ("audit", "refreshed audit", "rank", "refresh", "measure", "choosing", "score")
+"""What a judge is asked for."""
+
+
 def counts(config: RunConfig, prompts: int, held_out: int, steps: int, own: int = 0) -> dict[str, int]:
     """Videos, judge rollouts (showings answered), GRPO rollouts and denoiser forwards (videos) of a whole run.
 
@@ -32,7 +39,7 @@ def counts(config: RunConfig, prompts: int, held_out: int, steps: int, own: int 
     videos = parts["videos of rounds"] + parts["videos of score"] + parts["videos of VBench"]
     return {
         "videos": videos,
-        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in ("rank", "refresh", "measure", "score")),
+        "judge rollouts": sum(parts[f"{phase} rollouts"] for phase in JUDGING),
         "GRPO rollouts": parts["GRPO rollouts"],
         "denoiser forwards (sampling)": videos * steps,
         "denoiser forwards (alignment)": parts["denoiser forwards (alignment)"],
@@ -52,6 +59,7 @@ def counted(config: RunConfig, prompts: int, held_out: int, own: int = 0) -> dic
     refreshes = 0 if refresh.why_off(config.judge) is not None else rounds - 1
     training = refresh.training.for_items(refresh.items(round(prompts * part)))
     judge = config.judge
+    audit = audit_plan(prompts * n, clips=config.audit.clips, names=PROBES)["showings"]
     draws = prompts * config.pairs.pairs_per_prompt * config.align.epochs * config.align.draws_per_pair
     if config.align.max_steps is not None:
         draws = min(draws, config.align.max_steps * config.align.batch_size)
@@ -59,10 +67,16 @@ def counted(config: RunConfig, prompts: int, held_out: int, own: int = 0) -> dic
         "videos of rounds": prompts * n * rounds,
         "videos of score": scored * (rounds + 1),
         "videos of VBench": reckoned_videos(config.score.vbench, rounds),
+        "audit rollouts": audit,
+        "refreshed audit rollouts": audit * refreshes,
         "rank rollouts": tournament,
         "refresh rollouts": 2 * asked(config, prompts, own) * refreshes,
         # By the second judge after each round, by the loop's own and D_0 at the end.
         "measure rollouts": 2 * scored * rounds * (judge.second_path is not None),
+        # The best of the base's videos, once, and at most each round against the best one before it.
+        "choosing rollouts": 2
+        * (min(prompts, scored) + scored // PARTS * (rounds - 1))
+        * (judge.second_path is not None),
         "score rollouts": 2 * scored * rounds * (1 + (judge.model is not None)),
         "GRPO rollouts": training.steps * training.items_per_step * training.num_generations * refreshes,
         # Policy and reference forward for both sides of a pair, and a backward that costs two forwards.

@@ -15,7 +15,7 @@ from videoduet.records import Prompt
 from videoduet.store import read_records
 
 DRAWN = ("samples_{}_*", "latents_{}_*", "videos/{}_*")
-JUDGED = "comparisons_second_judge_{}.*"
+JUDGED = "comparisons_second_judge_{}[._]*"
 CHOOSING = ("prompts.held_out", "prompts.held_out_limit", "score.videos_per_prompt")
 """The fields that say which held-out videos there are; those that say how they are drawn touch earlier phases."""
 

@@ -7,8 +7,10 @@ from typing import Literal
 from reward_model.datasets.items import Split
 from reward_model.prompts import TaskPrompts
 from reward_model.rewards import Variant
+from reward_model.training.assessor_config import AssessorTraining
 from videoduet.config import Precision, at_least, execution, identity, required, within
 from videoduet.errors import InputError
+from videoduet.quantized import LoadIn
 from videoduet.video import FrameSampling
 
 
@@ -38,6 +40,8 @@ class GRPOTraining:
         kl_weight: Weight of the KL to the judge before GRPO.
         format_weight: Weight of the format reward.
         lora_rank: Rank of the LoRA.
+        load_in: '4bit' or '8bit' for the linear layers of the frozen language model under the LoRA, by bitsandbytes on
+            a GPU (None: as they are).
         micro_batch: Rollouts in one forward.
         checkpoint_steps: Steps between checkpoints.
     """
@@ -58,6 +62,7 @@ class GRPOTraining:
     kl_weight: float = identity(0.02)
     format_weight: float = identity(0.2)
     lora_rank: int = identity(16)
+    load_in: LoadIn | None = identity(None)
     micro_batch: int = execution(64)
     checkpoint_steps: int = execution(10)
 
@@ -71,6 +76,12 @@ class GRPOTraining:
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise InputError(f"training.{name} is {value}; give more than 0.", exit_code=2)
         within(0, 1, **{"training.top_p": self.top_p})
+        if self.load_in is not None and self.parameters != "lora":
+            raise InputError(
+                f"training.load_in is '{self.load_in}', which is for what is frozen under a LoRA; give "
+                "training.parameters: lora.",
+                exit_code=2,
+            )
         if self.vision != "frozen" and self.vision != self.parameters:
             raise InputError(
                 f"training.vision is '{self.vision}' with training.parameters '{self.parameters}'; give both the same, "
@@ -83,6 +94,10 @@ class GRPOTraining:
         """How many items an optimizer step learns from."""
         return self.pairs_per_step * self.passes
 
+    def with_rows(self, beside: int) -> "GRPOTraining":
+        """The same for a trainer whose passes hold so many rows beside their items."""
+        return replace(self, pairs_per_step=self.pairs_per_step + beside)
+
     def for_items(self, count: int) -> "GRPOTraining":
         """The same for ``count`` items, with ``steps`` for as many ``epochs`` as are asked for."""
         if self.epochs is None:
@@ -90,11 +105,12 @@ class GRPOTraining:
         return replace(self, steps=max(1, math.ceil(self.epochs * count / self.items_per_step)), epochs=None)
 
 
-Temporal = Literal["none", "modeling", "consistency", "fidelity", "contrast", "margin", "severity"]
+Temporal = Literal["none", "modeling", "consistency", "fidelity", "contrast", "margin", "severity", "discount"]
 VERSIONS: dict[Temporal, tuple[float, ...]] = {
     "contrast": (1.0,),
     "margin": (1.0,),
     "severity": (1.0, 0.5, 0.25),
+    "discount": (1.0,),
 }
 """How much the versions of a clip are shuffled that a temporal reward trains on, the one that matters most first."""
 
@@ -111,8 +127,9 @@ class RewardConfig:
         ranking: VQAThinker's pairwise ranking of a step's videos of one data set.
         temporal: 'modeling' shows half of a group shuffled frames too (VQ-Insight), 'consistency' all of it perturbed
             ones (VQAThinker), 'none' neither. 'fidelity' wants scores above those of shuffled frames; 'contrast',
-            'margin' and 'severity' train on shuffled versions of a scored clip too, for lower scores: by rank, by
-            distance, and on several versions by rank. The versions are rows of their own in a step.
+            'margin', 'severity' and 'discount' train on shuffled versions of a scored clip too, for lower scores: by
+            rank, by distance, on several versions by rank, and by a label that is lower by a share of the clip's.
+        versions: Rows of such versions beside the items of a pass, as a share of these.
         length: VQ-Insight's bonus on a length of answer.
         l_min: Tokens that an answer must exceed for it.
         l_max: Tokens that it must stay below.
@@ -123,6 +140,7 @@ class RewardConfig:
     score: Literal["l1", "bell", "none"] = identity("l1")
     ranking: bool = identity(False)
     temporal: Temporal = identity("none")
+    versions: float = identity(0.25)
     length: bool = identity(False)
     l_min: int = identity(320)
     l_max: int = identity(512)
@@ -131,11 +149,22 @@ class RewardConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.l_min < self.l_max:
             raise InputError(f"rewards.l_min {self.l_min} must be below l_max {self.l_max}.", exit_code=2)
+        if not self.versions > 0:
+            raise InputError(f"rewards.versions is {self.versions}; give more than 0.", exit_code=2)
         if self.score == "none" and not self.ranking:
             raise InputError("rewards.score 'none' leaves the ranking alone; set ranking: true.", exit_code=2)
         if self.temporal == "consistency" and not (self.ranking or self.score == "bell"):
             message = "rewards.temporal 'consistency' compares VQAThinker's rewards; set score: bell or ranking: true."
             raise InputError(message, exit_code=2)
+
+    @property
+    def severities(self) -> tuple[float, ...]:
+        """How much the versions of a clip are shuffled that are trained on, if any are."""
+        return VERSIONS.get(self.temporal, ())
+
+    def rows_beside(self, items: int) -> int:
+        """How many rows of versions stand beside that many items of a pass."""
+        return math.ceil(self.versions * items) if self.severities else 0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -170,7 +199,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeTrainingConfig:
-    """Train a judge by GRPO on public data.
+    """Train a judge by GRPO on public data, or in AIGV-Assessor's stages.
 
     Attributes:
         model: transformers directory, PEFT directory or hub id to start from; the KL is to this.
@@ -180,6 +209,7 @@ class JudgeTrainingConfig:
         scale: The scale that scores are asked for on; every data set's own is moved to it.
         rewards: Which rewards are given.
         training: GRPO; ``pairs_per_step`` counts items.
+        assessor: AIGV-Assessor's stages, which take steps, rate and LoRA from ``training`` and ask for nothing else.
         prompts: Wording of questions about one video.
         reasoning: Ask for a thought before the answer; else in words that ask for the answer alone, without the format
             reward.
@@ -204,6 +234,7 @@ class JudgeTrainingConfig:
     scale: tuple[float, float] = identity((0.0, 100.0))
     rewards: RewardConfig = RewardConfig()
     training: GRPOTraining = GRPOTraining()
+    assessor: AssessorTraining = AssessorTraining()
     prompts: TaskPrompts = identity(TaskPrompts())
     reasoning: bool = identity(True)
     num_frames: int | None = identity(None)
@@ -225,6 +256,11 @@ class JudgeTrainingConfig:
         if self.training.method == "sft" and self.reasoning:
             raise InputError(
                 "training.method 'sft' learns the answers of the data, which hold no thoughts; give reasoning: false.",
+                exit_code=2,
+            )
+        if self.assessor.stage != "none" and (self.adapter is not None or self.hard_pairs):
+            raise InputError(
+                "assessor.stage goes on from a whole model and takes all items; leave adapter and hard_pairs out.",
                 exit_code=2,
             )
         if self.rewards.score == "bell" and self.scale != (1.0, 5.0):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from reward_model.datasets import PreferenceItem, Reading, read_dataset
 from reward_model.prompts import JudgePrompt, TaskPrompts
-from reward_model.training.config import VERSIONS, DataConfig, GRPOTraining, RewardConfig
+from reward_model.training.config import DataConfig, GRPOTraining, RewardConfig
 from reward_model.training.held_out import held_out_pairs
 from reward_model.training.mixture import Ingredient, shares, stage_rows, usable
 from reward_model.training.readable import readable_rows
@@ -81,14 +81,14 @@ def train_united(
 ) -> dict:  # fmt: skip
     """What :func:`reward_model.training.trainer.train_judge` gives, of GRPO on a mixture by the rewards of a stage."""
     count = items_of(mixture)
-    training = training.for_items(count)
+    training, beside = training.for_items(count), rewards.rows_beside(training.pairs_per_step)
     lay_out = partial(
         stage_rows, steps=training.steps * training.passes, per_step=training.pairs_per_step,
         scale=(1.0, 5.0) if rewards.score == "bell" else (0.0, 100.0), prompts=TaskPrompts(), judge_prompt=prompt,
-        seed=seed, one_source_a_step=rewards.ranking, versions=VERSIONS.get(rewards.temporal, ()),
+        seed=seed, one_source_a_step=rewards.ranking, versions=rewards.severities, beside=beside,
     )  # fmt: skip
     rows = readable_rows(mixture, lay_out, prompt.view.sampling, output)
     return run_grpo(
-        path, rows, output, training, seed=seed, prompt=prompt, counts={"pairs": count}, adapter=adapter,
-        on_step=on_step, **by_rewards(rewards, training, seed),
+        path, rows, output, training.with_rows(beside), seed=seed, prompt=prompt, counts={"pairs": count},
+        adapter=adapter, on_step=on_step, **by_rewards(rewards, training, seed),
     )  # fmt: skip

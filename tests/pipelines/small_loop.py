@@ -38,6 +38,7 @@ def recipe(root: Path, name: str = "recipe.yaml", **changes) -> Path:
             "batch_size": 4,
         },
         "judge": {"factory": "scripted_judges.Brightest"},
+        "audit": {"clips": 0},
         "align": {
             "beta": 300.0, "learning_rate": 1.0e-3, "batch_size": 4, "micro_batch": 4, "draws_per_pair": 2, "epochs": 2,
             "lora_rank": 2, "lora_alpha": 2, "max_steps": 2, "warmup_steps": 0, "checkpoint_steps": 1,

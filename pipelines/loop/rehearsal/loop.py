@@ -30,6 +30,8 @@ KNOBS = {
     "": memory.KNOBS["sample"],
 }
 """What to lower where memory runs out in a phase."""
+LOADS = {"sample": "generator", "align": "generator", "audit": "judge", "rank": "judge", "refresh": "judge"}
+"""The model that a phase begins by loading."""
 
 
 def rehearse(config: RunConfig) -> Rehearsal:
@@ -85,13 +87,17 @@ def _rehearsed(config: RunConfig, folder: Path, train: list[str], held_out: list
         return
     seconds: dict[str, float] = {}
     for turn in turns(run.config.rounds):
+        if run.leaves_out(turn):
+            continue
         if turn.path == "round_00/sample":
             found.attempt("a kill in sample", lambda turn=turn: _killed(run, turn))
         took = found.attempt(turn.path, lambda turn=turn: _done(run, turn))
         if took is None:
             return
-        model = {"sample": "generator", "align": "generator", "rank": "judge", "refresh": "judge"}.get(turn.phase.name)
-        seconds[turn.phase.name] = max(took - (loading[model] or 0.0 if model else 0.0), 1e-3)
+        model = LOADS.get(turn.phase.name)
+        # An audit has nothing to do where a refresh did it.
+        seconds.setdefault(turn.phase.name, 1e-3)
+        seconds[turn.phase.name] = max(took - (loading[model] or 0.0 if model else 0.0), seconds[turn.phase.name])
     # Some of its videos were drawn before the kill.
     seconds["sample"] = max(seconds["sample"], 4 * video)
     _extrapolated(config, run, seconds, (len(train), len(held_out)), found)
@@ -193,7 +199,7 @@ def _extrapolated(
     whole = counted(config, *prompts)
     units = {
         "sample": "videos of rounds", "rank": "rank rollouts", "align": "denoiser forwards (alignment)",
-        "measure": "videos of score", "score": "score rollouts", "refresh": "GRPO rollouts",
+        "measure": "videos of score", "score": "score rollouts", "refresh": "GRPO rollouts", "audit": "audit rollouts",
     }  # fmt: skip
     hours: dict[str, float] = {}
     for phase, took in seconds.items():

@@ -48,6 +48,7 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
         # Two videos are one comparison, from which the paper's labels count nothing, and of half of two prompts none is
         # left to learn from; the training is the same.
         refresh=replace(refresh, labels="agreed", cross_fit=False, training=training, data=sets, **data),
+        audit=replace(config.audit, clips=min(PROMPTS, config.audit.clips)),
         pairs=replace(config.pairs, pairs_per_prompt=1),
         align=replace(
             config.align, epochs=1, noise_epochs=None, draws_per_pair=whole, batch_size=whole,
