@@ -27,6 +27,7 @@ from rich.markup import escape
 from videoduet.config import SCHEMA_VERSION, refuse_newer, resolve
 from videoduet.errors import InputError
 from videoduet.loading import reason
+from videoduet.mistakes import wrong_value
 from videoduet.progress import console
 
 Config = TypeVar("Config")
@@ -75,9 +76,8 @@ class CommandParser(ArgumentParser):
 
     def _mended(self, message: str) -> str:
         sentence = " ".join(message.split())
-        if wrong := WRONG_VALUE.search(sentence):
-            name, expected, value = wrong.groups()
-            return f"{name} is {value}; give {_expectation(expected)}."
+        if (wrong := wrong_value(sentence)) is not None:
+            return wrong
         if missing := MISSING.fullmatch(sentence):
             return f"{missing[1]}{', '.join(map(self._typed, missing[2].split(', ')))} (--help explains them)"
         unknown = UNKNOWN_OPTION.search(sentence)
@@ -108,17 +108,6 @@ UNKNOWN_OPTION = re.compile(
     r"|Group '([^']+)' does not accept option '([^']+)'"
 )
 """How jsonargparse says that an option is none: on the command line, in a file, in a section of a file."""
-
-WRONG_VALUE = re.compile(r'[Kk]ey "([^"]+)":? (?:.*)Expected an? (.+?)\. Got value: (.*)$')
-"""How jsonargparse says that a value is of another type."""
-
-
-def _expectation(expected: str) -> str:
-    """A type as a person says it: ``typing.Literal['a', 'b']`` is one of a, b."""
-    if literal := re.fullmatch(r"(?:typing\.)?Literal\[(.*)\]", expected):
-        return f"one of {literal[1].replace(chr(39), '')}"
-    plain = re.sub(r"<class '([\w.]+)'>", r"\1", expected).replace("typing.", "")
-    return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}.get(plain, plain)
 
 
 def program(module: str) -> str:
