@@ -92,7 +92,7 @@ class RankSummary:
     Attributes:
         pairs: Preference pairs that came of it.
         skipped: Why there are none (None: there are).
-        judges: Comparisons by the id of the judge that made them: two where one went first.
+        judges: Comparisons by the id of the judge that made them, where one went first; none where there is but one.
     """
 
     prompts: int
@@ -206,6 +206,10 @@ class ScoreSummary:
 def write_summary(folder: Path, summary: Any) -> None:
     """Keep one of the records above."""
     rows = to_dict(summary)
+    for name in ("audited", "judges"):
+        if not rows.get(name, True):
+            # A run that has none says nothing of it, as before there were any.
+            rows.pop(name)
     write_json(folder / "summary.json", {**(rows.pop("figures", None) or {}), **rows})
 
 
