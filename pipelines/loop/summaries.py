@@ -92,6 +92,7 @@ class RankSummary:
     Attributes:
         pairs: Preference pairs that came of it.
         skipped: Why there are none (None: there are).
+        judges: Comparisons by the id of the judge that made them: two where one went first.
     """
 
     prompts: int
@@ -107,6 +108,7 @@ class RankSummary:
     transitivity: float | None
     pairs: int
     skipped: str | None
+    judges: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def status(self) -> Literal["ranked", "skipped"]:

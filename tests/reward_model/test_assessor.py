@@ -18,6 +18,7 @@ from reward_model.families.scores import ScoreHead, ScoreHeads, put_heads
 from reward_model.judging.assessor import AssessorJudge
 from reward_model.judging.base import Failure
 from reward_model.presets import ASSESSED
+from reward_model.prompts import JudgePrompt
 from videoduet.errors import InputError
 from videoduet.video import Clip
 
@@ -225,9 +226,21 @@ def test_alpha_and_names_without_a_base_layer(stages, tmp_path):
 
 def test_it_is_not_asked_in_words(stages, frames):
     found = judge(stages[2])
+    (score,) = found.score([(frames[0], "a cat")])
+    question = found.prompt.score("a cat", "memory:a")
+    missing = replace(question, messages=found.prompt.messages("", "nowhere.mp4"))
+    said, lost = found.answer([replace(question, clips={"memory:a": frames[0]}), missing])
+    assert question.read(said.text) == {"static quality": pytest.approx(score.score, abs=1e-3)}
+    assert lost.error is not None and "nowhere" in lost.error
+    with pytest.raises(InputError, match="rates static quality, and is asked about beauty"):
+        list(found.answer([replace(question, keys=("beauty",))]))
     with pytest.raises(InputError, match="numbers"):
-        list(found.answer([]))
+        list(found.answer([JudgePrompt(None, "", "", "which?").compare("", "a", "b")]))
     with pytest.raises(InputError, match="not made to describe"):
         list(found.describe(frames))
     with pytest.raises(InputError, match="backend vllm"):
         build_judge(stages[2], backend="vllm")
+    with pytest.raises(InputError, match="no vllm gives"):
+        build_judge(stages[2], backend="vllm", preset="aigv-assessor")
+    with pytest.raises(InputError, match="answers in words, and preset aigv-assessor is for numbers"):
+        build_judge("shapes_world/models/judge", preset="aigv-assessor")
