@@ -1,6 +1,9 @@
 """The loop audits its judges: before the first round, and each refreshed one before it is kept."""
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,6 +76,26 @@ def test_the_first_judge_is_audited_and_one_that_stays_takes_over_its_card(run):
     clip.write_bytes(b"cut short")
     do(run, "audit", 0)
     assert results(folder) == before
+
+
+@pytest.mark.slow
+def test_an_audit_that_is_killed_ends_like_an_undisturbed_one(run, tmp_path):
+    """Killed as it asks: what it leaves is swept away, and the card is the same to the byte."""
+    once, found = tmp_path / "once", []
+    judge = replace(run.config.judge, factory="scripted_judges.Killer", arguments={"once": str(once), "after": 9})
+    run.directory.adopt(replace(run.config, judge=judge), "made", again=True)
+    folder = run.folder("audit", 0)
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
+    for code in (9, 0, 0):
+        ended = subprocess.run(
+            [sys.executable, "-m", "pipelines.phase", "audit", "--run_dir", str(run.directory.root)],
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        assert ended.returncode == code and (folder / "done.json").exists() == (code == 0)
+        if code == 0:
+            found.append(results(folder))
+            shutil.rmtree(folder)
+    assert found[0] == found[1] and not [name for name in found[0] if "tmp" in name]
 
 
 def test_what_a_refresh_found_is_taken_over(run):
