@@ -32,6 +32,7 @@ class RefreshFigures:
         new_pairs: Labelled pairs across versions.
         within_pairs: Labelled pairs within one version.
         notes: What kept the judge from learning.
+        audited: The audit's verdicts on the new judge, by probe; none where it was not audited.
     """
 
     held_out: dict[str, dict[str, float | int | None]]
@@ -44,6 +45,7 @@ class RefreshFigures:
     new_pairs: int
     within_pairs: int
     notes: list[str] = field(default_factory=list)
+    audited: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +56,11 @@ class RefreshSummary:
         status: 'accepted' (D_r is new), 'kept_previous' (the gate refused it), 'off' (nothing was trained).
         reason: Why it was refused or off.
         figures: What was measured, where something was trained.
-        audited: The audit's verdicts on the refreshed judge, by probe; none where it was not audited.
     """
 
     status: Literal["accepted", "kept_previous", "off"]
     reason: str | None = None
     figures: RefreshFigures | None = None
-    audited: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
