@@ -1,8 +1,9 @@
 """Convert released judges into transformers directories: ``python -m pipelines.convert_judge KIND SOURCE OUT``.
 
 ``internvl`` is OpenGVLab's InternVL in the layout of its own code, which is not run (the ``-hf`` checkpoints need no
-conversion); ``vqathinker`` is VQAThinker's, with its motion encoder and projector; ``motion`` gives any judge a motion
-token that is still to be trained. What is written is what ``--judge`` names. The weights keep their licences.
+conversion); ``vqathinker`` is VQAThinker's, with motion encoder and projector; ``aigv_assessor`` is AIGV-Assessor's, of
+either stage; ``motion`` gives any judge a motion token that is still to be trained. What is written is what ``--judge``
+names. The weights keep their licences.
 """
 # jsonargparse leaves parameters open.
 # pyright: reportUnknownMemberType=false
@@ -19,9 +20,9 @@ from videoduet.errors import InputError
 from videoduet.progress import console
 
 
-def _writer() -> Any:
+def _writer(name: str = "convert") -> Any:
     # Help and usage errors come without the libraries of models.
-    return importlib.import_module("reward_model.families.convert")
+    return importlib.import_module(f"reward_model.families.{name}")
 
 
 def _convert(out: Path, write: Callable[[], None]) -> None:
@@ -54,6 +55,33 @@ def vqathinker(source: Path, out: Path) -> None:
     _convert(out, lambda: _writer().convert(source, out, motion=True))
 
 
+def aigv_assessor(
+    source: Path,
+    out: Path,
+    dimension: str | None = None,
+    alpha: float | None = None,
+    relu: bool = False,
+    window: int | None = None,
+) -> None:
+    """AIGV-Assessor's judge, which rates in numbers: of stage 1 (levels in words) or of stage 2 (a score head).
+
+    Args:
+        source: The released directory: config.json, *.safetensors, the tokenizer's files.
+        out: The directory to write.
+        dimension: What a checkpoint of stage 2 rates, in words (None: static quality).
+        alpha: Alpha of its LoRA, which is merged (None: what adapter_config.json says, else twice its rank).
+        relu: Keep the ReLU behind the released head, which is 0 wherever a score would be below.
+        window: The side of SlowFast's pooling in a map (None: 7, or all of the map where frames are small).
+    """
+
+    def write() -> None:
+        convert = _writer("convert_assessor").convert_assessor
+        rated = convert(source, out, dimension=dimension, alpha=alpha, relu=relu, window=window)
+        console.print(f"It rates {', '.join(rated)}; another dimension is named with --dimension.", markup=False)
+
+    _convert(out, write)
+
+
 def motion(source: Path, slowfast: Path, out: Path, window: int | None = None, seed: int = 0) -> None:
     """Give a judge a motion token: a frozen SlowFast, and a projector that is drawn at random, to be trained.
 
@@ -68,7 +96,7 @@ def motion(source: Path, slowfast: Path, out: Path, window: int | None = None, s
     _convert(out, lambda: _writer().add_motion(source, slowfast, out, window=window, seed=seed))
 
 
-KINDS = {"internvl": internvl, "vqathinker": vqathinker, "motion": motion}
+KINDS = {"internvl": internvl, "vqathinker": vqathinker, "aigv_assessor": aigv_assessor, "motion": motion}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

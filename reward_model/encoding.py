@@ -27,10 +27,11 @@ from videoduet.video import Clip, Sampling, read_video, sample_clip, written
 
 VIDEO_TOKEN = "<|video_pad|>"
 ENCODERS = {
+    "Qwen2_5_VL": "reward_model.families.qwen:Qwen25ShowingEncoder",
     "Qwen3VL": "reward_model.families.qwen:Qwen3ShowingEncoder",
     "InternVL": "reward_model.families.internvl:InternVLShowingEncoder",
 }
-"""What shows videos to a family that does not see as Qwen2.5-VL does, by what its processor's name begins with."""
+"""What shows videos to each family, by what its processor's name begins with."""
 
 
 @dataclass(frozen=True)
@@ -165,15 +166,16 @@ class ShowingEncoder:
             )  # fmt: skip
         return told
 
-    def showing(self, messages: Sequence[dict], clips: Mapping[str, Clip] | None = None) -> Showing:
-        """``messages`` tokenised, with the generation prompt and as many tokens for each video as it needs.
+    def showing(self, messages: Sequence[dict], clips: Mapping[str, Clip] | None = None, begun: str = "") -> Showing:
+        """``messages`` tokenised, with the generation prompt, what is ``begun`` of the answer, and as many tokens for
+        each video as it needs.
 
         ``clips`` are videos that lie in no file, by path. Raises InputError where a video cannot be shown, and where
         the words hold what stands for one.
         """
         paths = video_paths(messages)
         text = self.processor.apply_chat_template(self.spelt(messages), tokenize=False, add_generation_prompt=True)
-        pieces = text.split(self.mark)
+        pieces = f"{text}{begun}".split(self.mark)
         if len(pieces) != len(paths) + 1:
             raise InputError(f"The prompt {text[:80]!r}… holds {self.mark}; take it out: it stands for a video.")
         videos = [self.video(path, (clips or {}).get(path)) for path in paths]

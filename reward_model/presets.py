@@ -8,7 +8,11 @@ The questions ask for what theirs ask for, in our words: the four aspects of a c
 
 VQAThinker (weights converted by ``pipelines.convert_judge vqathinker``) is asked to the letter what its authors ask, as
 every token of it is part of what it learned: ``vqathinker`` as in their test (12 frames of 560x560), and
-``vqathinker-train`` as in their training (6 of 448x448), whose text differs in spaces and line breaks.
+``vqathinker-train`` as in their training (6 of 448x448), whose text differs in spaces and line breaks. So is
+AIGV-Assessor (``aigv-assessor``, converted by ``pipelines.convert_judge aigv_assessor``), which answers in numbers: 8
+frames of 448x448, one question for each of its four dimensions.
+
+UnifiedReward, VideoScore2 and Q-Insight are in :mod:`reward_model.published_prompts`, to the letter.
 """
 
 from dataclasses import dataclass, replace
@@ -23,6 +27,7 @@ from reward_model.prompts import (
     Prompts,
     VideoPrompt,
 )
+from reward_model.published_prompts import PUBLISHED
 from videoduet.errors import InputError
 from videoduet.video import FrameSampling
 
@@ -37,10 +42,23 @@ _SHOWN: _Shown = {"frames": FrameSampling(fps=2, min_frames=4, max_frames=16), "
 
 @dataclass(frozen=True)
 class Preset:
-    """What a published judge is asked, and the ``subfolder`` that holds its weights (None: they lie at the top)."""
+    """What a published judge is asked, the ``subfolder`` that holds its weights (None: they lie at the top), and
+    whether it has a sense of ``motion``.
+    """
 
     prompts: Prompts
     subfolder: str | None = None
+    motion: bool = False
+
+    @property
+    def numbers(self) -> bool:
+        """Whether it answers in numbers, not in words."""
+        return self.prompts.score is not None and self.prompts.score.answer is not None
+
+    @property
+    def compares(self) -> bool:
+        """Whether it can be asked about two videos, in words or by numbers."""
+        return self.prompts.compare is not None or self.numbers
 
 
 _THINK = "Think it over like a person in <think></think>, then answer in <answer></answer>. "
@@ -70,10 +88,22 @@ def _vqathinker(layout: str, question: str, num_frames: int, side: int) -> Prese
         DEFAULT_VIDEO_PROMPTS["describe"], max_new_tokens=1024, num_frames=num_frames, max_pixels=side * side,
         layout=layout,
     )  # fmt: skip
-    return Preset(Prompts(score=score, describe=describe))
+    return Preset(Prompts(score=score, describe=describe), motion=True)
 
+
+ASSESSED = ("static quality", "temporal smoothness", "dynamic degree", "text-video correspondence")
+"""What AIGV-Assessor rates, in the order of its data (mos1 to mos4)."""
+ASSESSMENT = VideoPrompt(
+    system=(
+        "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
+    ),
+    before="", question="How would you rate the {dimension} of this video?", answer="The {dimension} of the video is",
+    keys=ASSESSED, scale=(0.0, 100.0), num_frames=8, max_pixels=448 * 448, layout="aigv-assessor",
+)  # fmt: skip
+"""What AIGV-Assessor is asked, about one dimension at a time, and how an answer begins."""
 
 PRESETS = {
+    "aigv-assessor": Preset(Prompts(score=ASSESSMENT)),
     "vqathinker": _vqathinker("vqathinker", f"{_RATE}{_REASON}", 12, 560),
     "vqathinker-train": _vqathinker("vqathinker-train", f"{_RATE} {_REASON}", 6, 448),
     "vqinsight-comp": Preset(
@@ -129,6 +159,7 @@ PRESETS = {
     "general": Preset(
         Prompts(DEFAULT_PROMPT, score=DEFAULT_VIDEO_PROMPTS["score"], describe=DEFAULT_VIDEO_PROMPTS["describe"])
     ),
+    **{name: Preset(prompts, subfolder) for name, (prompts, subfolder) in PUBLISHED.items()},
 }
 """By name; ``general`` is for any Qwen2.5-VL, Qwen3-VL or InternVL that follows instructions."""
 

@@ -7,10 +7,11 @@ from pathlib import Path
 from reward_model.datasets.files import MediaFolder, Row, Scores, required, rows, tables
 from reward_model.datasets.items import PreferenceItem, Reading, ScoredClip, Split
 from reward_model.parsing import Choice
+from reward_model.presets import ASSESSED
 from videoduet.errors import InputError
 
 PERCENT = (0.0, 100.0)
-DIMENSIONS = ("static quality", "temporal smoothness", "dynamic degree", "text-video correspondence")
+DIMENSIONS = ASSESSED
 """What AIGVQA-DB rates, in the order of its files (mos1 to mos4)."""
 _CHOICES: dict[str, Choice] = {
     "first": "first", "second": "second", "tie": "tie", "1": "first", "2": "second", "0": "tie",

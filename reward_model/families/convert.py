@@ -4,14 +4,11 @@ The release's code is never run: names and shapes are checked against transforme
 """
 
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
@@ -28,7 +25,9 @@ from transformers import (
 
 from reward_model.families.released import Piece, image_side, image_tokens, native_config, piece_of
 from reward_model.families.sense import ENCODER, PROJECTOR, check_fit
+from reward_model.families.stored import Stored
 from reward_model.motion import MotionProjector, SlowFast
+from reward_model.motion.network import SHRINKS
 from reward_model.motion.pooling import WINDOW
 from reward_model.released_frames import MEAN, STD
 from videoduet.errors import InputError
@@ -36,10 +35,13 @@ from videoduet.loading import check_files, loading, some
 from videoduet.progress import track
 from videoduet.store import atomic_path, read_json, write_json
 
+INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 2**30
 """What goes into one file and is in memory at a time."""
 MOTION = (f"{PROJECTOR}.", f"{ENCODER}.")
 """What the names of a release's motion weights begin with, here as there."""
+More = Callable[[Path, InternVLConfig, InternVLProcessor], None]
+"""Puts more into a directory, and says it in its config and processor."""
 SPECIAL = {
     "start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>",
     "video_token": "<video>",
@@ -53,67 +55,27 @@ CHAT_TEMPLATE = (
 )
 
 
-@dataclass(frozen=True)
-class Stored:
-    """The tensors in a directory's files: ``where`` each lies, its shape, and its bytes. None of them is read."""
-
-    where: dict[str, Path] = field(default_factory=dict)
-    shapes: dict[str, list[int]] = field(default_factory=dict)
-    sizes: dict[str, int] = field(default_factory=dict)
-    dtypes: dict[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, directory: Path) -> "Stored":
-        """Those of all ``*.safetensors`` in ``directory``. Raises InputError where there are none, or one is there
-        twice.
-        """
-        files, stored = sorted(directory.glob("*.safetensors")), cls()
-        if not files:
-            raise InputError(
-                f"{directory} holds no *.safetensors; give the released directory, or save its weights as safetensors."
-            )
-        for file in files:
-            with safe_open(file, "pt") as opened:
-                for name in opened.keys():  # noqa: SIM118 - what is opened is no dict
-                    if name in stored.where:
-                        raise InputError(f"{name} lies in {stored.where[name].name} and in {file.name}; take one out.")
-                    part = opened.get_slice(name)
-                    stored.where[name], stored.shapes[name] = file, list(part.get_shape())
-                    stored.dtypes[name] = part.get_dtype()
-                    stored.sizes[name] = _bytes(part.get_dtype()) * torch.Size(part.get_shape()).numel()
-        return stored
-
-    @property
-    def dtype(self) -> str:
-        """In which precision most bytes are."""
-        bytes_of: Counter[str] = Counter()
-        for name, size in self.sizes.items():
-            bytes_of[self.dtypes[name]] += size
-        ((most, _),) = bytes_of.most_common(1)
-        return {"BF16": "bfloat16", "F16": "float16"}.get(most, "float32")
-
-    def pieces(self, wanted: Mapping[str, Piece]) -> dict[str, Tensor]:
-        """The tensors of ``wanted``; files are mapped anew, so that nothing of them stays in memory."""
-        found: dict[str, Tensor] = {}
-        for file in sorted({self.where[piece.name] for piece in wanted.values()}):
-            with safe_open(file, "pt") as opened:
-                for name, piece in wanted.items():
-                    if self.where[piece.name] == file:
-                        found[name] = piece.of(opened.get_tensor(piece.name))
-        return found
-
-
-def convert(source: Path, output: Path, *, motion: bool) -> None:
+def convert(
+    source: Path,
+    output: Path,
+    *,
+    motion: bool,
+    window: int | None = None,
+    stored: Stored | None = None,
+    more: More | None = None,
+) -> None:
     """Write the release in ``source`` as the directory ``output``, which appears when it is whole.
 
-    With ``motion`` it is VQAThinker's, whose motion encoder and projector stay. Raises InputError that names
-    what ``source`` lacks, has too much, or has of another shape.
+    With ``motion`` it is VQAThinker's, whose motion encoder and projector stay, and average a ``window`` of its maps
+    (None: what config.json says, else 7, or all of a smaller map). ``stored`` are its tensors (None: those
+    of its files, as they are called there), and ``more`` goes into the directory. Raises InputError that names what
+    ``source`` lacks, has too much, or has of another shape.
     """
     if not (source / "config.json").exists():
         raise InputError(f"{source} has no config.json; give the released directory, whole.")
     check_files(source)
     tokenizer = _tokenizer(source)
-    released, stored = read_json(source / "config.json"), Stored.of(source)
+    released, stored = read_json(source / "config.json"), stored or Stored.of(source)
     internlm2 = (released.get("llm_config") or {}).get("model_type") == "internlm2"
     head = "language_model.output.weight" if internlm2 else "language_model.lm_head.weight"
     tied = head not in stored.where and bool(released["llm_config"].get("tie_word_embeddings"))
@@ -124,7 +86,9 @@ def convert(source: Path, output: Path, *, motion: bool) -> None:
     moving = [name for name in stored.where if name.startswith(MOTION)] if motion else []
     _check(source, stored, pieces, expected, moving, motion=motion)
     if motion:
-        config.motion_window = released.get("motion_window", WINDOW)
+        # A release of smaller frames than the usual has a smaller window, and does not say it.
+        usual = min(WINDOW, -(-image_side(released) // SHRINKS))
+        config.motion_window = released.get("motion_window", usual) if window is None else window
         slowfast = SlowFast.from_pretrained(source, window=config.motion_window)
         check_fit(source, slowfast, MotionProjector.from_pretrained(source), config.get_text_config().hidden_size)
         pieces |= {name: Piece(name) for name in moving}
@@ -132,7 +96,10 @@ def convert(source: Path, output: Path, *, motion: bool) -> None:
         temporary.mkdir(parents=True)
         _write_weights(temporary, stored, pieces)
         config.image_token_id = tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
-        _processor(released, tokenizer).save_pretrained(temporary)
+        processor = _processor(released, tokenizer)
+        if more is not None:
+            more(temporary, config, processor)
+        processor.save_pretrained(temporary)
         _generation(tokenizer).save_pretrained(temporary)
         config.architectures = ["InternVLForConditionalGeneration"]
         config.dtype = stored.dtype
@@ -167,9 +134,7 @@ def add_motion(source: Path, slowfast: Path, output: Path, *, window: int | None
             files = {name: file.replace("model.safetensors", "model-whole.safetensors") for name, file in files.items()}
         save_file(tensors, temporary / "model-motion.safetensors", metadata={"format": "pt"})
         files |= dict.fromkeys(tensors, "model-motion.safetensors")
-        size = sum((temporary / file).stat().st_size for file in set(files.values()))
-        index = {"metadata": {"total_size": size}, "weight_map": files}
-        write_json(temporary / "model.safetensors.index.json", index)
+        _index(temporary, files)
         write_json(temporary / "config.json", {**config, "motion_window": encoder.window})
 
 
@@ -220,8 +185,18 @@ def _write_weights(output: Path, stored: Stored, pieces: Mapping[str, Piece]) ->
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file(stored.pieces({name: pieces[name] for name in names}), output / file, metadata={"format": "pt"})
         files |= dict.fromkeys(names, file)
+    _index(output, files)
+
+
+def _index(output: Path, files: Mapping[str, str]) -> None:
     size = sum((output / file).stat().st_size for file in set(files.values()))
-    write_json(output / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": files})
+    write_json(output / INDEX, {"metadata": {"total_size": size}, "weight_map": files})
+
+
+def add_file(output: Path, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Write ``tensors`` as a file ``name`` of the weights in ``output``, which have an index."""
+    save_file(dict(tensors), output / name, metadata={"format": "pt"})
+    _index(output, read_json(output / INDEX)["weight_map"] | dict.fromkeys(tensors, name))
 
 
 def _tokenizer(source: Path) -> Any:
@@ -245,8 +220,11 @@ def _words(source: Path, **more: Any) -> Any:
             # It may name a class that is the release's own code.
             if not file.exists():
                 raise
-    ends: dict[str, Any] = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "padding_side": "left"}
-    return PreTrainedTokenizerFast(tokenizer_file=str(file), **ends, **more)
+    ends: dict[str, Any] = {"eos_token": "<|im_end|>", "padding_side": "left"}
+    words = PreTrainedTokenizerFast(tokenizer_file=str(file), **ends, **more)
+    # Qwen's or InternLM2's: one that is added would be an id that the model does not have.
+    words.pad_token = next((token for token in ("<|endoftext|>", "</s>") if token in words.get_vocab()), "<|im_end|>")
+    return words
 
 
 def _processor(released: Mapping[str, Any], tokenizer: Any) -> InternVLProcessor:
@@ -262,7 +240,3 @@ def _processor(released: Mapping[str, Any], tokenizer: Any) -> InternVLProcessor
 def _generation(tokenizer: Any) -> GenerationConfig:
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     return GenerationConfig(eos_token_id=end, pad_token_id=tokenizer.pad_token_id)
-
-
-def _bytes(dtype: str) -> int:
-    return int("".join(filter(str.isdigit, dtype)) or 8) // 8

@@ -113,8 +113,9 @@ LAYOUTS = {
     "vqathinker-train": Layout(
         "Now you will receive a video:\n", "Frame{number}:{image}\n", "Motion Feature:{image}\n"
     ),
+    "aigv-assessor": Layout("", "Frame{number}: {image}\n", "Motion Feature: {image}"),
 }
-"""InternVL's own, and VQAThinker's in its test and in its training, which differ."""
+"""InternVL's own, VQAThinker's in its test and in its training, which differ, and AIGV-Assessor's."""
 
 
 class InternVLShowingEncoder(ShowingEncoder):

@@ -85,13 +85,14 @@ class VideoJudge:
         raises InputError.
         """
         prompt = self.prompts.of("compare")
+        read = prompt.compare("", "", "").read
 
         def showings(pair: VideoPair) -> list[Question]:
             text, first, second = pair.prompt.text, pair.first.path, pair.second.path
             return [prompt.compare(text, first, second), prompt.compare(text, second, first)]
 
         def make(pair: VideoPair, forward: list[Answer], backward: list[Answer]) -> Comparison:
-            one, other = majority(forward), majority(backward)
+            one, other = (majority(answers, read) for answers in (forward, backward))
             return Comparison.of(pair, self.judge_id, one, other, mean_probability(one, other))
 
         yield from self._answered(pairs, as_pair, showings, make, failures)
@@ -119,7 +120,7 @@ class VideoJudge:
                 dimensions=tuple(DimensionScore(name=key, value=means[key]) for key in prompt.keys if means),
             )
 
-        yield from self._answered(videos, _as_shown, showings, make, failures)
+        yield from self._answered(videos, as_shown, showings, make, failures)
 
     def describe(
         self, videos: Iterable[GivenVideo | tuple[GivenVideo, str]], *, failures: list[Failure] | None = None
@@ -141,7 +142,7 @@ class VideoJudge:
                 description=question.read(text),
             )
 
-        yield from self._answered(videos, _as_shown, showings, make, failures)
+        yield from self._answered(videos, as_shown, showings, make, failures)
 
     def _answered(
         self,
@@ -187,7 +188,8 @@ class VideoJudge:
             yield make(record, *(list(itertools.islice(said, count)) for count in times))
 
 
-def _as_shown(given: object) -> tuple[tuple[Video, Prompt], Clips]:
+def as_shown(given: object) -> tuple[tuple[Video, Prompt], Clips]:
+    """The record of a video, or of (video, prompt), with its prompt, and its frames where it lies in no file."""
     given, prompt = given if isinstance(given, tuple) else (given, "")
     video, clips = as_video(given)
     return (video, prompt if isinstance(prompt, Prompt) else Prompt.of(prompt)), clips
@@ -200,11 +202,11 @@ def joined(answers: list[Answer]) -> str:
     return "\n\n".join(f"[sample {number}]\n{answer.text}" for number, answer in enumerate(answers, 1))
 
 
-def majority(answers: list[Answer]) -> OrderVerdict:
-    """The verdict of most samples that can be read, with the mean of their probabilities; where two verdicts are
+def majority(answers: list[Answer], read: Callable[[str], Choice | None] = parse_choice) -> OrderVerdict:
+    """The verdict of most samples that ``read`` can read, with the mean of their probabilities; where two verdicts are
     equally frequent it is a tie, and None where no sample can be read.
     """
-    verdicts = [parse_choice(answer.text) for answer in answers]
+    verdicts = [read(answer.text) for answer in answers]
     count: Counter[Choice] = Counter(verdict for verdict in verdicts if verdict is not None)
     (winner, most), *others = count.most_common() or [(None, 0)]
     if any(number == most for _, number in others):

@@ -7,8 +7,10 @@ from typing import Literal
 from reward_model.datasets.items import Split
 from reward_model.prompts import TaskPrompts
 from reward_model.rewards import Variant
+from reward_model.training.assessor_config import AssessorTraining
 from videoduet.config import Precision, at_least, execution, identity, required, within
 from videoduet.errors import InputError
+from videoduet.quantized import LoadIn
 from videoduet.video import FrameSampling
 
 
@@ -38,6 +40,8 @@ class GRPOTraining:
         kl_weight: Weight of the KL to the judge before GRPO.
         format_weight: Weight of the format reward.
         lora_rank: Rank of the LoRA.
+        load_in: '4bit' or '8bit' for the linear layers of the frozen language model under the LoRA, by bitsandbytes on
+            a GPU (None: as they are).
         micro_batch: Rollouts in one forward.
         checkpoint_steps: Steps between checkpoints.
     """
@@ -58,6 +62,7 @@ class GRPOTraining:
     kl_weight: float = identity(0.02)
     format_weight: float = identity(0.2)
     lora_rank: int = identity(16)
+    load_in: LoadIn | None = identity(None)
     micro_batch: int = execution(64)
     checkpoint_steps: int = execution(10)
 
@@ -71,6 +76,12 @@ class GRPOTraining:
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise InputError(f"training.{name} is {value}; give more than 0.", exit_code=2)
         within(0, 1, **{"training.top_p": self.top_p})
+        if self.load_in is not None and self.parameters != "lora":
+            raise InputError(
+                f"training.load_in is '{self.load_in}', which is for what is frozen under a LoRA; give "
+                "training.parameters: lora.",
+                exit_code=2,
+            )
         if self.vision != "frozen" and self.vision != self.parameters:
             raise InputError(
                 f"training.vision is '{self.vision}' with training.parameters '{self.parameters}'; give both the same, "
@@ -188,7 +199,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeTrainingConfig:
-    """Train a judge by GRPO on public data.
+    """Train a judge by GRPO on public data, or in AIGV-Assessor's stages.
 
     Attributes:
         model: transformers directory, PEFT directory or hub id to start from; the KL is to this.
@@ -198,6 +209,7 @@ class JudgeTrainingConfig:
         scale: The scale that scores are asked for on; every data set's own is moved to it.
         rewards: Which rewards are given.
         training: GRPO; ``pairs_per_step`` counts items.
+        assessor: AIGV-Assessor's stages, which take steps, rate and LoRA from ``training`` and ask for nothing else.
         prompts: Wording of questions about one video.
         reasoning: Ask for a thought before the answer; else in words that ask for the answer alone, without the format
             reward.
@@ -222,6 +234,7 @@ class JudgeTrainingConfig:
     scale: tuple[float, float] = identity((0.0, 100.0))
     rewards: RewardConfig = RewardConfig()
     training: GRPOTraining = GRPOTraining()
+    assessor: AssessorTraining = AssessorTraining()
     prompts: TaskPrompts = identity(TaskPrompts())
     reasoning: bool = identity(True)
     num_frames: int | None = identity(None)
@@ -243,6 +256,11 @@ class JudgeTrainingConfig:
         if self.training.method == "sft" and self.reasoning:
             raise InputError(
                 "training.method 'sft' learns the answers of the data, which hold no thoughts; give reasoning: false.",
+                exit_code=2,
+            )
+        if self.assessor.stage != "none" and (self.adapter is not None or self.hard_pairs):
+            raise InputError(
+                "assessor.stage goes on from a whole model and takes all items; leave adapter and hard_pairs out.",
                 exit_code=2,
             )
         if self.rewards.score == "bell" and self.scale != (1.0, 5.0):
