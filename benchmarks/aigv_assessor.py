@@ -41,7 +41,7 @@ MOVES = {"slowly": 40.0, "fast": 90.0}
 """The dynamic degree by speed, of which the world has two."""
 BARS = {"static quality": 0.8, "temporal smoothness": 0.7, "text-video correspondence": 0.6}
 ASKED = replace(
-    ASSESSMENT, system=None, question="score {dimension} of {prompt}", answer="{dimension} is", num_frames=8,
+    ASSESSMENT, system=None, question="{prompt} {dimension}", answer="{dimension} is", num_frames=8,
     max_pixels=SIZE * SIZE,
 )  # fmt: skip
 """Few words, as the tiny judge knows few."""
