@@ -74,9 +74,11 @@ def fewest_prompts(null: float = 0.5, level: float = LEVEL) -> int:
     return count
 
 
-def fewest_sentence(prompts: int, level: float = LEVEL) -> str | None:
-    """What to say where there are too few ``prompts`` to be sure of anything; None where there are enough."""
+def fewest_sentence(prompts: int, level: float = LEVEL, of: int = 1) -> str | None:
+    """What to say where there are too few ``prompts``, of which one in ``of`` bets, to be sure of anything; None where
+    there are enough.
+    """
     needed = fewest_prompts(level=level)
-    if prompts >= needed:
+    if prompts // of >= needed:
         return None
-    return f"{prompts} held-out prompts cannot show which round is better; give at least {needed}."
+    return f"{prompts} held-out prompts cannot show which round is better; give at least {of * needed}."

@@ -24,7 +24,8 @@ from reward_model.judging.assessor import AssessorJudge
 from reward_model.judging.build import scorer_at
 from reward_model.metrics import correlations
 from reward_model.presets import ASSESSMENT
-from reward_model.training.config import AssessorTraining, DataConfig, GRPOTraining, JudgeTrainingConfig
+from reward_model.training.assessor_config import AssessorTraining
+from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig
 from shapes_world.judge_data import DamagedClip, damaged_clip, with_errors
 from shapes_world.world import FPS, SIZE, Scene, all_scenes
 from videoduet.config import resolve

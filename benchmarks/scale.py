@@ -20,6 +20,7 @@ from pipelines.loop.config import RunConfig, parse
 from pipelines.loop.costs import setting
 from pipelines.loop.plan import counted
 from pipelines.loop.rates import Card, GeneratorSize, cards, generator_size, judge_size
+from pipelines.loop.refresh_counts import own_pairs
 from videoduet.config import PACKAGE_ROOT
 from videoduet.progress import console
 
@@ -58,11 +59,12 @@ class Work:
         size, judge = generator_size(config.generator.path), judge_size(config.judge.path or "")
         prompts = config.prompts.limit
         assert size is not None and judge is not None and prompts is not None
-        parts = counted(config, prompts, held_out)
+        parts = counted(config, prompts, held_out, own_pairs(config)[0])
         hours = setting(config, parts, size, judge, card).hours
         # Policy and reference on both sides of a pair, and a backward: 8 passes a draw.
         draws, showing = parts["denoiser forwards (alignment)"] // 8, hours["rank"] * 3600 / parts["rank rollouts"]
-        refresh, asked = config.refresh, parts["refresh rollouts"]
+        # The gate's pairs, and the audit's, are one process's.
+        refresh, asked = config.refresh, parts["refresh rollouts"] + parts["refreshed audit rollouts"]
         refreshes = 0 if refresh.why_off(config.judge) is not None else config.rounds - 1
         labelled = round(prompts * (1 - refresh.held_out_prompts)) if refresh.labels == "paper" else 0
         shared = 2 * labelled * math.comb(config.generator.videos_per_prompt, 2) * refreshes

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from generators.config import Speed, check_sampler
+from videoduet.quantized import LoadIn
 from videoduet.records import SamplerSettings
 from videoduet.rewriting import Rewrites
 
@@ -40,9 +41,12 @@ class Generator(ABC):
 
     @classmethod
     @abstractmethod
-    def from_pretrained(cls, path: str | Path, *, sampler: dict, dtype: torch.dtype = torch.float32) -> "Generator":
+    def from_pretrained(
+        cls, path: str | Path, *, sampler: dict, dtype: torch.dtype = torch.float32, load_in: LoadIn | None = None
+    ) -> "Generator":
         """The generator in the diffusers directory (or hub id) ``path``; ``sampler`` overrides fields of
-        :class:`SamplerSettings`, ``dtype`` is the precision of its weights.
+        :class:`SamplerSettings`, ``dtype`` is the precision of its weights, but that of the denoiser's linear layers
+        where ``load_in`` says it.
         """
 
     @property

@@ -100,6 +100,8 @@ class ExportConfig:
         format: diffusers, comfyui, peft, or merged for a whole generator with the LoRA in its weights.
         output: The directory to write.
         dtype: Precision of what is written (merging itself is in float32).
+        push_to_hub: OWNER/NAME on the Hugging Face hub under which it is published as well (None: it is not).
+        public: Whether a new repository there is for everybody to see.
     """
 
     adapter: str = identity("")
@@ -107,6 +109,8 @@ class ExportConfig:
     format: LoraFormat = identity("diffusers")
     output: str = execution("")
     dtype: Precision = identity("float32")
+    push_to_hub: str | None = execution(None)
+    public: bool = execution(False)
 
     def __post_init__(self) -> None:
         required(self, "adapter", "output")

@@ -28,12 +28,13 @@ PARTS = {
     "WanPipeline": "transformer",
     "CogVideoXPipeline": "transformer",
     "LTXPipeline": "transformer",
+    "LTX2Pipeline": "transformer",
     "TextToVideoSDPipeline": "unet",
     "VideoCrafter2Pipeline": "unet",
     "T2VTurboPipeline": "unet",
 }
 """The part of each pipeline that ``load_lora_weights`` gives a LoRA to; the names in the file begin with it. The last
-two are this project's own: no stock pipeline loads LoRAs of VideoCrafter2.
+two are this project's own: no stock pipeline loads LoRAs of VideoCrafter2, nor of HunyuanVideo-1.5, which is not here.
 """
 
 EXPERTS = {"high": "high_noise", "low": "low_noise"}
@@ -132,7 +133,7 @@ def export(config: ExportConfig) -> list[Path]:
         with atomic_path(output) as temporary:
             shutil.copytree(adapter, temporary)
         return [output]
-    base = config.generator or _base(adapter)
+    base = config.generator or base_of(adapter)
     if config.format == "merged":
         # In float32 whatever is written: in half precision most of what was learned would be rounded away.
         merged: Any = with_adapter(load_generator(base), adapter)
@@ -165,8 +166,8 @@ def by_expert(matrices: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
-def _base(adapter: Path) -> str:
-    """The generator that the LoRA at ``adapter`` was trained on, as it says."""
+def base_of(adapter: str | Path) -> str:
+    """The generator that the LoRA at ``adapter`` was trained on, as it says. Raises InputError where it does not."""
     with loading(f"Adapter {adapter} cannot be loaded", "give a PEFT directory, whole."):
         base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
     if not base:

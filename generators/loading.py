@@ -14,6 +14,7 @@ from videoduet.adapters import put_on
 from videoduet.config import Precision
 from videoduet.errors import InputError
 from videoduet.loading import check_files, loading
+from videoduet.quantized import LoadIn, check
 
 FAMILIES = {
     "T2VTurboPipeline": "generators.families.t2v_turbo.T2VTurbo",
@@ -22,24 +23,35 @@ FAMILIES = {
     "WanPipeline": "generators.families.wan.Wan",
     "CogVideoXPipeline": "generators.families.cogvideox.CogVideoX",
     "LTXPipeline": "generators.families.ltx.LTX",
+    "LTX2Pipeline": "generators.families.ltx2.LTX2",
+    "HunyuanVideo15Pipeline": "generators.families.hunyuan.HunyuanVideo15",
 }
 """Where the generator is for each pipeline class that a ``model_index.json`` may name; only that one is imported."""
 
 
 def load_generator(
-    path: str | Path, *, sampler: dict[str, Any] | None = None, dtype: Precision = "float32", device: str = "cpu"
+    path: str | Path,
+    *,
+    sampler: dict[str, Any] | None = None,
+    dtype: Precision = "float32",
+    device: str = "cpu",
+    load_in: LoadIn | None = None,
 ) -> Generator:
-    """The generator in the diffusers directory or hub id ``path``, on ``device``, in the precision ``dtype``.
-    ``sampler`` overrides the family's sampling settings.
+    """The generator in the diffusers directory or hub id ``path``, on ``device``, in the precision ``dtype``, the
+    linear layers of its denoiser in as many bits as ``load_in`` says. ``sampler`` overrides the family's sampling
+    settings.
 
-    Raises InputError where it cannot be found or its pipeline class is not supported.
+    Raises InputError where it cannot be found, its pipeline class is not supported, or weights cannot be held so here.
     """
+    check(load_in, "load_in")
     name = pipeline_class(path)
     if name not in FAMILIES:
         raise InputError(f"Generator {path} is a {name}; supported are {', '.join(FAMILIES)}.")
     module, _, family = FAMILIES[name].rpartition(".")
+    # A family of somebody's own need not know of it.
+    fewer = {} if load_in is None else {"load_in": load_in}
     generator = getattr(import_module(module), family).from_pretrained(
-        path, sampler=sampler or {}, dtype=getattr(torch, dtype)
+        path, sampler=sampler or {}, dtype=getattr(torch, dtype), **fewer
     )
     generator.to(device)
     return generator

@@ -14,8 +14,11 @@ from torch import nn
 from videoduet.loading import lacking, refuse_odd, some
 
 
-def whole_models(path: str | Path, precision: torch.dtype | Mapping[str, torch.dtype]) -> dict[str, nn.Module]:
-    """By name the models of the pipeline at ``path``, each in its ``precision`` ('default': for those without one).
+def whole_models(
+    path: str | Path, precision: torch.dtype | Mapping[str, torch.dtype], fewer: Mapping[str, Any] | None = None
+) -> dict[str, nn.Module]:
+    """By name the models of the pipeline at ``path``, each in its ``precision`` ('default': for those without one), or
+    in fewer bits, as ``fewer`` says of it (:func:`videoduet.quantized.how`).
 
     Raises ValueError where weights are missing, which libraries would draw at random or leave out, where nothing takes
     some, or where some are not finite.
@@ -27,6 +30,8 @@ def whole_models(path: str | Path, precision: torch.dtype | Mapping[str, torch.d
             continue
         dtype = precision if isinstance(precision, torch.dtype) else precision.get(name, precision["default"])
         given: dict[str, Any] = {"dtype" if library == "transformers" else "torch_dtype": dtype}
+        if (bits := (fewer or {}).get(name)) is not None:
+            given["quantization_config"] = bits
         # Within a directory a model's own path is what it would be called in its config.
         where = (str(whole), {}) if library == "diffusers" and whole.is_dir() else (str(path), {"subfolder": name})
         models[name], info = model.from_pretrained(where[0], **where[1], **given, output_loading_info=True)

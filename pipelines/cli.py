@@ -1,8 +1,10 @@
 """All commands under one name: ``videoduet NAME …`` is ``python -m pipelines.MODULE …``.
 
-``videoduet --help`` lists the names, ``videoduet NAME --help`` the options of one.
+``videoduet --help`` lists the names, ``videoduet NAME --help`` the options of one. With argcomplete installed
+(``pip install videoduet[completion]``) ``eval "$(videoduet --completion bash)"`` lets the shell complete both.
 """
 
+import argparse
 import ast
 import difflib
 import importlib
@@ -10,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from videoduet import __version__
@@ -34,6 +37,7 @@ COMMANDS = {
     "convert_judge": "convert_judge",
     "export": "export",
     "share": "share",
+    "push_to_hub": "push_to_hub",
 }
 """The module below ``pipelines`` that each name runs, by its ``main(arguments)``."""
 
@@ -43,8 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     An unknown name ends the program with exit code 2 and one sentence.
     """
+    if ASKED in os.environ:
+        complete()
     name, *others = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("-h", "--help"):
+    if name == "--completion":
+        print(completion(others))
+    elif name in ("-h", "--help"):
         with suppress(BrokenPipeError):
             print(usage())
         flush()
@@ -63,6 +71,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = importlib.import_module(f"pipelines.{COMMANDS[name]}")
         with typed_as(f"videoduet {name}"):
             command.main(others)
+
+
+ASKED = "_ARGCOMPLETE"
+"""Is in the environment where a shell asks how its line may go on: the word from which on is looked at, from 1."""
+SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
+
+
+def completion(shells: Sequence[str]) -> str:
+    """What makes the first of ``shells`` complete ``videoduet`` and its options. Ends the program with exit code 2 and
+    a sentence where argcomplete is missing, or does not know the shell.
+    """
+    shell = next(iter(shells), "bash")
+    if find_spec("argcomplete") is None:
+        said = 'completion needs argcomplete; pip install "videoduet[completion]".'
+    elif shell not in SHELLS:
+        said = f"there is no completion for {shell}; give one of {', '.join(SHELLS)}."
+    else:
+        return importlib.import_module("argcomplete").shellcode(["videoduet"], shell=shell)
+    console.print(f"error: {said}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+def complete() -> None:
+    """Answer the shell's question: with the names of commands, or, after one, by its own parser with its options.
+
+    That one answers by itself when it is asked to read a line, and the program ends.
+    """
+    argcomplete = importlib.import_module("argcomplete")
+    line = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
+    _, typed, *more = [*line.split(), ""] if line.endswith(" ") else line.split()
+    if more and typed in COMMANDS:
+        os.environ[ASKED] = "2"
+        importlib.import_module(f"pipelines.{COMMANDS[typed]}").main([])
+        sys.exit()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("command", choices=list(COMMANDS))
+    argcomplete.autocomplete(parser)
 
 
 def usage() -> str:

@@ -12,6 +12,7 @@ and a tiny judge, on a laptop, in minutes. The same command resumes an interrupt
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -20,6 +21,7 @@ from rich.table import Table
 from pipelines.loop.config import LoopOptions, RunConfig, parse
 from videoduet.commands import guarded, quiet_libraries
 from videoduet.errors import InputError
+from videoduet.hub import check
 from videoduet.machines import Machine
 from videoduet.progress import console
 
@@ -33,16 +35,19 @@ def run_loop(config: RunConfig, *, merge: bool = False, machine: str = "0/1") ->
     """
     from pipelines.loop.driver import drive
     from pipelines.loop.run import Run
+    from pipelines.loop.told import next_steps
     from pipelines.report.cards import write_cards
     from pipelines.report.page import write_report
 
     run = Run.start(config, Machine.parse(machine))
-    drive(run, merge=merge, after_each=lambda: write_report(run.directory.root))
+    drive(run, merge=merge, after_each=lambda: write_report(run.directory.root, running=True))
     if not run.machine.first:
         return run
     report = write_report(run.directory.root)
     write_cards(run.directory.root)
-    console.print(f"Done. Open [bold]{escape(str(report))}[/] in a browser.", soft_wrap=True)
+    console.print(f"Done: [bold]{escape(str(report))}[/]. Three things to do next:", soft_wrap=True)
+    for number, step in enumerate(next_steps(run.directory.root), 1):
+        console.print(f"  {number}. {step}", markup=False, highlight=False, soft_wrap=True)
     return run
 
 
@@ -92,7 +97,18 @@ def execute(config: RunConfig, options: LoopOptions) -> None:
 
         tell(rehearse(config), config.run_dir)
         return
-    run_loop(config, merge=options.merge, machine=options.machine)
+    if options.push_to_hub:
+        check(f"{options.push_to_hub}-generator")
+    if machine.first and not (Path(config.run_dir) / "config.yaml").exists():
+        from pipelines.loop.told import beginning
+
+        console.print(beginning(config), markup=False, highlight=False, soft_wrap=True)
+    run = run_loop(config, merge=options.merge, machine=options.machine)
+    if options.push_to_hub and run.machine.first:
+        from pipelines.report.publishing import publish_final
+
+        for address in publish_final(run.directory.root, options.push_to_hub, public=options.public):
+            console.print(f"Published: {address}", markup=False, soft_wrap=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,10 +27,11 @@ from videoduet.video import Clip, Sampling, read_video, sample_clip, written
 
 VIDEO_TOKEN = "<|video_pad|>"
 ENCODERS = {
+    "Qwen2_5_VL": "reward_model.families.qwen:Qwen25ShowingEncoder",
     "Qwen3VL": "reward_model.families.qwen:Qwen3ShowingEncoder",
     "InternVL": "reward_model.families.internvl:InternVLShowingEncoder",
 }
-"""What shows videos to a family that does not see as Qwen2.5-VL does, by what its processor's name begins with."""
+"""What shows videos to each family, by what its processor's name begins with."""
 
 
 @dataclass(frozen=True)

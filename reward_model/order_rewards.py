@@ -2,8 +2,9 @@
 shuffled, which needs no label.
 
 They are this project's own, built of VQAThinker's ranking. :func:`order_fidelity_reward` is for the responses to the
-ordered clip alone; the others reward the responses to the shuffled versions too, for *lower* scores. Scores that
-cannot be read (None or NaN) earn 0 and count in no mean.
+ordered clip alone; the rankings and the margin reward the responses to the shuffled versions too, for *lower* scores;
+:func:`discounted_label_reward` is for those to the versions alone. Scores that cannot be read (None or NaN) earn 0 and
+count in no mean.
 """
 
 from collections.abc import Sequence
@@ -70,3 +71,17 @@ def severity_margin_reward(
     others = (count > 0)[None, :] & (wanted != 0)
     share = (distance.clip(0, 1) * others[:, None, :]).sum(2) / np.maximum(others.sum(1), 1)[:, None]
     return np.where(known, alpha * share, 0.0)
+
+
+def discounted_label_reward(scores: Scores, target: float, severity: float, *, discount: float = 0.5) -> np.ndarray:
+    """1 - |s_k - (1 - ``discount`` ``severity``) ``target``| (K,): what each response to a shuffled version earns.
+
+    ``scores`` (K,) and ``target``, the label of the clip as it is, lie in [0, 1]. The version counts as a clip with a
+    label of its own, lower by a share of the clip's: of two clips the better one stays the better one when both are
+    shuffled, and nobody is paid for praising the clip as it is, which its label alone is for. A distance that is wanted
+    between the two (:func:`severity_margin_reward`) pays more for raising a clip that is bad by its label, 0.3 / 0.25
+    of the distance, than the label's ℓ1 takes.
+    """
+    given = np.array(scores, dtype=float)
+    known = np.isfinite(given)
+    return np.where(known, 1.0 - np.abs(np.where(known, given, 0.0) - (1.0 - discount * severity) * target), 0.0)

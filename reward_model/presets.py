@@ -11,6 +11,8 @@ every token of it is part of what it learned: ``vqathinker`` as in their test (1
 ``vqathinker-train`` as in their training (6 of 448x448), whose text differs in spaces and line breaks. So is
 AIGV-Assessor (``aigv-assessor``, converted by ``pipelines.convert_judge aigv_assessor``), which answers in numbers: 8
 frames of 448x448, one question for each of its four dimensions.
+
+UnifiedReward, VideoScore2 and Q-Insight are in :mod:`reward_model.published_prompts`, to the letter.
 """
 
 from dataclasses import dataclass, replace
@@ -25,6 +27,7 @@ from reward_model.prompts import (
     Prompts,
     VideoPrompt,
 )
+from reward_model.published_prompts import PUBLISHED
 from videoduet.errors import InputError
 from videoduet.video import FrameSampling
 
@@ -39,10 +42,13 @@ _SHOWN: _Shown = {"frames": FrameSampling(fps=2, min_frames=4, max_frames=16), "
 
 @dataclass(frozen=True)
 class Preset:
-    """What a published judge is asked, and the ``subfolder`` that holds its weights (None: they lie at the top)."""
+    """What a published judge is asked, the ``subfolder`` that holds its weights (None: they lie at the top), and
+    whether it has a sense of ``motion``.
+    """
 
     prompts: Prompts
     subfolder: str | None = None
+    motion: bool = False
 
     @property
     def numbers(self) -> bool:
@@ -82,7 +88,7 @@ def _vqathinker(layout: str, question: str, num_frames: int, side: int) -> Prese
         DEFAULT_VIDEO_PROMPTS["describe"], max_new_tokens=1024, num_frames=num_frames, max_pixels=side * side,
         layout=layout,
     )  # fmt: skip
-    return Preset(Prompts(score=score, describe=describe))
+    return Preset(Prompts(score=score, describe=describe), motion=True)
 
 
 ASSESSED = ("static quality", "temporal smoothness", "dynamic degree", "text-video correspondence")
@@ -153,6 +159,7 @@ PRESETS = {
     "general": Preset(
         Prompts(DEFAULT_PROMPT, score=DEFAULT_VIDEO_PROMPTS["score"], describe=DEFAULT_VIDEO_PROMPTS["describe"])
     ),
+    **{name: Preset(prompts, subfolder) for name, (prompts, subfolder) in PUBLISHED.items()},
 }
 """By name; ``general`` is for any Qwen2.5-VL, Qwen3-VL or InternVL that follows instructions."""
 

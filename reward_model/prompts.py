@@ -26,7 +26,7 @@ PROMPT_FILES: dict[Kind, str] = {
     "compare": "judge_prompt.json", "score": "score_prompt.json", "describe": "describe_prompt.json",
 }  # fmt: skip
 """What a judge is asked may be kept beside its weights."""
-OPTIONS = ("frames", "max_pixels", "layout", "answer")
+OPTIONS = ("frames", "max_pixels", "layout", "read_as", "answer")
 
 
 class _Wording:
@@ -77,9 +77,11 @@ class JudgePrompt(_Wording):
 
     ``question`` may hold ``{prompt}``, the text the videos were drawn from. ``labels`` are how the answer names the
     first and the second video; each must be one token, so that their logits can be compared.
-    ``num_frames`` is how many evenly spaced frames of each video are shown, unless ``frames`` says how many a second;
+    ``num_frames`` is how many evenly spaced frames of each are shown, unless ``frames`` says how many a second;
     ``max_pixels`` is the most pixels a frame is shown with (None: what the model's processor says); ``layout`` names
-    how frames are written, where a family knows several ways (:data:`reward_model.families.internvl.LAYOUTS`).
+    how frames are written, where a family knows several ways: InternVL's
+    (:data:`reward_model.families.internvl.LAYOUTS`), and of Qwen's ``images``, every frame an image of its own.
+    ``read_as`` names a rule of :mod:`reward_model.published_answers`, for a judge whose answers have their own form.
     """
 
     system: str | None
@@ -92,6 +94,7 @@ class JudgePrompt(_Wording):
     frames: FrameSampling | None = None
     max_pixels: int | None = None
     layout: str | None = None
+    read_as: str | None = None
 
     def messages(self, prompt: str, first_path: str, second_path: str) -> list[dict[str, Any]]:
         """The chat messages of one showing; videos are named by path and decoded only where pixels are needed."""
@@ -102,12 +105,12 @@ class JudgePrompt(_Wording):
             {"type": "video", "video": second_path},
             {"type": "text", "text": self.question.replace("{prompt}", plain(prompt))},
         ]
-        return chat(self.system, content)
+        return chat(self.system, [part for part in content if part.get("text") != ""])
 
     def compare(self, prompt: str, first_path: str, second_path: str) -> CompareQuestion:
         """Which of two videos is better, in this order."""
         messages = self.messages(prompt, first_path, second_path)
-        return CompareQuestion(messages=messages, view=self.view, labels=self.labels)
+        return CompareQuestion(messages=messages, view=self.view, labels=self.labels, read_as=self.read_as)
 
     @classmethod
     def load(cls, directory: str | Path) -> "JudgePrompt":
@@ -136,14 +139,14 @@ class VideoPrompt(_Wording):
     frames: FrameSampling | None = None
     max_pixels: int | None = None
     layout: str | None = None
+    read_as: str | None = None
     answer: str | None = None
 
     def messages(self, prompt: str, path: str) -> list[dict[str, Any]]:
         """The chat messages of one showing."""
         question = {"type": "text", "text": self.question.replace("{prompt}", plain(prompt))}
-        before = [{"type": "text", "text": self.before}] if self.before else []
-        content = [*before, {"type": "video", "video": path}, question]
-        return chat(self.system, content)
+        content = [{"type": "text", "text": self.before}, {"type": "video", "video": path}, question]
+        return chat(self.system, [part for part in content if part.get("text") != ""])
 
     def about(self, dimension: str) -> "VideoPrompt":
         """The same, asked about one ``dimension``."""
@@ -152,8 +155,10 @@ class VideoPrompt(_Wording):
 
     def score(self, prompt: str, path: str) -> ScoreQuestion:
         """How good a video is."""
-        named = self.messages(prompt, path)
-        return ScoreQuestion(messages=named, view=self.view, keys=self.keys, scale=self.scale, prompt=prompt)
+        return ScoreQuestion(
+            messages=self.messages(prompt, path), view=self.view, prompt=prompt,
+            keys=self.keys, scale=self.scale, read_as=self.read_as,
+        )  # fmt: skip
 
     def describe(self, prompt: str, path: str) -> DescribeQuestion:
         """What a video shows."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from reward_model.parsing import Choice, described, parse_choice, parse_option, read_scores
+from reward_model.published_answers import CHOICES, SCORES
 from videoduet.video import Clip, Sampling
 
 Clips = dict[str, Clip]
@@ -62,25 +63,31 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareQuestion(Question):
-    """Which of two videos is better."""
+    """Which of two videos is better; ``read_as`` names the rule by which an answer in a judge's own form is read."""
+
+    read_as: str | None = None
 
     def read(self, text: str) -> Choice | None:
         """The video that an answer names: 'first', 'second', 'tie' or None."""
-        return parse_choice(text)
+        return parse_choice(text) if self.read_as is None else CHOICES[self.read_as](text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreQuestion(Question):
     """How good a video is: one number, or one for each of ``keys``; a number outside ``scale`` (None: any number will
-    do) cannot be read. ``prompt`` is what it was drawn for, which the words may say.
+    do) cannot be read. ``prompt`` is what it was drawn for, which the words may say; ``read_as`` names the rule by
+    which an answer in a judge's own form is read.
     """
 
     prompt: str = ""
     keys: tuple[str, ...] = ()
     scale: tuple[float, float] | None = None
+    read_as: str | None = None
 
     def read(self, text: str) -> dict[str, float] | None:
         """The scores by key ("" for a single one); None where one is missing or outside the scale."""
+        if self.read_as is not None:
+            return SCORES[self.read_as](text, self.keys, self.scale)
         return read_scores(text, self.keys, self.scale)
 
 

@@ -94,7 +94,11 @@ stable_id('factory', _, _)
 seed_for(_, 'version', _, _)
 seed_for('audit', _)
 seed_for('audit', _, _)
+seed_for(_, 'audit')
+seed_for(_, 'choice', _)
 seed_for(_, 'split', _, _)
+seed_for('slowfast', _)
+seed_for('moving', _)
 seed_for('dropout', _)
 seed_for(_, 'row', _)
 seed_for(_, 'validation', _)
@@ -194,6 +198,12 @@ def test_which_latents_a_cache_holds():
         ("vqathinker", "score", "f04bc5a3d61459b1df9ac21634faa10bc8281a45e8847ffd713083fb3f45fc3d"),
         ("vqathinker-train", "score", "fea33ee59366f54bdb394e24784feea2fd01d2a9db442e4dfcb57c9a8dbbe7b8"),
         ("aigv-assessor", "score", "ae68ce4a5794835daa50f68b7130b0693f639c884b7237a3b9af70609beee735"),
+        ("unifiedreward-think", "compare", "5053665277ad6f0a6a48ae60a819894dd12e5e042ce589492049c7ea6e255481"),
+        ("unifiedreward-think-qwen3", "compare", "385af689ae0edfd98103509cf8437349b4f55faabef0f8d5d58a499af75d9001"),
+        ("unifiedreward-2.0", "compare", "c9a85502ee9736eaf10c05ae86074768d26e73746b48c3a56057d4a234585287"),
+        ("unifiedreward-2.0", "score", "4149567a20c85322e3844efd71b6b008582b36bcc7b17756fed292103f70538a"),
+        ("videoscore2", "score", "96913bd7853162eeac4305356d0bc6db53bfbd58c86c068cdd23d28c9db1f2db"),
+        ("q-insight", "score", "0802fe104f1709f896c9db89da1e8f71b5ab22c41c3f511071fa598b0dbe53ac"),
     ],
 )
 def test_what_a_judge_is_asked(preset, kind, wording):

@@ -89,6 +89,10 @@ class CommandParser(ArgumentParser):
         meant = f"did you mean {near[0]}?" if near else "--help lists the options."
         return f"{sentence.rstrip('.')}; {meant}"
 
+    def named(self, option: str) -> list[argparse.Action]:
+        """The actions that ``option`` is the name of: one, or none."""
+        return [action for action in self._actions if option in action.option_strings]
+
     def _typed(self, name: str) -> str:
         """A missing argument as it is typed: with dashes, without the subcommand that jsonargparse puts before it."""
         if any(f"--{name}" in action.option_strings for action in self._actions):
@@ -160,7 +164,8 @@ def read_line(parser: CommandParser, arguments: Sequence[str] | None, kind: type
     Wrong usage ends the program with exit code 2 and a message that names it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser.parse_args([_found(*pair) for pair in zip(["", *given], given, strict=False)])
+    found = [_found(*pair) for pair in zip(["", *given], given, strict=False)]
+    options = parser.parse_args([_said(parser, *pair) for pair in zip(found, [*found[1:], "--"], strict=False)])
     for name, hint in (get_type_hints(kind) if kind else {}).items():
         if is_dataclass(hint) and not isinstance(options[name], Namespace):
             parser.error(f"{name} is {options[name]!r}, which is no section; give its options, each by its name.")
@@ -177,6 +182,12 @@ def _found(before: str, argument: str) -> str:
     if before == "--config":
         return resolve(argument)
     return f"--config={resolve(argument[9:])}" if argument.startswith("--config=") else argument
+
+
+def _said(parser: CommandParser, argument: str, after: str) -> str:
+    """``argument``; what is true or false is true where nothing is said ``after`` it."""
+    switch = any(getattr(action, "_typehint", None) is bool for action in parser.named(argument))
+    return f"{argument}=true" if switch and after.startswith("--") else argument
 
 
 def parse_command(kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None) -> Config:

@@ -88,6 +88,8 @@ def to_dict(config: Any) -> Any:
         return {field.name: to_dict(getattr(config, field.name)) for field in fields(config)}
     if isinstance(config, list | tuple):
         return [to_dict(item) for item in cast("Sequence[Any]", config)]
+    if isinstance(config, dict):
+        return {name: to_dict(item) for name, item in cast("dict[Any, Any]", config).items()}
     return str(config) if isinstance(config, Path) else config
 
 

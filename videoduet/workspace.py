@@ -5,6 +5,7 @@ Work in it writes its files atomically and, last, ``done.json``.
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -91,14 +92,16 @@ class Workspace:
         for name in self.changed(config):
             raise InputError(f"{self.root} was {made} with another {name}; give another {self.option}.")
 
-    def adopt(self, config: Any, made: str, *, again: bool = False) -> None:
+    def adopt(self, config: Any, made: str, *, again: bool = False, without: Sequence[str] = ()) -> None:
         """Keep ``config`` (a dataclass) as this directory's. Raises InputError as :meth:`check` does.
 
-        ``again`` replaces what was adopted, unchecked: nothing that was made by it is left.
+        ``again`` replaces what was adopted, unchecked: nothing that was made by it is left. Sections ``without`` which
+        the directory was made are not written.
         """
         if not again:
             self.check(config, made)
-        kept = {"schema_version": SCHEMA_VERSION, **to_dict(config)}
+        rows = {name: value for name, value in to_dict(config).items() if name not in without}
+        kept = {"schema_version": SCHEMA_VERSION, **rows}
         write_bytes(self.root / CONFIG, yaml.safe_dump(kept, sort_keys=False).encode())
 
 

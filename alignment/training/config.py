@@ -7,6 +7,7 @@ from alignment.preferences.stored import Columns
 from generators.config import check_sampler
 from videoduet.config import Precision, execution, identity, required
 from videoduet.errors import InputError
+from videoduet.quantized import LoadIn
 
 Objective = Literal["sigmoid", "hinge", "ipo"]
 Reduction = Literal["mean", "sum"]
@@ -57,6 +58,8 @@ class AlignConfig:
             last.
         lora_rank: Rank of a new LoRA; one that is continued must have this rank.
         lora_alpha: Its alpha; equal to the rank the LoRA acts at scale 1.
+        load_in: '4bit' or '8bit' for the linear layers of the frozen weights under the LoRA, by bitsandbytes on a GPU
+            (None: as they are).
         mixed_precision: 'no' or 'bf16': products in half (over weights in another precision by autocast); errors and
             adapter weights are float32 in both.
         micro_batch: Pairs in one forward pass of a process (2 latents each), >= 1.
@@ -102,6 +105,7 @@ class AlignConfig:
     ema_decay: float | None = identity(None)
     lora_rank: int = identity(16)
     lora_alpha: int = identity(16)
+    load_in: LoadIn | None = identity(None)
     mixed_precision: Literal["no", "bf16"] = identity("no")
     held_out: float = identity(0.0)
     held_out_steps: int = execution(50)
@@ -142,6 +146,12 @@ class AlignConfig:
             raise InputError(
                 "objective is 'ipo', whose target margin is 1 / beta: it would be infinite where beta vanishes; give "
                 "timestep_weights and beta_schedule 'constant'.",
+                exit_code=2,
+            )
+        if self.load_in is not None and (self.parameters, self.speed) != ("lora", "eager"):
+            raise InputError(
+                f"load_in is '{self.load_in}', which is for what is frozen under a LoRA, launched eagerly; give "
+                "parameters 'lora' and speed 'eager'.",
                 exit_code=2,
             )
         if self.parameters == "all" and self.reference == "base":

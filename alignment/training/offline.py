@@ -46,7 +46,9 @@ def train_on_preferences(
     workspace, state = Workspace(config.output), processes()
     workspace.check(config, "trained")
     output, path = workspace.root, resolve(config.generator)
-    generator = load_generator(path, sampler=config.sampler, dtype=config.dtype, device=str(state.device))
+    generator = load_generator(
+        path, sampler=config.sampler, dtype=config.dtype, device=str(state.device), load_in=config.align.load_in
+    )
     preferences, stored, problems = gather(config, generator, output)
     if state.is_main_process:
         write_preferences(output / "preferences.jsonl", stored)

@@ -168,7 +168,9 @@ def _run_key(
     revision: str | None,
 ) -> str:
     """Names everything that the result depends on, so that no cache or checkpoint of another training is ever used."""
-    identity = [(f.name, getattr(config, f.name)) for f in fields(config) if f.metadata["role"] == "identity"]
+    told = {f.name: getattr(config, f.name) for f in fields(config) if f.metadata["role"] == "identity"}
+    # Newer than the name: a training that was begun without it goes on.
+    identity = [(name, value) for name, value in told.items() if name != "load_in" or value is not None]
     weights = None
     if adapter is not None:
         weights_file = Path(adapter) / "adapter_model.safetensors"

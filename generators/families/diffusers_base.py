@@ -15,6 +15,7 @@ from generators.fast.drawing import draw_fast
 from generators.whole import refuse_holes, whole_models
 from videoduet.errors import InputError
 from videoduet.loading import loading
+from videoduet.quantized import LoadIn, how
 from videoduet.records import SamplerSettings
 from videoduet.rewriting import Rewrites
 
@@ -38,9 +39,10 @@ class DiffusersGenerator(Generator):
 
     @classmethod
     def from_pretrained(
-        cls, path: str | Path, *, sampler: dict, dtype: torch.dtype = torch.float32
+        cls, path: str | Path, *, sampler: dict, dtype: torch.dtype = torch.float32, load_in: LoadIn | None = None
     ) -> "DiffusersGenerator":
-        """The generator in a diffusers directory (or hub id); ``sampler`` overrides its settings.
+        """The generator in a diffusers directory (or hub id); ``sampler`` overrides its settings, ``load_in`` says in
+        how many bits its denoiser's linear layers are held.
 
         Raises InputError where it cannot be loaded, or for settings that it does not have.
         """
@@ -48,7 +50,8 @@ class DiffusersGenerator(Generator):
         if cls.full_precision:
             precision = {**dict.fromkeys(cls.full_precision, torch.float32), "default": dtype}
         with loading(f"Generator {path} cannot be loaded", "give a diffusers directory, whole."):
-            models = whole_models(path, precision)
+            fewer = None if load_in is None else how(load_in, "diffusers", str(dtype).removeprefix("torch."))
+            models = whole_models(path, precision, {cls.denoiser_name: fewer, f"{cls.denoiser_name}_2": fewer})
             pipeline = cls.pipeline_class.from_pretrained(path, torch_dtype=precision, **models)
             refuse_holes(pipeline.components)
         return cls(pipeline, override(cls.default_settings(pipeline), sampler))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from alignment.preferences.pairs import PairConfig
 from alignment.training.config import AlignConfig
 from generators.config import Speed, check_sampler
+from pipelines.loop.audit_config import LoopAuditConfig
 from pipelines.loop.judge_config import JudgeConfig, RefreshConfig
 from pipelines.loop.phases import phase_names
 from pipelines.loop.prompts_config import PromptsConfig
@@ -70,11 +71,12 @@ class RunConfig:
         generator: The generator.
         judge: The judge.
         refresh: The judge's refresh.
+        audit: The judge's audit.
         pairs: Which pairs become labels.
         align: Diffusion-DPO.
         score: What is measured on held-out prompts, after each round and at the end.
-        launch: An accelerate config for each phase named in it (sample, refresh, rank, align, measure or score); such a
-            phase runs as its own 'accelerate launch'.
+        launch: An accelerate config for each phase named in it (sample, refresh, audit, rank, align, measure or score);
+            such a phase runs as its own 'accelerate launch'.
         keep_latents: Of which videos final latents stay on the disk once a round's generator has learned: all, or those
             of its pairs. What another ranking asks for later is drawn again.
     """
@@ -86,6 +88,7 @@ class RunConfig:
     generator: GeneratorConfig = GeneratorConfig()
     judge: JudgeConfig = JudgeConfig()
     refresh: RefreshConfig = RefreshConfig()
+    audit: LoopAuditConfig = LoopAuditConfig()
     pairs: PairConfig = PairConfig()
     align: AlignConfig = AlignConfig()
     score: ScoreConfig = ScoreConfig()
@@ -118,8 +121,8 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """What a command line says besides the config: a plan, a rehearsal, from which phase on, whole models too, and
-    which machine this is of how many.
+    """What a command line says besides the config: a plan, a rehearsal, from which phase on, whole models too, under
+    which name on the hub they are published and for whom, and which machine this is of how many.
     """
 
     plan: bool
@@ -127,6 +130,8 @@ class LoopOptions:
     from_phase: str | None
     merge: bool
     machine: str = "0/1"
+    push_to_hub: str | None = None
+    public: bool = False
 
 
 def parse(arguments: Sequence[str] | None = None, description: str | None = None) -> tuple[RunConfig, LoopOptions]:
@@ -149,6 +154,11 @@ def parse(arguments: Sequence[str] | None = None, description: str | None = None
         help="which machine this is, of how many that share run_dir: 0/4 to 3/4 (docs/scale.md)",
     )
     parser.add_argument("--merge", action="store_true", help="also export whole models to final/merged_*")
+    parser.add_argument(
+        "--push_to_hub", type=str | None, default=None,
+        help="OWNER/NAME on the Hugging Face hub: what is exported is published as OWNER/NAME-generator and so on",
+    )  # fmt: skip
+    parser.add_argument("--public", type=bool, default=False, help="whether new repositories are for everybody to see")
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not any(argument.split("=")[0] == "--config" for argument in given):
         given = ["--config", str(PACKAGE_ROOT / DEFAULT_RECIPE), *given]

@@ -9,6 +9,7 @@ from alignment.training.config import AlignConfig
 from pipelines.loop.config import RunConfig
 from pipelines.loop.rates import NAMES, Card, GeneratorSize, JudgeSize, Recomputed, cards, table
 from reward_model.judging.config import LOGITS_KEPT, READ_AT_ONCE
+from videoduet.quantized import BYTES as HELD
 
 PIXEL_BYTES, WRITERS = 0.6, 4
 """Bytes of an mp4 file for a pixel (1.5 MB for 16x320x512), and cores that write beside a GPU."""
@@ -46,15 +47,17 @@ class Setting:
 
 def training_memory(size: GeneratorSize, config: AlignConfig, tokens: int, *, weight_bytes: int) -> float:
     """Peak bytes of a DPO step: weights, LoRA with gradient and Adam's two moments in float32, and the activations of
-    both sides of ``micro_batch`` pairs; 'auto' is reckoned as recomputation (:func:`on_card` says what it takes).
+    both sides of ``micro_batch`` pairs; 'auto' is reckoned as recomputation (:func:`on_card` says what it takes). What
+    ``load_in`` makes smaller is a transformer's: most of a UNet's weights are in convolutions, which stay as they are.
     """
+    held = weight_bytes if config.load_in is None or size.unet else HELD[config.load_in]
     adam = 0.5 if config.optimizer == "adamw_8bit" else 2.0
     lora = 4.0 * size.lora(config.lora_rank) * (2.0 + adam + (config.ema_decay is not None))
     way = config.gradient_checkpointing
     kept = size.kept(tokens, True if way == "auto" else way)
     # Float32 keeps twice as many bytes.
     wide = 2.0 if weight_bytes == 4 and config.mixed_precision == "no" else 1.0
-    return 1e9 * size.weights[0] * weight_bytes + lora + 2.0 * config.micro_batch * kept * wide
+    return 1e9 * size.weights[0] * held + lora + 2.0 * config.micro_batch * kept * wide
 
 
 def judging_memory(
@@ -229,9 +232,10 @@ def _hours(
         answer = rates["answer"] * judge.weights * judge.new_tokens / _judged(config)
         answer *= h100.bandwidth / card.bandwidth
         showing = (read + answer) * config.judge.samples
+        hours["audit"] = counted["audit rollouts"] * showing
         hours["rank"] = counted["rank rollouts"] * showing
-        hours["measure"] += counted["measure rollouts"] * showing
+        hours["measure"] += (counted["measure rollouts"] + counted["choosing rollouts"]) * showing
         hours["score"] += counted["score rollouts"] * showing
-        hours["refresh"] = counted["refresh rollouts"] * showing
+        hours["refresh"] = (counted["refresh rollouts"] + counted["refreshed audit rollouts"]) * showing
         hours["refresh"] += counted["GRPO rollouts"] * (answer + rates["rollout"] * read)
     return {name: seconds / 3600 for name, seconds in hours.items()}

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pipelines.loop.export import export_final
 from pipelines.loop.phases import Turn, turns
 from pipelines.loop.run import Run
-from pipelines.loop.summaries import ScoreSummary, read_summary
 from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.machines import ALONE, Machine
@@ -27,7 +26,9 @@ def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
         _reopen_score(run)
     for turn in turns(run.config.rounds):
         folder = run.directory.root / turn.path
-        if run.directory.is_done(folder) or _scored_already(run, turn):
+        if run.leaves_out(turn):
+            continue
+        if run.directory.is_done(folder):
             console.print(f"{turn.path}: done before", style="dim", markup=False)
             continue
         started = time.perf_counter()
@@ -51,17 +52,9 @@ def _do(run: Run, turn: Turn) -> None:
         gc.collect()
 
 
-def _scored_already(run: Run, turn: Turn) -> bool:
-    """Whether a measurement is missing whose figures the score made: that of a run from before there were any."""
-    score = run.folder("score")
-    if turn.phase.name != "measure" or not run.directory.is_done(score):
-        return False
-    return not read_summary(ScoreSummary, score).measured
-
-
 def _reopen_score(run: Run) -> None:
     """Where ``rounds`` grew, the scores of a shorter run are made anew; the videos drawn for them are kept."""
-    output, trained = run.folder("score"), run.folder("align", run.config.rounds - 1)
+    output, trained = run.folder("score"), run.folder("align", run.rounds - 1)
     if output.exists() and not run.directory.is_done(trained):
         # In this order: killed in between, the same is found to do again.
         for path in output.glob("comparisons_judge_*.parquet"):

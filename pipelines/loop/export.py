@@ -8,22 +8,32 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from generators.loading import load_generator, with_adapter
+from pipelines.loop.held_out import version_name
 from pipelines.loop.run import Run
 from reward_model.judging.build import judge_source
 from reward_model.judging.loading import base_directory, load_model, load_processor
 from reward_model.prompts import JudgePrompt
-from videoduet.store import atomic_path
+from videoduet.config import to_dict
+from videoduet.store import atomic_path, write_json
+
+CHOICE = "choice.json"
+"""Which version was kept in ``final/``, and why."""
 
 
 def export_final(run: Run, *, merge: bool = False) -> None:
-    """Write the last adapters to ``final/``; ``merge`` also writes whole models to ``final/merged_*``.
+    """Write the adapters of the generator that the run keeps and of the last judge to ``final/``; ``merge`` also writes
+    whole models to ``final/merged_*``.
 
     Where nothing was learned the adapter is one that changes nothing, so that what loads it needs no special case.
     """
-    final, rounds = run.folder("final"), run.config.rounds
+    final, rounds, choice = run.folder("final"), run.rounds, run.chosen()
     judged = run.config.judge
     run.directory.sweep(final)
-    generator, judge = run.generator_adapter(rounds), run.judge_adapter(rounds - 1)
+    kept = rounds if choice is None else choice.number
+    generator, judge = run.generator_adapter(kept), run.judge_adapter(rounds - 1)
+    if choice is not None:
+        reported = run.measured()[kept].reported if kept else {}
+        write_json(final / CHOICE, {"version": version_name(kept), **to_dict(choice), "reported": reported})
     _write_adapter(generator, final / "generator", lambda: load_generator(run.base).denoiser, run.base)
     if merge:
         with atomic_path(final / "merged_generator") as temporary:

@@ -1,17 +1,21 @@
 """What each phase is handed of a run: the only place where phases meet the whole of it."""
 
 from pipelines.loop.align import align_round
+from pipelines.loop.audit import Audit, audit_round
+from pipelines.loop.choice import BASE
 from pipelines.loop.held_out import HeldOut, Versions
 from pipelines.loop.labels import Generated, by_prompt
 from pipelines.loop.latents import latents_of, no_latents
-from pipelines.loop.measure import measure_round
+from pipelines.loop.measure import Measuring, measure_round
 from pipelines.loop.rank import rank_round
 from pipelines.loop.refresh import Refresh, refresh_judge
+from pipelines.loop.rival import Rival, rival
 from pipelines.loop.run import Run
 from pipelines.loop.sample import sample_round
 from pipelines.loop.score import score_versions
-from pipelines.loop.summaries import RefreshSummary, read_summary
+from pipelines.loop.summaries import AuditSummary, MeasureSummary, RefreshSummary, read_summary
 from pipelines.loop.tournament import played
+from pipelines.loop.watching import watched
 from reward_model.judging.base import PairwiseJudge
 from reward_model.judging.build import judge_source
 from reward_model.judging.first_pass import FirstPassJudge
@@ -49,6 +53,8 @@ def refresh(run: Run, round_number: int) -> None:
         root=run.directory.root,
         seed=seed_for(run.config.seed, "refresh", round_number),
         round_number=round_number,
+        audit=how_audited(run) if run.audited else None,
+        passed=audited(run, round_number - 1),
         machine=run.machine,
     )
     refresh_judge(task, run.directory)
@@ -59,6 +65,31 @@ def generated(run: Run, round_number: int) -> Generated:
     _, pairs = run.preferences(round_number - 1)
     new, old = (by_prompt(run.samples("sample", number)) for number in (round_number, round_number - 1))
     return Generated(run.prompts, run.split.refreshing(round_number), new, old, pairs)
+
+
+def how_audited(run: Run) -> Audit:
+    """How the judges of a run are tried: on what the base drew in the first round."""
+    return Audit(
+        lambda: run.samples("sample", 0), run.prompts, run.config.audit.clips, run.config.seed, run.directory.root,
+    )  # fmt: skip
+
+
+def audited(run: Run, round_number: int) -> AuditSummary | None:
+    """What is known of a round's judge; None where it was not audited."""
+    folder = run.folder("audit", round_number)
+    return read_summary(AuditSummary, folder) if round_number >= 0 and run.directory.is_done(folder) else None
+
+
+def audit(run: Run, round_number: int) -> None:
+    """D_r is tried on videos of the base, unless it was before."""
+    refreshed = None
+    if round_number > 0:
+        summary = read_summary(RefreshSummary, run.folder("refresh", round_number))
+        refreshed = summary.audited if summary.status == "accepted" else None
+    audit_round(
+        how_audited(run), lambda: run.judge(round_number), audited(run, round_number - 1), refreshed,
+        run.folder("audit", round_number), run.directory, round_number=round_number,
+    )  # fmt: skip
 
 
 def rank(run: Run, round_number: int) -> None:
@@ -95,7 +126,7 @@ def align(run: Run, round_number: int) -> None:
         batch_size=generator.batch_size, speed=generator.speed, kept=run.config.keep_latents,
     )  # fmt: skip
     align_round(
-        run.base_generator, ranked, run.drawn("sample", round_number), run.prompts,
+        lambda: run.base_generator(run.config.align.load_in), ranked, run.drawn("sample", round_number), run.prompts,
         run.folder("align", round_number), run.directory, config=run.config.align, seed=run.config.seed,
         adapter=run.generator_adapter(round_number), base=run.base, round_number=round_number,
     )  # fmt: skip
@@ -113,8 +144,26 @@ def held_out(run: Run, machine: Machine = ALONE) -> HeldOut:
 
 def measure(run: Run, round_number: int) -> None:
     """G_(r + 1) is measured on held-out prompts."""
-    output = run.folder("measure", round_number)
-    measure_round(held_out(run, run.machine), run.second_judge(), output, round_number=round_number)
+    before, drawn = run.measured().get(round_number), held_out(run, run.machine)
+    measuring = Measuring(
+        held_out=drawn,
+        judge=run.second_judge(),
+        best=BASE if round_number == 0 else None if before is None else before.best,
+        rival=lambda: best_of(run) if round_number == 0 else None,
+        output=run.folder("measure", round_number),
+    )
+    measure_round(measuring, round_number=round_number)
+    if run.machine.finishes:
+        watched(
+            drawn, read_summary(MeasureSummary, measuring.output), round_number + 1, tracker=run.config.align.tracker,
+            events=run.directory.root / "events" / "measure",
+        )  # fmt: skip
+
+
+def best_of(run: Run) -> Rival | None:
+    """What the judge would pick of the base's videos."""
+    most = len(run.held_out_prompts) * run.config.score.videos_per_prompt
+    return rival(run.split.labelled(0), run.samples("sample", 0), played(run.folder("rank", 0)), most)
 
 
 def score(run: Run, round_number: int) -> None:
@@ -122,6 +171,6 @@ def score(run: Run, round_number: int) -> None:
     config = run.config
     score_versions(
         held_out(run), run.measuring_judges, run.measured(), run.folder("score"), vbench=config.score.vbench,
-        rounds=config.rounds,
+        rounds=run.rounds,
     )  # fmt: skip
     no_latents(run.folder("score"), run.directory, kept=run.config.keep_latents)

@@ -29,6 +29,11 @@ def version_name(number: int) -> str:
     return f"G_{number}"
 
 
+def version_number(name: str) -> int:
+    """The number of the version called so."""
+    return int(name.removeprefix("G_"))
+
+
 @dataclass(frozen=True)
 class Versions:
     """How generator versions are drawn.
@@ -103,28 +108,31 @@ class HeldOut:
         processes().wait_for_everyone()
         return found
 
-    def beside_base(self, number: int) -> list[tuple[Sample, Sample]]:
-        """The readable videos of a version, each with the base's from the same noise."""
-        before = {(sample.prompt_id, sample.index): sample for sample in self.samples(version_name(0))}
+    def beside(self, number: int, other: int = 0) -> list[tuple[Sample, Sample]]:
+        """The readable videos of a version, each with that of another one (the base) from the same noise."""
+        before = {(sample.prompt_id, sample.index): sample for sample in self.samples(version_name(other))}
         sides = [(new, before.get((new.prompt_id, new.index))) for new in self.samples(version_name(number))]
         return [(new, old) for new, old in sides if old is not None]
 
     def win_rate(self, judge: Callable[[], PairwiseJudge], name: str, number: int, what: str) -> dict[str, float | int]:
         """How often the judge called ``name`` prefers a version's videos to the base's: see :func:`win_rate`."""
-        return win_rate(self._compared(judge, name, number, what), len(self.items))
+        return win_rate(self.compared(judge, name, number, what), len(self.items))
 
-    def _compared(self, judge: Callable[[], PairwiseJudge], name: str, number: int, what: str) -> list[Comparison]:
-        """What a judge says of a version's videos (first) against the base's from the same noise; kept, and not asked
-        again.
+    def compared(
+        self, judge: Callable[[], PairwiseJudge], name: str, number: int, what: str, other: int = 0,
+        prompts: Sequence[Prompt] | None = None,
+    ) -> list[Comparison]:  # fmt: skip
+        """What a judge says of a version's videos (first) against another's (the base's) from the same noise, for all
+        prompts or some; kept, and not asked again.
         """
-        version = version_name(number)
+        version = version_name(number) + (f"_over_{version_name(other)}" if other else "")
         path = self.output / f"comparisons_{name}_{version}.parquet"
         if not path.exists():
-            texts = {prompt.id: prompt for prompt in self.prompts}
+            texts = {prompt.id: prompt for prompt in (self.prompts if prompts is None else prompts)}
             pairs = [
                 VideoPair(prompt=texts[new.prompt_id], first=new.video, second=old.video)
-                for new, old in self.beside_base(number)
-                if new.id != old.id
+                for new, old in self.beside(number, other)
+                if new.id != old.id and new.prompt_id in texts
             ]
             results = list(track(judge().compare(pairs), f"{what}: {name} on {version}", total=len(pairs)))
             write_records(path, results, Comparison)

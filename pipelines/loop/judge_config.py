@@ -88,6 +88,8 @@ class JudgeConfig:
             return "The judge is a class (judge.factory), no model that could be trained here."
         if self.backend != "transformers":
             return f"A judge of backend {self.backend} answers and cannot be trained; judge.backend transformers can."
+        if (asked := preset_named(self.preset).prompts.compare) is not None and asked.read_as is not None:
+            return f"Preset {self.preset} answers in scores of its own form, from which nothing here learns."
         return None
 
 

@@ -5,41 +5,70 @@ What is measured is a list of calls in :func:`measured`; one more is a line ther
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from evaluation.drift import Moved, Pair, drift
-from pipelines.loop.held_out import HeldOut, version_name
-from pipelines.loop.summaries import MeasureSummary, write_summary
+from pipelines.loop.choice import BASE, best_so_far, bet, halves
+from pipelines.loop.held_out import HeldOut, version_name, version_number, win_rate
+from pipelines.loop.rival import Rival, preferred
+from pipelines.loop.summaries import Bet, MeasureSummary, write_summary
 from reward_model.judging.base import PairwiseJudge
 
 SecondJudge = Callable[[], PairwiseJudge] | None
 """Loads it; None where the config names none."""
+SECOND = "second_judge"
 NO_JUDGE = "No second judge, which never labels, is named (judge.second_path)."
 
 
-def measure_round(held_out: HeldOut, second_judge: SecondJudge, output: Path, *, round_number: int) -> None:
+@dataclass(frozen=True)
+class Measuring:
+    """What a measurement needs.
+
+    Attributes:
+        held_out: The held-out videos.
+        judge: The second judge.
+        best: The best version so far: the base before the first round, None where that is not known.
+        rival: Gives what the generator is compared with beside its base; None: nothing.
+        output: The phase's folder.
+    """
+
+    held_out: HeldOut
+    judge: SecondJudge
+    best: str | None
+    rival: Callable[[], Rival | None]
+    output: Path
+
+
+def measure_round(measuring: Measuring, *, round_number: int) -> None:
     """Draw the held-out videos of G_(r + 1), and before it those of the base, and measure the one against the other.
 
     Machines share out the drawing; the first measures.
     """
-    number = round_number + 1
+    number, held_out = round_number + 1, measuring.held_out
     base = [0] if held_out.missing([0]) else []
     notes = held_out.draw([*base, number], "held-out prompts: sample")
     if held_out.versions.machine.finishes:
-        write_summary(output, measured(held_out, second_judge, number, notes))
-        held_out.versions.directory.finish(output, samples=len(held_out.items))
+        write_summary(measuring.output, measured(measuring, number, notes))
+        held_out.versions.directory.finish(measuring.output, samples=len(held_out.items))
 
 
-def measured(held_out: HeldOut, second_judge: SecondJudge, number: int, notes: list[str]) -> MeasureSummary:
+def measured(measuring: Measuring, number: int, notes: list[str]) -> MeasureSummary:
     """All that is measured of a version whose videos are drawn: each thing is a call here."""
+    judge = None if measuring.judge is None else cache(measuring.judge)
+    bets = placed(measuring.held_out, judge, number, measuring.best)
     return MeasureSummary(
         version=version_name(number),
         notes=notes,
-        win_rate=second_opinion(held_out, second_judge, number),
-        reason=NO_JUDGE if second_judge is None else None,
-        drift=drifted(held_out, number),
+        win_rate=second_opinion(measuring.held_out, judge, number),
+        reason=NO_JUDGE if judge is None else None,
+        drift=drifted(measuring.held_out, number),
+        bets=bets,
+        best=best_so_far(version_name(number), bets, measuring.best) if bets and measuring.best else None,
+        reported=reported(measuring.held_out, judge, number),
+        best_of=preferred(measuring.rival, judge, measuring.output),
     )
 
 
@@ -47,7 +76,30 @@ def second_opinion(held_out: HeldOut, second_judge: SecondJudge, number: int) ->
     """The win rate over the base by the second judge, under its name; nothing where there is none."""
     if second_judge is None:
         return {}
-    return {"second_judge": held_out.win_rate(second_judge, "second_judge", number, "measure")}
+    return {SECOND: held_out.win_rate(second_judge, SECOND, number, "measure")}
+
+
+def placed(held_out: HeldOut, second_judge: SecondJudge, number: int, best: str | None) -> dict[str, Bet]:
+    """The second judge's bets on a version, against the base and the best so far; nothing where there is none."""
+    if second_judge is None:
+        return {}
+    betting, _ = halves(held_out.prompts, held_out.versions.seed)
+    found: dict[str, Bet] = {}
+    for other in dict.fromkeys((BASE, best or BASE)):
+        against = version_number(other)
+        some = betting if against else None
+        comparisons = held_out.compared(second_judge, SECOND, number, "measure", against, some)
+        found[other] = bet(comparisons, betting, held_out.videos_per_prompt)
+    return found
+
+
+def reported(held_out: HeldOut, second_judge: SecondJudge, number: int) -> dict[str, float | int]:
+    """The win rate over the base on the prompts that do not bet."""
+    if second_judge is None:
+        return {}
+    ids = {prompt.id for prompt in halves(held_out.prompts, held_out.versions.seed)[1]}
+    comparisons = held_out.compared(second_judge, SECOND, number, "measure")
+    return win_rate([one for one in comparisons if one.prompt_id in ids], len(ids) * held_out.videos_per_prompt)
 
 
 def drifted(held_out: HeldOut, number: int) -> dict[str, Any]:
@@ -56,7 +108,7 @@ def drifted(held_out: HeldOut, number: int) -> dict[str, Any]:
     """
     pairs = [
         Pair(prompt_id=new.prompt_id, base=old.video_path, current=new.video_path)
-        for new, old in held_out.beside_base(number)
+        for new, old in held_out.beside(number)
     ]
     if not pairs:
         return {}

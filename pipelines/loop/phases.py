@@ -23,6 +23,8 @@ class Phase:
             itself) of the round before; for a phase of the whole run, of the last round.
         first_round: The first round that has it; None for a phase of the whole run.
         sections: Sections or dotted fields of the config that no earlier phase depends on; the most exact counts.
+        beside: A later phase on whose sections it depends, too, though nothing of it: a sibling that starts there makes
+            this one anew.
         shared: Whether several machines share it out; the first one does the others.
     """
 
@@ -32,6 +34,7 @@ class Phase:
     first_round: int | None
     sections: tuple[str, ...]
     shared: bool = False
+    beside: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,18 @@ PHASES = (
     Phase(
         "refresh",
         "pipelines.loop.handlers.refresh",
-        needs=("sample", "rank"),
+        needs=("sample", "rank", "audit"),
         first_round=1,
         sections=("refresh",),
         shared=True,
+    ),
+    Phase(
+        "audit",
+        "pipelines.loop.handlers.audit",
+        needs=("sample", "refresh", "audit"),
+        first_round=0,
+        sections=("audit",),
+        beside="rank",
     ),
     Phase(
         "rank",
@@ -139,7 +150,10 @@ def independent(turn: Turn, rounds: int) -> list[str]:
     """
     order = turns(rounds)
     place = order.index(turn)
-    found, without = [earlier.path for earlier in order[:place]], set[Path]()
+    beside = [
+        one for one in order[:place] if one.phase.beside == turn.phase.name and one.round_number >= turn.round_number
+    ]
+    found, without = [one.path for one in order[:place] if one not in beside], {Path(one.path) for one in beside}
     for later in order[place:]:
         if later.phase is turn.phase or later.phase.first_round is None or without & {*needed(later, rounds)}:
             without.add(Path(later.path))

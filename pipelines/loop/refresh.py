@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.loop.audit import Audit, lost, verdicts
 from pipelines.loop.gate import GateSet, measured, newer_preferred, second_labels
 from pipelines.loop.judge_config import RefreshConfig
 from pipelines.loop.labels import Generated, generated_labels
 from pipelines.loop.paper_labels import paper_labels
-from pipelines.loop.summaries import RefreshFigures, RefreshSummary, write_summary
+from pipelines.loop.summaries import AuditSummary, RefreshFigures, RefreshSummary, write_summary
 from pipelines.loop.tournament import play, played
 from reward_model.judging.base import PairwiseJudge
 from reward_model.prompts import JudgePrompt
@@ -17,6 +18,7 @@ from reward_model.training.refresh import mixture, read_labelled_pairs
 from reward_model.training.trainer import train_judge
 from reward_model.training.united import OwnData, items_of, read_own_data, train_united, united
 from videoduet.config import resolve
+from videoduet.errors import InputError
 from videoduet.machines import ALONE, Machine
 from videoduet.processes import processes
 from videoduet.progress import console, track_steps
@@ -51,6 +53,8 @@ class Refresh:
         root: The run's, to which paths in records are relative.
         seed: Seed of this refresh.
         round_number: r.
+        audit: How the new judge is audited (None: it is not).
+        passed: What is known of D_(r - 1) from its audit (None: nothing).
         machine: Which part of the comparisons this machine asks for; the first does the rest.
     """
 
@@ -69,6 +73,8 @@ class Refresh:
     root: Path
     seed: int
     round_number: int
+    audit: Audit | None = None
+    passed: AuditSummary | None = None
     machine: Machine = ALONE
 
 
@@ -171,11 +177,28 @@ def _gate(task: Refresh, labels: list[LabelledPair], held_out: Sequence[Labelled
     before, after = task.before(), task.after(task.output / "adapter")
     figures, reasons = measured(before, after, sets)
     newer, asked = newer_preferred(task.generated().version_pairs(), before, after)
+    audited, fallen = ({}, []) if reasons else _audited(task, after)
+    reasons += fallen
     return RefreshSummary(
         status="kept_previous" if reasons else "accepted",
         reason=" and ".join(reasons) + "; the judge before is kept." if reasons else None,
         figures=RefreshFigures(held_out=figures, newer_preferred_rate=newer, newer_preferred_n=asked, **trained),
+        audited=audited,
     )
+
+
+def _audited(task: Refresh, after: PairwiseJudge) -> tuple[dict[str, str], list[str]]:
+    """The verdicts on the new judge, and a sentence's part for each probe that it lost; nothing where the judge before
+    has no card to compare with.
+    """
+    if task.audit is None or task.passed is None or not task.passed.verdicts:
+        return {}, []
+    console.print(f"round {task.round_number}: audit of the refreshed judge", markup=False)
+    try:
+        card = task.audit.card(after, task.output)
+    except InputError as error:
+        return {}, [str(error).rstrip(".")]
+    return verdicts(card), lost(task.passed.verdicts, card)
 
 
 def _generated_set(task: Refresh, labels: list[LabelledPair]) -> list[GateSet]:

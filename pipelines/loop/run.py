@@ -8,18 +8,27 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipelines.loop.choice import Choice, chosen
 from pipelines.loop.config import RunConfig, parse
 from pipelines.loop.directory import RunDirectory
 from pipelines.loop.official_prompts import check_suite
 from pipelines.loop.phases import Turn, needed, turns
 from pipelines.loop.prompts import PromptSplit, read_run_prompts
-from pipelines.loop.summaries import AlignSummary, MeasureSummary, RankSummary, RefreshSummary, read_summary
+from pipelines.loop.summaries import (
+    AlignSummary,
+    MeasureSummary,
+    RankSummary,
+    RefreshSummary,
+    ScoreSummary,
+    read_summary,
+)
 from pipelines.loop.videos import RoundVideos
 from reward_model.judging.config import Decoding
 from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.machines import ALONE, Machine
 from videoduet.processes import device
+from videoduet.quantized import LoadIn
 from videoduet.records import PreferencePair, Prompt, Sample
 from videoduet.store import read_records, write_json, write_records
 
@@ -91,22 +100,51 @@ class Run:
         config, _ = parse(["--config", str(path), "--run_dir", str(run_dir)])
         return cls(RunDirectory(run_dir), config, machine)
 
+    @property
+    def rounds(self) -> int:
+        """Its rounds: those that the config asks for, or fewer where one is surely worse than what was before it, and
+        the config says that none shall follow (score.stop).
+        """
+        if self.config.score.stop == "never":
+            return self.config.rounds
+        return next((number for number, one in self._measured(self.config.rounds) if one.worse), self.config.rounds)
+
     def check_turn(self, turn: Turn) -> None:
         """Raises InputError unless the run has this phase in this round, it is this machine's, and what it needs is
         done.
         """
-        if turn not in turns(self.config.rounds):
+        if turn not in turns(self.rounds):
             raise InputError(
-                f"The run has no {turn.phase.name} in round {turn.round_number}; it has {self.config.rounds} rounds.",
+                f"The run has no {turn.phase.name} in round {turn.round_number}; it has {self.rounds} rounds.",
                 exit_code=2,
             )
         if not (turn.phase.shared or self.machine.first):
             raise InputError(
                 f"{turn.phase.name} is not shared out: machine 0 of {self.machine.count} does it.", exit_code=2
             )
-        for path in needed(turn, self.config.rounds):
+        for path in needed(turn, self.rounds):
+            if path.name == "audit" and not self.audited:
+                continue
             if not self.directory.is_done(self.directory.root / path):
                 raise InputError(f"{turn.path} needs {path}, which is not done; run that phase first.")
+
+    @property
+    def audited(self) -> bool:
+        """Whether its judge is audited: where the config says so, but not in a run from before there were audits."""
+        return self.config.audit.clips > 0 and "audit" in (self.directory.kept() or {"audit": None})
+
+    def leaves_out(self, turn: Turn) -> bool:
+        """Whether a phase is none of this run's: an audit where nothing is audited, a round after one that was worse,
+        or a measurement that is missing whose figures the score made, in a run from before there were any.
+        """
+        if turn.phase.first_round is not None and turn.round_number >= self.rounds:
+            return True
+        if turn.phase.name == "audit":
+            return not self.audited
+        score = self.folder("score")
+        if turn.phase.name != "measure" or not self.directory.is_done(score):
+            return False
+        return not read_summary(ScoreSummary, score).measured
 
     def folder(self, phase: str, round_number: int | None = None) -> Path:
         """The folder of a phase; without a round it is the whole run's."""
@@ -152,12 +190,12 @@ class Run:
         """The generator's directory or hub id, as adapters name it."""
         return resolve(self.config.generator.path)
 
-    def base_generator(self) -> "Generator":
-        """G_0, plain."""
+    def base_generator(self, load_in: LoadIn | None = None) -> "Generator":
+        """G_0, plain, its denoiser in as many bits as ``load_in`` says."""
         from generators.loading import load_generator
 
         config = self.config.generator
-        return load_generator(self.base, sampler=config.sampler, dtype=config.dtype, device=device())
+        return load_generator(self.base, sampler=config.sampler, dtype=config.dtype, device=device(), load_in=load_in)
 
     def generator(self, round_number: int) -> "Generator":
         """G_r: the base with what was learned in the rounds before, in force."""
@@ -236,7 +274,7 @@ class Run:
         """What loads the judges that measure, by name: the last D, D_0 (where it could have become another), and the
         second one.
         """
-        yield "judge", lambda: self.judge(self.config.rounds - 1)
+        yield "judge", lambda: self.judge(self.rounds - 1)
         if self.config.judge.model is not None:
             yield "frozen_judge", lambda: self.own_judge(None)
         if (second := self.second_judge()) is not None:
@@ -244,9 +282,14 @@ class Run:
 
     def measured(self) -> dict[int, MeasureSummary]:
         """What was measured so far, by the number of the version."""
-        folders = {number + 1: self.folder("measure", number) for number in range(self.config.rounds)}
-        return {
-            number: read_summary(MeasureSummary, folder)
-            for number, folder in folders.items()
-            if self.directory.is_done(folder)
-        }
+        return dict(self._measured(self.rounds))
+
+    def _measured(self, rounds: int) -> Iterator[tuple[int, MeasureSummary]]:
+        folders = {number + 1: self.folder("measure", number) for number in range(rounds)}
+        for number, folder in folders.items():
+            if self.directory.is_done(folder):
+                yield number, read_summary(MeasureSummary, folder)
+
+    def chosen(self) -> Choice | None:
+        """The version that it keeps; None where that is the last without a choice."""
+        return chosen(self.measured(), self.rounds, self.config.score.keep)

@@ -89,7 +89,8 @@ class VBenchConfig:
     def versions(self, rounds: int) -> list[int]:
         """Numbers of the versions that draw the official prompts: 0, the base, and r + 1 for each chosen round r."""
         chosen = [rounds - 1] if self.rounds is None else sorted(set(self.rounds))
-        return [0, *(number + 1 for number in chosen)]
+        # A run may have stopped before a round that was chosen.
+        return [0, *(number + 1 for number in chosen if number < rounds)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,10 +99,16 @@ class ScoreConfig:
 
     Attributes:
         videos_per_prompt: Videos of each held-out prompt, drawn from the same noise by every generator version.
+        keep: What final/ holds: best, the round that the second judge is surest of (docs/run_directory.md), or last.
+            Without a second judge it is the last.
+        stop: Whether no round follows one that is surely worse than the base or the best before it: when_worse, or
+            never.
         vbench: What VBench says.
     """
 
     videos_per_prompt: int = identity(2)
+    keep: Literal["best", "last"] = execution("best")
+    stop: Literal["when_worse", "never"] = execution("never")
     vbench: VBenchConfig = VBenchConfig()
 
     def __post_init__(self) -> None:

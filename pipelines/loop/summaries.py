@@ -54,11 +54,35 @@ class RefreshSummary:
         status: 'accepted' (D_r is new), 'kept_previous' (the gate refused it), 'off' (nothing was trained).
         reason: Why it was refused or off.
         figures: What was measured, where something was trained.
+        audited: The audit's verdicts on the refreshed judge, by probe; none where it was not audited.
     """
 
     status: Literal["accepted", "kept_previous", "off"]
     reason: str | None = None
     figures: RefreshFigures | None = None
+    audited: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditSummary:
+    """What is known of a round's judge.
+
+    Attributes:
+        status: 'audited' (its card lies beside this), 'refreshed' (it lies in the round's refresh), 'same_judge' (in an
+            earlier round), 'off' (it could not be audited).
+        judge: Its name, ``D_0`` where nothing refreshed it.
+        verdicts: By probe: passed, failed, cannot_tell or does_not_apply.
+        reason: Why it could not be audited.
+    """
+
+    status: Literal["audited", "refreshed", "same_judge", "off"]
+    judge: str
+    verdicts: dict[str, str] = field(default_factory=dict[str, str])
+    reason: str | None = None
+
+    def named(self, verdict: str) -> list[str]:
+        """The probes with that verdict."""
+        return [name for name, found in self.verdicts.items() if found == verdict]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +132,25 @@ class AlignSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Bet:
+    """What a second judge's bets on one version against another hold: :class:`alignment.sequential.WinEProcess`.
+
+    Attributes:
+        prompts: Held-out prompts bet on, once each.
+        e_better: Evidence that it is better, 1 at the beginning.
+        e_worse: The same that it is worse.
+        better: Whether it is surely better: the evidence has reached 20.
+        worse: Whether it is surely worse.
+    """
+
+    prompts: int
+    e_better: float
+    e_worse: float
+    better: bool
+    worse: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class MeasureSummary:
     """What was measured of a round's new generator.
 
@@ -117,6 +160,12 @@ class MeasureSummary:
         reason: Why no judge was asked.
         notes: What of the prompts was not drawn.
         drift: What changed in the videos against the base's: :meth:`evaluation.drift.Drift.to_json`.
+        bets: By the version bet against, the base and the best so far: whether this one is better. None without a
+            second judge, and in runs that are older than bets.
+        best: The best version so far, this one included; None where there are no bets.
+        reported: The second judge's win rate over the base on the held-out prompts that did not bet.
+        best_of: What picking the best of several videos of the base gives, by the second judge: ``n``, and a win rate;
+            after the first round alone.
     """
 
     version: str
@@ -124,6 +173,15 @@ class MeasureSummary:
     reason: str | None = None
     notes: list[str] = field(default_factory=list[str])
     drift: dict[str, Any] = field(default_factory=dict[str, Any])
+    bets: dict[str, Bet] = field(default_factory=dict[str, Bet])
+    best: str | None = None
+    reported: dict[str, float | int] = field(default_factory=dict[str, float | int])
+    best_of: dict[str, float | int] = field(default_factory=dict[str, float | int])
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is surely worse than the base or the best round before it."""
+        return any(bet.worse for bet in self.bets.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,4 +219,6 @@ def read_summary(kind: type[Summary], folder: Path) -> Summary:
             known["figures"] = RefreshFigures(**rest) if rest else None
         elif kind is AlignSummary:
             known["figures"] = rest
+        elif kind is MeasureSummary:
+            known["bets"] = {name: Bet(**bet) for name, bet in known.get("bets", {}).items()}
         return kind(**known)

@@ -1,97 +1,37 @@
-"""Model cards: what stands in ``final/generator/README.md`` and ``final/judge/README.md`` for those who get the
+"""Model cards: what stands in the ``README.md`` of a run's exports, and of other forms of them, for those who get the
 weights alone. All figures are the run's own; a base is named by its hub id, never by where it lies on a disk.
 """
 
-import json
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
 from markupsafe import Markup
 
+from generators.config import LoraFormat
 from pipelines.report.findings import notes, verdict
 from pipelines.report.html import render
-from pipelines.report.recorded import JUDGES, RecordedRun, load_run, loading_of, mapping, number, win_rates
-from videoduet.store import write_bytes
+from pipelines.report.recorded import JUDGES, RecordedRun, load_run, mapping, number, win_rates
+from pipelines.report.snippets import Exported, base_name, licence_of, pipeline_in, snippet
+from videoduet.store import read_json, write_bytes
 
-LICENCES = {
-    r"(ali|damo)-vilab/text-to-video-ms-1\.7b": "cc-by-nc-4.0",
-    r"Wan-AI/Wan2\..*": "apache-2.0",
-    r"(THUDM|zai-org)/CogVideoX-2b": "apache-2.0",
-    r"Qwen/Qwen2\.5-VL-7B-Instruct": "apache-2.0",
-    r"Qwen/Qwen3-VL-.*": "apache-2.0",
-    "shapes_world/.*": "apache-2.0",
-}
-"""Licences of released weights by hub id, as their pages say; an adapter of theirs is bound by them. Of others the card
-says to look.
-"""
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)/snapshots/[^/]+/?(.*)")
-SHIPPED = re.compile(r"shapes_world/models/(\w+)/?$")
-CLASSES = {"generator": "UNet3DConditionModel", "judge": "Qwen2_5_VLForConditionalGeneration"}
+PROMPT = "judge_prompt.json"
 KINDS = {"generator": "text-to-video", "judge": "video-text-to-text"}
 
 
-def base_name(path: str) -> tuple[str, bool]:
-    """How a card calls the base at ``path``, and whether that is an id on the hub."""
-    if cached := CACHED.search(path):
-        return f"{cached[1]}/{cached[2]}", True
-    if shipped := SHIPPED.search(path):
-        return f"shapes_world/{shipped[1]}", False
-    if HUB_ID.fullmatch(path) and not Path(path).exists():
-        return path, True
-    return Path(path).name or "unknown", False
-
-
-def subfolder_of(path: str) -> str | None:
-    """Where in its repository the base at ``path`` lies, as the hub's cache has it; None at its top."""
-    cached = CACHED.search(path)
-    return cached[3].strip("/") or None if cached else None
-
-
-def licence_of(base: str) -> str | None:
-    """The licence of the base called ``base``, None where it is not known here."""
-    return next((licence for pattern, licence in LICENCES.items() if re.fullmatch(pattern, base)), None)
-
-
-def _metadata(run: RecordedRun, part: str, base: str, is_hub_id: bool) -> str:
+def _metadata(exported: Exported, base: str, is_hub_id: bool) -> str:
     """The card's header, as the hub reads it."""
-    tags = ["videoduet", "lora", *(["diffusion-dpo"] if part == "generator" else ["grpo", "reward-model"])]
-    settings: dict[str, Any] = {"library_name": "peft", "pipeline_tag": KINDS[part], "tags": tags}
+    part, whole = exported.part, exported.form == "merged"
+    learned = ["diffusion-dpo"] if part == "generator" else ["grpo", "reward-model"]
+    tags = ["videoduet", *([] if whole else ["lora"]), *learned]
+    settings: dict[str, Any] = {"library_name": exported.library, "pipeline_tag": KINDS[part], "tags": tags}
     if is_hub_id:
-        settings |= {"base_model": base, "base_model_relation": "adapter"}
+        settings |= {"base_model": base, "base_model_relation": "finetune" if whole else "adapter"}
     if licence := licence_of(base):
         settings["license"] = licence
     # huggingface_hub leaves a parameter's type open.
     return ModelCardData(**settings).to_yaml()  # pyright: ignore[reportUnknownMemberType]
-
-
-def _snippet(run: RecordedRun, part: str, base: str) -> str:
-    """How the adapter is loaded by public libraries."""
-    loaded = loading_of(run, part, CLASSES[part])
-    name, inner = loaded["model_class"], subfolder_of(str(run.adapters[part].get("base_model_name_or_path") or ""))
-    if part == "generator":
-        where = loaded["subfolder"]
-        base_of = _called(base, f"{inner}/{where}" if inner else str(where), loaded["revision"])
-        return (
-            f"from diffusers import {name}\nfrom peft import PeftModel\n\n"
-            f"{where} = {name}.from_pretrained({base_of})\n"
-            f'{where} = PeftModel.from_pretrained({where}, "this/directory")\n'
-            f"# In place: give your pipeline {where}.get_base_model()."
-        )
-    base_of = _called(base, inner, loaded["revision"])
-    return (
-        f"from peft import PeftModel\nfrom transformers import AutoProcessor, {name}\n\n"
-        f"model = {name}.from_pretrained({base_of})\n"
-        f'model = PeftModel.from_pretrained(model, "this/directory")\n'
-        f"processor = AutoProcessor.from_pretrained({base_of})"
-    )
-
-
-def _called(base: str, subfolder: str | None, revision: str | bool) -> str:
-    """The arguments with which ``from_pretrained`` finds a base."""
-    return json.dumps(base) + (f", subfolder={json.dumps(subfolder)}" if subfolder else "") + str(revision)
 
 
 def _recipe(run: RecordedRun) -> list[tuple[str, str]]:
@@ -119,13 +59,15 @@ def _figures(run: RecordedRun, part: str) -> list[tuple[str, str]]:
     """What was measured, each with its interval where there is one."""
     if part == "generator":
         rows: list[tuple[str, str]] = []
+        reported = mapping(run.choice.get("reported"))
+        if number(reported.get("rate")) is not None:
+            version = run.choice.get("version")
+            rows.append((f"Win rate of {version}, which this is, over the base, by the second judge, on prompts that "
+                         "did not choose it", _win_rate(reported)))  # fmt: skip
         for judge, name in JUDGES.items():
+            name = name.removeprefix("the ")
             for version, rate in win_rates(run, judge).items():
-                low, high = number(rate.get("low")), number(rate.get("high"))
-                span = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
-                total = f", {rate['total']:.0f} held-out cases" if number(rate.get("total")) is not None else ""
-                rows.append((f"Win rate of {version} over the base, by the {name.removeprefix('the ')}",
-                             f"{rate['rate']:.3f}{span}{total}"))  # fmt: skip
+                rows.append((f"Win rate of {version} over the base, by the {name}", _win_rate(rate)))
         return rows
     rows = []
     for item in run.rounds:
@@ -138,23 +80,54 @@ def _figures(run: RecordedRun, part: str) -> list[tuple[str, str]]:
     return rows
 
 
+def _win_rate(rate: dict[str, Any]) -> str:
+    low, high = number(rate.get("low")), number(rate.get("high"))
+    span = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+    total = f", {rate['total']:.0f} held-out cases" if number(rate.get("total")) is not None else ""
+    return f"{rate['rate']:.3f}{span}{total}"
+
+
+def card_of(run: RecordedRun, exported: Exported, *, asked: bool = False) -> bytes:
+    """The card of ``exported``, which came of ``run`` (one without a config where nothing is known of its training);
+    ``asked`` where the judge's wording lies beside it.
+    """
+    part, adapter = exported.part, run.adapters[exported.part]
+    base, is_hub_id = base_name(str(adapter.get("base_model_name_or_path") or ""))
+    return render(
+        "card.md", part=part, form=exported.form, files=exported.files, base=base, is_hub_id=is_hub_id,
+        licence=licence_of(base), metadata=Markup(_metadata(exported, base, is_hub_id)),
+        snippet=Markup(snippet(run, exported, base)), recipe=_recipe(run) if run.config else [],
+        figures=_figures(run, part), known=bool(run.config), verdict=verdict(run)[0] if run.config else "",
+        limits=[text for level, text in notes(run) if level == "warning"], asked=asked,
+        rank=adapter.get("r"), alpha=adapter.get("lora_alpha"),
+    )  # fmt: skip
+
+
 def write_cards(run_dir: str | Path) -> list[Path]:
-    """The cards of a finished run's exports, written; none for what is not there."""
+    """The cards of a finished run's exports, written: of adapters, and of whole models where those were merged; none
+    for what is not there.
+    """
     run = load_run(Path(run_dir))
     written: list[Path] = []
-    for part in CLASSES:
-        folder = run.directory / "final" / part
-        if not run.adapters[part]:
-            continue
-        base, is_hub_id = base_name(str(run.adapters[part].get("base_model_name_or_path") or ""))
-        card = render(
-            "card.md", part=part, base=base, is_hub_id=is_hub_id, licence=licence_of(base),
-            metadata=Markup(_metadata(run, part, base, is_hub_id)), snippet=Markup(_snippet(run, part, base)),
-            recipe=_recipe(run), figures=_figures(run, part), verdict=verdict(run)[0],
-            limits=[text for level, text in notes(run) if level == "warning"],
-            asked=(folder / "judge_prompt.json").exists(),
-            rank=run.adapters[part].get("r"), alpha=run.adapters[part].get("lora_alpha"),
-        )  # fmt: skip
-        write_bytes(folder / "README.md", card)
-        written.append(folder / "README.md")
+    forms: tuple[tuple[str, LoraFormat], ...] = (("", "peft"), ("merged_", "merged"))
+    for part in KINDS:
+        for prefix, form in forms:
+            name = f"{prefix}{part}"
+            folder = run.directory / "final" / name
+            if not run.adapters[part] or not folder.is_dir():
+                continue
+            exported = Exported(part, form, pipeline=pipeline_in(folder))
+            write_bytes(folder / "README.md", card_of(run, exported, asked=(folder / PROMPT).is_file()))
+            written.append(folder / "README.md")
     return written
+
+
+def write_export_card(adapter: Path, folder: Path, form: LoraFormat, files: Sequence[str], pipeline: str) -> None:
+    """Write the card of what was exported from the generator's ``adapter`` into ``folder`` as ``form``: with the run's
+    figures where the adapter lies in one.
+    """
+    root = adapter.absolute().parent.parent
+    run = load_run(root) if (root / "config.yaml").is_file() else RecordedRun(adapter)
+    run.adapters = {"generator": read_json(adapter / "adapter_config.json")}
+    exported = Exported("generator", form, tuple(files), pipeline)
+    write_bytes(folder / "README.md", card_of(run, exported))

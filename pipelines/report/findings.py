@@ -1,5 +1,7 @@
 """What the report says of a run, in plain words: the verdict, warnings and notes, what is missing, what was run."""
 
+from typing import Any
+
 from pipelines.loop.phases import round_phases
 from pipelines.report.recorded import (
     JUDGES,
@@ -29,6 +31,8 @@ def missing(run: RecordedRun) -> list[str]:
         # There is nothing to measure before a generator is trained, nor once the score has it all.
         if "measure" in absent and (run.score or "align" in absent):
             absent.remove("measure")
+        if not run.setting("audit.clips"):
+            absent = [name for name in absent if name != "audit"]
         if absent:
             sentences.append(f"Round {index} has not finished: {', '.join(absent)} left no summary.")
     if not run.score:
@@ -41,32 +45,42 @@ def missing(run: RecordedRun) -> list[str]:
 
 
 def verdict(run: RecordedRun) -> tuple[str, str]:
-    """One sentence on whether the last generator beats the base, and its tone: good, bad or open."""
-    for judge, name in JUDGES.items():
-        rates = win_rates(run, judge)
-        if not rates:
-            continue
-        version = max(rates, key=version_number)
-        rate = float(rates[version]["rate"])
-        low, high, total, decided = (number(rates[version].get(key)) for key in ("low", "high", "total", "decided"))
-        cases = f"{total:.0f} held-out cases" if total is not None else "held-out cases"
-        by = f"By the {name.removeprefix('the ').split(' (')[0]}"
-        text = f"{by}, {version} beats the base in {100 * rate:.0f}\u00a0% of {cases}"
-        if low is not None and high is not None:
-            text += f" ({100 * low:.0f}–{100 * high:.0f})"
-        if decided is not None and total is not None:
-            text += f"; {decided:.0f} of them were decided in both orders"
-        text += "." if judge != "judge" else ". This judge gave the labels, so its praise proves little."
-        if low is None or high is None:
-            return f"{text} No interval is known.", "open"
-        if low > 0.5:
-            return text, "good" if judge != "judge" else "open"
-        if high < 0.5:
-            return f"{text} The aligned generator is worse.", "bad"
-        return f"{text} The interval includes 50 %: this may be chance.", "open"
+    """One sentence on whether the generator that is kept, or the last, beats the base, and its tone: good, bad or
+    open.
+    """
+    if run.choice.get("version") == "G_0":
+        return str(run.choice.get("reason")), "bad"
+    reported = mapping(run.choice.get("reported"))
+    if number(reported.get("rate")) is not None:
+        return _beats("second_judge", str(run.choice.get("version")), reported, "held-out cases that did not choose it")
+    for judge in JUDGES:
+        if rates := win_rates(run, judge):
+            version = max(rates, key=version_number)
+            return _beats(judge, version, rates[version], "held-out cases")
     if run.rounds and all(item.phases["align"].get("status") == "skipped" for item in run.rounds):
         return "No round trained the generator: see the warnings.", "bad"
     return "No verdict yet: no judge has compared the aligned generator with the base.", "open"
+
+
+def _beats(judge: str, version: str, found: dict[str, Any], of: str) -> tuple[str, str]:
+    """The sentence, and its tone, of a judge's win rate of a version over the base."""
+    rate = float(found["rate"])
+    low, high, total, decided = (number(found.get(key)) for key in ("low", "high", "total", "decided"))
+    cases = f"{total:.0f} {of}" if total is not None else of
+    by = f"By the {JUDGES[judge].removeprefix('the ').split(' (')[0]}"
+    text = f"{by}, {version} beats the base in {100 * rate:.0f}\u00a0% of {cases}"
+    if low is not None and high is not None:
+        text += f" ({100 * low:.0f}–{100 * high:.0f})"
+    if decided is not None and total is not None:
+        text += f"; {decided:.0f} of them were decided in both orders"
+    text += "." if judge != "judge" else ". This judge gave the labels, so its praise proves little."
+    if low is None or high is None:
+        return f"{text} No interval is known.", "open"
+    if low > 0.5:
+        return text, "good" if judge != "judge" else "open"
+    if high < 0.5:
+        return f"{text} The aligned generator is worse.", "bad"
+    return f"{text} The interval includes 50 %: this may be chance.", "open"
 
 
 def _round_notes(item: RecordedRound) -> list[tuple[str, str]]:
@@ -87,6 +101,12 @@ def _round_notes(item: RecordedRound) -> list[tuple[str, str]]:
     elif status == "off":
         notes.append(("note", f"refresh was off: {refresh.get('reason') or 'no reason was recorded'}"))
     notes += [("warning", f"refresh: {text}") for text in refresh.get("notes") or ()]
+    audit = item.phases["audit"]
+    if failed := [name for name, verdict in mapping(audit.get("verdicts")).items() if verdict == "failed"]:
+        names = ", ".join(name.replace("_", " ") for name in failed)
+        notes.append(("warning", f"the judge ({audit.get('judge')}) failed its audit: {names}."))
+    if audit.get("status") == "off":
+        notes.append(("note", f"the judge was not audited: {audit.get('reason') or 'no reason was recorded'}"))
     first, abstention = number(rank.get("first_position_rate")), number(rank.get("abstention"))
     if first is not None and not 0.4 <= first <= 0.6:
         side = "first" if first > 0.5 else "second"
@@ -114,6 +134,11 @@ def notes(run: RecordedRun) -> list[tuple[str, str]]:
     for item in run.rounds:
         alarms = mapping(item.phases["measure"].get("drift")).get("alarms") or ()
         found += [("warning", f"Round {item.number}: {text}") for text in alarms]
+    if reason := run.choice.get("reason"):
+        level = "note" if run.choice.get("sure") else "warning"
+        found.append((level, f"final/ holds {run.choice.get('version')}: {reason}"))
+    if run.stopped:
+        found.append(("warning", f"No round follows round {len(run.rounds) - 1}, which is worse (score.stop)."))
     if alarm := mapping(run.score.get("vbench")).get("alarm"):
         found.append(("warning", str(alarm)))
     for row in run.quarantined[:20]:

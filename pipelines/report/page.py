@@ -12,9 +12,11 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from pipelines.report.audit import audits
 from pipelines.report.charts import charts
 from pipelines.report.findings import example_comparison, facts, missing, notes, samples_to_show, verdict
 from pipelines.report.html import TEMPLATES, render
+from pipelines.report.kept import kept
 from pipelines.report.official import official_table
 from pipelines.report.recorded import (
     JUDGES,
@@ -37,7 +39,8 @@ def _cases(run: RecordedRun, shelf: Shelf) -> dict[str, Any]:
     """Base against aligned: the first and the last version's videos of the same prompt and seed."""
     samples, held_out = samples_to_show(run)
     versions = sorted({sample.generator for sample in samples}, key=version_number)
-    ends = versions[:1] + versions[1:][-1:]
+    chosen = [version for version in versions[1:] if version == run.choice.get("version")]
+    ends = versions[:1] + (chosen or versions[1:][-1:])
     drawn: dict[tuple[str, int], dict[str, Sample]] = {}
     for sample in samples:
         if sample.generator in ends:
@@ -142,6 +145,8 @@ def _context(run: RecordedRun) -> dict[str, Any]:
         "vbench": mapping(run.score.get("vbench")),
         "official": official_table(run),
         "stilled": _stilled(run, shelf),
+        "audits": audits(run, shelf),
+        "kept": kept(run),
         "drifts": _drifts(run, shelf),
         "generator": loading_of(run, "generator", "UNet3DConditionModel"),
         "judge": loading_of(run, "judge", "Qwen2_5_VLForConditionalGeneration"),
@@ -149,8 +154,13 @@ def _context(run: RecordedRun) -> dict[str, Any]:
     }
 
 
-def write_report(run_dir: str | Path) -> Path:
-    """The path of ``run_dir``/report.html, written whole or not at all.
+RENEWED = 30
+"""Seconds after which a browser shows the page of a run that goes on anew."""
+
+
+def write_report(run_dir: str | Path, *, running: bool = False) -> Path:
+    """The path of ``run_dir``/report.html, written whole or not at all; while the run is ``running`` a browser
+    renews it by itself.
 
     Raises InputError where ``run_dir`` holds no run or cannot be written.
     """
@@ -158,7 +168,8 @@ def write_report(run_dir: str | Path) -> Path:
     script = (TEMPLATES / "report.js").read_text("utf-8")
     # Only this script may run: even an escaping mistake could not let a prompt or a judge's answer run code.
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = render("report.html", **_context(run), script=Markup(script), script_hash=allowed)
+    renewed = RENEWED if running else None
+    page = render("report.html", **_context(run), script=Markup(script), script_hash=allowed, renewed=renewed)
     path = run.directory / "report.html"
     try:
         write_bytes(path, page)

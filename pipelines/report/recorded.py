@@ -60,6 +60,7 @@ class RecordedRun:
     rounds: list[RecordedRound] = field(default_factory=list)
     score: dict[str, Any] = field(default_factory=dict)
     adapters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    choice: dict[str, Any] = field(default_factory=dict)
     quarantined: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -112,7 +113,13 @@ class RecordedRun:
     def planned_rounds(self) -> int:
         """Rounds that the config asks for, or that are there where it does not say."""
         asked = number(self.setting("rounds"))
-        return max(int(asked or 0), len(self.rounds))
+        return len(self.rounds) if self.stopped else max(int(asked or 0), len(self.rounds))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no round follows the last one, since it is surely worse than what was before it."""
+        bets = mapping(self.rounds[-1].phases["measure"].get("bets")) if self.rounds else {}
+        return self.setting("score.stop") == "when_worse" and any(mapping(bet).get("worse") for bet in bets.values())
 
     @property
     def versions(self) -> list[str]:
@@ -211,6 +218,7 @@ def load_run(directory: Path) -> RecordedRun:
     run.rounds = [_load_round(run, folder) for folder in folders]
     run.score = run.read("score/summary.json")
     run.adapters = {part: run.read(f"final/{part}/adapter_config.json") for part in ("generator", "judge")}
+    run.choice = run.read("final/choice.json")
     run.quarantined = run.rows("quarantine.json") + run.rows("quarantine.jsonl")
     return run
 

@@ -85,13 +85,14 @@ class VideoJudge:
         raises InputError.
         """
         prompt = self.prompts.of("compare")
+        read = prompt.compare("", "", "").read
 
         def showings(pair: VideoPair) -> list[Question]:
             text, first, second = pair.prompt.text, pair.first.path, pair.second.path
             return [prompt.compare(text, first, second), prompt.compare(text, second, first)]
 
         def make(pair: VideoPair, forward: list[Answer], backward: list[Answer]) -> Comparison:
-            one, other = majority(forward), majority(backward)
+            one, other = (majority(answers, read) for answers in (forward, backward))
             return Comparison.of(pair, self.judge_id, one, other, mean_probability(one, other))
 
         yield from self._answered(pairs, as_pair, showings, make, failures)
@@ -201,11 +202,11 @@ def joined(answers: list[Answer]) -> str:
     return "\n\n".join(f"[sample {number}]\n{answer.text}" for number, answer in enumerate(answers, 1))
 
 
-def majority(answers: list[Answer]) -> OrderVerdict:
-    """The verdict of most samples that can be read, with the mean of their probabilities; where two verdicts are
+def majority(answers: list[Answer], read: Callable[[str], Choice | None] = parse_choice) -> OrderVerdict:
+    """The verdict of most samples that ``read`` can read, with the mean of their probabilities; where two verdicts are
     equally frequent it is a tie, and None where no sample can be read.
     """
-    verdicts = [parse_choice(answer.text) for answer in answers]
+    verdicts = [read(answer.text) for answer in answers]
     count: Counter[Choice] = Counter(verdict for verdict in verdicts if verdict is not None)
     (winner, most), *others = count.most_common() or [(None, 0)]
     if any(number == most for _, number in others):

@@ -1,5 +1,8 @@
 """Finding and loading a judge's weights: directories, subfolders, hub ids and PEFT adapters."""
 
+import logging
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,17 @@ from transformers.utils.hub import cached_file
 
 from reward_model.encoding import encoder_class, tokens_per_second
 from reward_model.families import FAMILIES, family_named
+from reward_model.families.base import has_motion
 from reward_model.families.pairs import give_pairs
 from reward_model.families.scores import HEADS, PAIRS, give_heads, score_dimensions
 from reward_model.families.sense import ENCODER, PROJECTOR, give_motion
 from reward_model.judging.beside import beside
-from reward_model.presets import kept_prompts
+from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import PROMPT_FILES, Prompts
 from videoduet.adapters import base_of, put_on
 from videoduet.errors import InputError
 from videoduet.loading import check_files, lacking, loading, refuse_odd
+from videoduet.quantized import LoadIn, check, how
 from videoduet.records import stable_id
 from videoduet.store import content_hash, read_json
 
@@ -79,22 +84,43 @@ def _check_top(path: Path, subfolder: str) -> None:
         )
 
 
-def load_model(path: str | Path, adapter: str | Path | None = None, dtype: str = "float32") -> torch.nn.Module:
+def load_model(
+    path: str | Path, adapter: str | Path | None = None, dtype: str = "float32", load_in: LoadIn | None = None
+) -> torch.nn.Module:
     """The vision-language model at ``path`` (or, for a PEFT directory, the base it names with the adapter in it).
 
     ``adapter`` is put on top of that. Adapters are merged where the weights are float32, and else kept beside them in
-    float32, so that nothing that they learned is rounded away. Raises InputError where nothing can be loaded.
+    float32, so that nothing that they learned is rounded away. ``load_in`` says in how many bits the linear layers of
+    the language model are held, where it is a base without an adapter. Raises InputError where nothing can be loaded.
     """
+    check(load_in, "load_in")
     check_files(path)
     with loading(f"Judge {path} cannot be loaded", WHOLE):
         if (Path(path) / "adapter_config.json").exists():
+            if load_in is not None:
+                raise InputError(
+                    f"Judge {path} is an adapter, which cannot be merged into weights in {load_in}; merge it first "
+                    "(a run does with --merge)."
+                )
             model = _adapted(load_model(base_of(path), dtype=dtype), path)
         else:
             check_family(path)
-            model = _whole_model(path, dtype)
+            model = _whole_model(path, dtype, load_in)
         # PEFT takes a model's name for the base of an adapter that is trained on it, whatever its config says.
         setattr(model, "name_or_path", str(path))  # noqa: B010
         return model if adapter is None else _adapted(model, adapter)
+
+
+def check_motion(model: Any, path: str | Path, preset: str | None) -> None:
+    """Raises InputError where the judge that ``preset`` is of has a sense of motion, and the ``model`` at ``path`` has
+    none.
+    """
+    if preset_named(preset).motion and not has_motion(model):
+        raise InputError(
+            f"Judge {path} has no motion weights, and preset {preset} asks one that has; give VQAThinker's checkpoint, "
+            "converted by pipelines.convert_judge vqathinker, or take the preset out.",
+            exit_code=2,
+        )
 
 
 def check_family(path: str | Path) -> None:
@@ -124,10 +150,18 @@ def positions_per_second(path: str | Path) -> float | None:
         return tokens_per_second(AutoConfig.from_pretrained(path))
 
 
-def _whole_model(path: str | Path, dtype: str) -> Any:
+def _whole_model(path: str | Path, dtype: str, load_in: LoadIn | None = None) -> Any:
     # What a checkpoint lacks would be drawn at random, with a warning.
     auto: Any = AutoModelForImageTextToText
-    model, info = auto.from_pretrained(path, dtype=getattr(torch, dtype), output_loading_info=True)
+    given: dict[str, Any] = {"dtype": getattr(torch, dtype), "output_loading_info": True}
+    if load_in is not None:
+        family = family_named(AutoConfig.from_pretrained(path).model_type)
+        # What sees stays as it is: it is small, and what it loses nothing after it can know.
+        given["quantization_config"] = how(
+            load_in, "transformers", dtype, (*(f".*{part}" for part in family.sees), "lm_head")
+        )
+    with _without_table():
+        model, info = auto.from_pretrained(path, **given)
     if problem := lacking(info):
         raise ValueError(f"its weights lack {problem}")
     strange = set(info["unexpected_keys"])
@@ -143,6 +177,20 @@ def _whole_model(path: str | Path, dtype: str) -> Any:
         if any(name.startswith(f"{part}.") for name in rating):
             give(model, directory)
     return model
+
+
+@contextmanager
+def _without_table() -> Generator[None]:
+    """Within it transformers prints no table of what a checkpoint lacks or has too much, which would name every motion
+    weight: what matters of it is refused, in one sentence.
+    """
+    logger = logging.getLogger("transformers.modeling_utils")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _adapted(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:

@@ -4,6 +4,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from reward_model.judging.labels import LabelLogits, label_ids, verdict_at_label
 from reward_model.judging.loading import (
     base_directory,
     check_family,
+    check_motion,
     load_model,
     load_processor,
     local_directory,
@@ -107,6 +109,7 @@ class Judge(VideoJudge):
         check_family(base)
         processor = load_processor(base)
         model = load_model(path, adapter, dtype)
+        check_motion(model, path, preset)
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         prompts, decoding = own_prompts(path, chosen.prompts, adapter), decoding or Decoding()
         if prompt is not None:
@@ -265,7 +268,7 @@ class Judge(VideoJudge):
         with windows_together(self.model):
             features = self._video_features(showings, encoder)
         # Without vision tokens of deeper layers, a video's are embeddings in their place; others are handed over.
-        in_place = len(features[0][0]) == 1
+        in_place, handed = len(features[0][0]) == 1, partial(vision_output, motion=encoder.motion)
         if in_place:
             embeds = self.model.get_input_embeddings()(inputs["input_ids"])
             places = encoder.is_seen(inputs["input_ids"])[..., None]
@@ -274,12 +277,12 @@ class Judge(VideoJudge):
         if owners is not None:
             length = max(showing.prefix for showing in showings)
             firsts = [features[owner][0] for owner in sorted(set(owners))]
-            cache = prefill(self.model, inputs, owners, length, {} if in_place else vision_output(firsts))
+            cache = prefill(self.model, inputs, owners, length, {} if in_place else handed(firsts))
             inputs["past_key_values"] = cache
             # The first video of each is in the cache.
             features = [rest for _, *rest in features]
         unread = list(itertools.chain.from_iterable(features))
-        return inputs if in_place or not unread else {**inputs, **vision_output(unread)}
+        return inputs if in_place or not unread else {**inputs, **handed(unread)}
 
     def _video_features(self, showings: list[Showing], encoder: ShowingEncoder) -> list[list[Sequence[Tensor]]]:
         """Vision tokens (n, d) of each showing's videos (with those of deeper layers, where the family has them); those

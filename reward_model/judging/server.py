@@ -123,14 +123,15 @@ class ServerJudge(VideoJudge):
 
     def _frames(self, path: str, clip: Clip | None, view: View) -> list[dict]:
         """A video as parts of a message: when its frames are shown, and the frames."""
-        key = (path, written(path), view.sampling, view.max_pixels)
+        key = (path, written(path), view.sampling, view.max_pixels, view.layout)
         with self._lock:
             if key in self._shown:
                 self._shown.move_to_end(key)
                 return self._shown[key]
         clip = read_video(path, view.sampling) if clip is None else sample_clip(clip, view.sampling)
         times = ", ".join(f"{second - clip.seconds[0]:.2f}" for second in clip.seconds)
-        parts = [{"type": "text", "text": f"(frames at {times} seconds)"}]
+        # A judge that learned from images alone was never told their times.
+        parts = [] if view.layout == "images" else [{"type": "text", "text": f"(frames at {times} seconds)"}]
         for frame in clip.frames:
             image, buffer = Image.fromarray(frame), io.BytesIO()
             if view.max_pixels is not None and image.width * image.height > view.max_pixels:

@@ -88,12 +88,23 @@ def prefill(
     return cache
 
 
-def vision_output(features: Sequence[Sequence[Tensor]]) -> dict[str, Any]:
-    """Videos' vision tokens as a model takes them that also has those of deeper layers (transformers >= 5.18)."""
+def vision_output(features: Sequence[Sequence[Tensor]], *, motion: bool = False) -> dict[str, Any]:
+    """Videos' vision tokens as a model takes them that also has those of deeper layers (transformers >= 5.18); with
+    ``motion`` the last of each says how it moves, and goes in as an image does.
+    """
+    parts = {"video": features}
+    if motion:
+        parts = {
+            "video": [[tokens[:-1] for tokens in video] for video in features],
+            "image": [[tokens[-1:] for tokens in video] for video in features],
+        }
+    return {"mm_encoder_outputs": {kind: _output(part) for kind, part in parts.items()}}
+
+
+def _output(features: Sequence[Sequence[Tensor]]) -> BaseModelOutputWithDeepstackFeatures:
     tokens: Any = list(zip(*features, strict=True))
     pooled, *deep = tokens
-    output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
-    return {"mm_encoder_outputs": {"video": output}}
+    return BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
 
 
 class SharedPrefill(Rewrites):

@@ -57,6 +57,11 @@ class VllmJudge(VideoJudge):
         if prompt is not None:
             prompts = replace(prompts, compare=prompt)
         prompts = (shown or Shown()).in_all(prompts)
+        if any(asked is not None and asked.layout for asked in (prompts.compare, prompts.score, prompts.describe)):
+            raise InputError(
+                f"Preset {preset} shows frames as images, and vLLM is given videos here; take --backend server, with a "
+                "vLLM that serves the judge."
+            )
         judge_id = stable_id("vllm", weights_id(path), prompts.compare_id, dtype, decoding)
         super().__init__(prompts, judge_id=judge_id, decoding=decoding)
         self.processor = load_processor(path)

@@ -7,8 +7,10 @@ from typing import Literal
 from reward_model.datasets.items import Split
 from reward_model.prompts import TaskPrompts
 from reward_model.rewards import Variant
+from reward_model.training.assessor_config import AssessorTraining
 from videoduet.config import Precision, at_least, execution, identity, required, within
 from videoduet.errors import InputError
+from videoduet.quantized import LoadIn
 from videoduet.video import FrameSampling
 
 
@@ -38,6 +40,8 @@ class GRPOTraining:
         kl_weight: Weight of the KL to the judge before GRPO.
         format_weight: Weight of the format reward.
         lora_rank: Rank of the LoRA.
+        load_in: '4bit' or '8bit' for the linear layers of the frozen language model under the LoRA, by bitsandbytes on
+            a GPU (None: as they are).
         micro_batch: Rollouts in one forward.
         checkpoint_steps: Steps between checkpoints.
     """
@@ -58,6 +62,7 @@ class GRPOTraining:
     kl_weight: float = identity(0.02)
     format_weight: float = identity(0.2)
     lora_rank: int = identity(16)
+    load_in: LoadIn | None = identity(None)
     micro_batch: int = execution(64)
     checkpoint_steps: int = execution(10)
 
@@ -71,6 +76,12 @@ class GRPOTraining:
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise InputError(f"training.{name} is {value}; give more than 0.", exit_code=2)
         within(0, 1, **{"training.top_p": self.top_p})
+        if self.load_in is not None and self.parameters != "lora":
+            raise InputError(
+                f"training.load_in is '{self.load_in}', which is for what is frozen under a LoRA; give "
+                "training.parameters: lora.",
+                exit_code=2,
+            )
         if self.vision != "frozen" and self.vision != self.parameters:
             raise InputError(
                 f"training.vision is '{self.vision}' with training.parameters '{self.parameters}'; give both the same, "
@@ -83,6 +94,10 @@ class GRPOTraining:
         """How many items an optimizer step learns from."""
         return self.pairs_per_step * self.passes
 
+    def with_rows(self, beside: int) -> "GRPOTraining":
+        """The same for a trainer whose passes hold so many rows beside their items."""
+        return replace(self, pairs_per_step=self.pairs_per_step + beside)
+
     def for_items(self, count: int) -> "GRPOTraining":
         """The same for ``count`` items, with ``steps`` for as many ``epochs`` as are asked for."""
         if self.epochs is None:
@@ -90,11 +105,12 @@ class GRPOTraining:
         return replace(self, steps=max(1, math.ceil(self.epochs * count / self.items_per_step)), epochs=None)
 
 
-Temporal = Literal["none", "modeling", "consistency", "fidelity", "contrast", "margin", "severity"]
+Temporal = Literal["none", "modeling", "consistency", "fidelity", "contrast", "margin", "severity", "discount"]
 VERSIONS: dict[Temporal, tuple[float, ...]] = {
     "contrast": (1.0,),
     "margin": (1.0,),
     "severity": (1.0, 0.5, 0.25),
+    "discount": (1.0,),
 }
 """How much the versions of a clip are shuffled that a temporal reward trains on, the one that matters most first."""
 
@@ -111,8 +127,9 @@ class RewardConfig:
         ranking: VQAThinker's pairwise ranking of a step's videos of one data set.
         temporal: 'modeling' shows half of a group shuffled frames too (VQ-Insight), 'consistency' all of it perturbed
             ones (VQAThinker), 'none' neither. 'fidelity' wants scores above those of shuffled frames; 'contrast',
-            'margin' and 'severity' train on shuffled versions of a scored clip too, for lower scores: by rank, by
-            distance, and on several versions by rank. The versions are rows of their own in a step.
+            'margin', 'severity' and 'discount' train on shuffled versions of a scored clip too, for lower scores: by
+            rank, by distance, on several versions by rank, and by a label that is lower by a share of the clip's.
+        versions: Rows of such versions beside the items of a pass, as a share of these.
         length: VQ-Insight's bonus on a length of answer.
         l_min: Tokens that an answer must exceed for it.
         l_max: Tokens that it must stay below.
@@ -123,6 +140,7 @@ class RewardConfig:
     score: Literal["l1", "bell", "none"] = identity("l1")
     ranking: bool = identity(False)
     temporal: Temporal = identity("none")
+    versions: float = identity(0.25)
     length: bool = identity(False)
     l_min: int = identity(320)
     l_max: int = identity(512)
@@ -131,11 +149,22 @@ class RewardConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.l_min < self.l_max:
             raise InputError(f"rewards.l_min {self.l_min} must be below l_max {self.l_max}.", exit_code=2)
+        if not self.versions > 0:
+            raise InputError(f"rewards.versions is {self.versions}; give more than 0.", exit_code=2)
         if self.score == "none" and not self.ranking:
             raise InputError("rewards.score 'none' leaves the ranking alone; set ranking: true.", exit_code=2)
         if self.temporal == "consistency" and not (self.ranking or self.score == "bell"):
             message = "rewards.temporal 'consistency' compares VQAThinker's rewards; set score: bell or ranking: true."
             raise InputError(message, exit_code=2)
+
+    @property
+    def severities(self) -> tuple[float, ...]:
+        """How much the versions of a clip are shuffled that are trained on, if any are."""
+        return VERSIONS.get(self.temporal, ())
+
+    def rows_beside(self, items: int) -> int:
+        """How many rows of versions stand beside that many items of a pass."""
+        return math.ceil(self.versions * items) if self.severities else 0
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -166,45 +195,6 @@ class DataConfig:
         at_least(1, **{f"data {self.name} limit": self.limit})
         if self.share is not None and not 0 < self.share <= 1:
             raise InputError(f"data {self.name}: share is {self.share}; give more than 0, at most 1.", exit_code=2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssessorTraining:
-    """How a judge learns to rate in numbers, as AIGV-Assessor in its three stages (Wang et al. 2025, section 4.2).
-
-    Attributes:
-        stage: 'levels' trains the projectors to say levels in words, 'scores' a LoRA on vision tower and language model
-            and the score heads, 'pairs' the networks that compare; 'none' is a training in words.
-        question: What is asked, with {dimension} and perhaps {prompt} (None: as the judge's prompt says, else the
-            release).
-        validation: Share of the prompts that is held out, to stop by and to calibrate on; 0 takes the last step.
-        patience: Validations without a better one before it stops; one comes every ``training.checkpoint_steps``.
-        weight_decay: Of AdamW.
-        warmup: Share of the steps that the learning rate rises in, before it falls as a cosine.
-        lora_alpha: Alpha of the LoRA, whose rank is ``training.lora_rank``.
-        dropout: Of the LoRA.
-        widths: What is between a hidden state and a score, in new heads.
-        pair_width: Numbers between what a pair network sees and its logit, in new networks.
-    """
-
-    stage: Literal["none", "levels", "scores", "pairs"] = identity("none")
-    question: str | None = identity(None)
-    validation: float = identity(0.1)
-    patience: int = identity(5)
-    weight_decay: float = identity(0.01)
-    warmup: float = identity(0.03)
-    lora_alpha: int = identity(16)
-    dropout: float = identity(0.05)
-    widths: list[int] = identity(factory=lambda: [1024, 256, 64, 16])
-    pair_width: int = identity(64)
-
-    def __post_init__(self) -> None:
-        within(0, 0.5, **{"assessor.validation": self.validation})
-        within(0, 1, **{"assessor.warmup": self.warmup, "assessor.dropout": self.dropout})
-        at_least(1, **{f"assessor.{name}": getattr(self, name) for name in ("patience", "lora_alpha", "pair_width")})
-        at_least(1, **{"assessor.widths": min(self.widths, default=None)})
-        if self.question is not None and "{dimension}" not in self.question:
-            raise InputError("assessor.question asks for no {dimension}; name it in the question.", exit_code=2)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,13 +3,18 @@ they are made of groups.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from reward_model.order_rewards import order_fidelity_reward, severity_margin_reward, severity_ranking_reward
+from reward_model.order_rewards import (
+    discounted_label_reward,
+    order_fidelity_reward,
+    severity_margin_reward,
+    severity_ranking_reward,
+)
 from reward_model.parsing import first_number, parse_choice, parse_option, parse_score, parse_scores, strict_scores
 from reward_model.rewards import (
     RELEASED_TAU,
@@ -155,8 +160,8 @@ def _temporal(
 
 
 def _versions(groups: Sequence[Sequence[Rollout]], config: RewardConfig) -> tuple[np.ndarray, dict[str, float]]:
-    """The reward of every response for where it puts its version of a clip among the others, and the mean levels of
-    clips as they are and shuffled. NaN where a clip has no versions.
+    """The reward of every response for where it puts its version of a clip among the others, or for the level that it
+    puts it at, and the mean levels of clips as they are and shuffled. NaN where a clip has no versions.
     """
     bonus = np.full((len(groups), len(groups[0])), np.nan)
     clips: dict[int, list[int]] = {}
@@ -168,19 +173,38 @@ def _versions(groups: Sequence[Sequence[Rollout]], config: RewardConfig) -> tupl
         [[_level(r.right, r.text, config) if "clip" in r.right else None for r in group] for group in groups],
         dtype=float,
     )
-    reward = severity_margin_reward if config.temporal == "margin" else severity_ranking_reward
     ordered: list[np.ndarray] = []
     other: list[np.ndarray] = []
     for members in clips.values():
         if len(members) == 1:
             continue
-        bonus[members] = reward(levels[members], [groups[index][0].right["severity"] for index in members])
+        rights = [groups[index][0].right for index in members]
+        bonus[members] = _of_versions(levels[members], rights, config)
         ordered.append(levels[members[:1]])
         other.append(levels[members[1:]])
     if not ordered:
         return bonus, {}
     means = [np.nan_to_num(np.concatenate(found)).mean() for found in (ordered, other)]
     return bonus, {"temporal/ordered": float(means[0]), "temporal/perturbed": float(means[1])}
+
+
+def _of_versions(levels: np.ndarray, rights: Sequence[dict[str, Any]], config: RewardConfig) -> np.ndarray:
+    """The reward (V, K) of the responses to V versions of a clip, the clip as it is first, with their ``levels``."""
+    severities = [right["severity"] for right in rights]
+    if config.temporal != "discount":
+        return (severity_margin_reward if config.temporal == "margin" else severity_ranking_reward)(levels, severities)
+    # What the clip as it is should get, its label says.
+    bonus, label = np.full(levels.shape, np.nan), _label(rights[0])
+    for version in range(1, len(rights)):
+        bonus[version] = discounted_label_reward(levels[version], label, severities[version])
+    return bonus
+
+
+def _label(right: dict[str, Any]) -> float:
+    """The level that the label of a clip says."""
+    level = _of_scale({"": right["target"]} if right["kind"] == "score" else right["targets"], right["scale"])
+    assert level is not None, "labels are numbers"
+    return level
 
 
 def _level(right: dict[str, Any], text: str | None, config: RewardConfig) -> float | None:
@@ -190,6 +214,10 @@ def _level(right: dict[str, Any], text: str | None, config: RewardConfig) -> flo
         values = {"": _number(text or "", scale, config)}
     else:
         values = parse_scores(text or "", list(right["targets"]), scale) or {}
+    return _of_scale(values, scale)
+
+
+def _of_scale(values: Mapping[str, float | None], scale: Sequence[float]) -> float | None:
     counted = [value for name, value in values.items() if name == "temporal" or "temporal" not in values]
     told = [value for value in counted if value is not None]
     if not told:

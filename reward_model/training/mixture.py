@@ -84,21 +84,20 @@ def stage_rows(
     seed: int,
     one_source_a_step: bool = False,
     versions: Sequence[float] = (),
+    beside: int = 0,
 ) -> list[dict[str, Any]]:
-    """``steps * per_step`` rows in the order of training, each with ``prompt`` and ``right`` (JSON).
+    """``steps * (per_step + beside)`` rows in the order of training, each with ``prompt`` and ``right`` (JSON).
 
     Every data set's scores are moved from its own declared scale to ``scale``, so that they mix. ``one_source_a_step``
-    fills a step from one data set, as a ranking compares within one. A scored clip that moves is followed by
-    ``versions`` of it, shuffled that much (:func:`shuffled_row`), as far as its step has room.
+    fills a step from one data set, as a ranking compares within one. The ``per_step`` items of a step are followed by
+    ``beside`` rows: ``versions`` of its first scored clips that move, shuffled that much (:func:`shuffled_row`), and
+    where it has too few of these, its versions again, and items again where it has none.
     """
     share, rng = shares(ingredients), np.random.default_rng(seed_for(seed, "mixture"))
     draws = rng.choice(len(ingredients), size=steps if one_source_a_step else steps * per_step, p=share)
     sources = [endless(ingredient.reading, seed) for ingredient in ingredients]
     rows: list[dict[str, Any]] = []
     for place, draw in enumerate(np.repeat(draws, per_step if one_source_a_step else 1).tolist()):
-        room = (place // per_step + 1) * per_step - len(rows)
-        if not room:
-            continue  # versions have filled the step
         item, reading = next(sources[draw]), ingredients[draw].reading
         right = {
             **right_answer(item, reading.scale, scale),
@@ -110,10 +109,16 @@ def stage_rows(
         if versions and isinstance(item, ScoredClip) and not item.image:
             # Where a clip stands says which versions are its own.
             right |= {"clip": len(rows), "severity": 0.0}
-        row = {"prompt": question.messages, "right": json.dumps(right)}
-        shown = versions if "clip" in right else ()
-        rows += [row, *(shuffled_row(row, severity) for severity in shown)][:room]
+        rows.append({"prompt": question.messages, "right": json.dumps(right)})
+        if (place + 1) % per_step == 0:
+            rows += _beside(rows[-per_step:], versions, beside)
     return rows
+
+
+def _beside(rows: Sequence[dict[str, Any]], versions: Sequence[float], count: int) -> list[dict[str, Any]]:
+    clips = [row for row in rows if "clip" in json.loads(row["right"])]
+    shuffled = [shuffled_row(row, severity) for row in clips for severity in versions]
+    return list(itertools.islice(itertools.cycle(shuffled or rows), count))
 
 
 def shuffled_row(row: dict[str, Any], severity: float) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def load_policy(path: str | Path, config: GRPOTraining, device: str, *, shards: 
         )
     if config.parameters == "all":
         check_memory(path, config, device, shards=shards)
-    model = load_model(path, dtype=precision(path, config, device))
+    model = load_model(path, dtype=precision(path, config, device), load_in=config.load_in)
     return policy_of(model, path, config, device)
 
 

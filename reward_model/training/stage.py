@@ -16,7 +16,7 @@ from reward_model.judging.loading import (
     wording_directory,
 )
 from reward_model.prompts import DEFAULT_PROMPT, JudgePrompt, Prompts, TaskPrompts
-from reward_model.training.config import VERSIONS, GRPOTraining, JudgeTrainingConfig, RewardConfig
+from reward_model.training.config import GRPOTraining, JudgeTrainingConfig, RewardConfig
 from reward_model.training.mixture import Ingredient, stage_rows, usable
 from reward_model.training.readable import readable_rows
 from reward_model.training.sft import run_sft
@@ -140,29 +140,27 @@ def cost(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> dict
     learns to rate in numbers.
     """
     count = sum(len(i.reading.items) for i in ingredients)
-    training, group = config.training.for_items(_rows_an_epoch(config, ingredients)), config.training.num_generations
+    training, group = config.training.for_items(count), config.training.num_generations
     items = training.steps * training.items_per_step
     if config.assessor.stage != "none":
         return {"steps": training.steps, "items": items}
     scored = sum(len(i.reading.items) for i in ingredients if i.reading.scale is not None)
     share = scored / count
     more = {"modeling": group // 2, "fidelity": group // 2, "consistency": group}.get(config.rewards.temporal, 0)
-    rollouts = items * group + round(items * share) * more
+    beside = training.steps * training.passes * _rows_beside(config) if scored else 0
+    perturbed = round(items * share) * more + beside * group
     return {
         "steps": training.steps,
         "items": items,
-        "rollouts": rollouts,
-        "of_which_perturbed": round(items * share) * more,
-        "tokens_at_most": rollouts * judge_prompt(config).max_new_tokens,
+        "rollouts": items * group + perturbed,
+        "of_which_perturbed": perturbed,
+        "tokens_at_most": (items * group + perturbed) * judge_prompt(config).max_new_tokens,
     }
 
 
-def _rows_an_epoch(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> int:
-    """Every item once, with the versions of a clip that a temporal reward trains on, which are rows beside it."""
-    versions = len(VERSIONS.get(config.rewards.temporal, ())) if config.training.method == "grpo" else 0
-    items = [item for ingredient in ingredients for item in ingredient.reading.items]
-    moving = sum(isinstance(item, ScoredClip) and not item.image for item in items)
-    return len(items) + versions * moving
+def _rows_beside(config: JudgeTrainingConfig) -> int:
+    """Rows of a pass beside its items: versions of clips, which rewards alone learn from."""
+    return config.rewards.rows_beside(config.training.pairs_per_step) if config.training.method == "grpo" else 0
 
 
 def train_stage(
@@ -183,12 +181,11 @@ def train_stage(
     if state.is_main_process:
         write_json(output / "data.json", _told(ingredients))
     count = sum(len(i.reading.items) for i in ingredients)
-    versions = VERSIONS.get(config.rewards.temporal, ()) if config.training.method == "grpo" else ()
-    prompt, training = judge_prompt(config), config.training.for_items(_rows_an_epoch(config, ingredients))
+    prompt, training, beside = judge_prompt(config), config.training.for_items(count), _rows_beside(config)
     lay_out = partial(
         stage_rows, steps=training.steps * training.passes, per_step=training.pairs_per_step, scale=config.scale,
         prompts=task_prompts(config), judge_prompt=prompt, seed=config.seed, one_source_a_step=config.rewards.ranking,
-        versions=versions,
+        versions=config.rewards.severities, beside=beside,
     )  # fmt: skip
     rows = readable_rows(ingredients, lay_out, prompt.view.sampling, output)
     kept = asked_from_now_on(config, ingredients)
@@ -203,7 +200,8 @@ def train_stage(
             run_grpo, **by_rewards(config.rewards, config.training, config.seed, reasoning=config.reasoning)
         )  # fmt: skip
         summary = run(
-            resolve(config.model), rows, output, training, seed=config.seed, prompt=prompt, counts={"items": count},
+            resolve(config.model), rows, output, training.with_rows(beside), seed=config.seed, prompt=prompt,
+            counts={"items": count},
             kept=kept, adapter=Path(config.adapter) if config.adapter else None,
             on_step=stepped,
         )  # fmt: skip

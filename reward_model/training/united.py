@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from reward_model.datasets import DATASETS, PreferenceItem, Reading, read_dataset
+from reward_model.datasets import PreferenceItem, Reading, read_dataset
 from reward_model.prompts import JudgePrompt, TaskPrompts
-from reward_model.training.config import VERSIONS, DataConfig, GRPOTraining, RewardConfig
+from reward_model.training.config import DataConfig, GRPOTraining, RewardConfig
+from reward_model.training.held_out import held_out_pairs
 from reward_model.training.mixture import Ingredient, shares, stage_rows, usable
 from reward_model.training.readable import readable_rows
 from reward_model.training.refresh import read_labelled_pairs
@@ -41,29 +42,13 @@ def read_own_data(
     if original is not None:
         train.append(Ingredient(_reading("original", read_labelled_pairs(resolve(original)))))
     shares(train)
-    kept = [] if held_out is None else read_labelled_pairs(resolve(held_out))
-    for each in data:
-        if each.split == "train" and DATASETS[each.name].task == "preference":
-            kept += labelled(usable(read_dataset(each.name, resolve(each.folder), "test")).limited(each.limit, seed))
-    if not kept:
+    if not (kept := held_out_pairs(data, seed, held_out)):
         raise InputError(
             "refresh.data leaves no pairs for the gate to measure on; give a data set of pairs with split: train, "
             "whose test split is kept for that, or refresh.held_out_data.",
             exit_code=2,
         )
     return OwnData(train, kept)
-
-
-def labelled(reading: Reading) -> list[LabelledPair]:
-    """The pairs of a data set that people decided, as labels."""
-    return [
-        LabelledPair(
-            prompt=item.pair.prompt, first=item.pair.first, second=item.pair.second, preferred=label,
-            source=reading.name,
-        )
-        for item in reading.items
-        if isinstance(item, PreferenceItem) and (label := item.preferred["overall"]) != "tie"
-    ]  # fmt: skip
 
 
 def united(generated: Sequence[LabelledPair], own: Sequence[Ingredient], share: float) -> list[Ingredient]:
@@ -96,14 +81,14 @@ def train_united(
 ) -> dict:  # fmt: skip
     """What :func:`reward_model.training.trainer.train_judge` gives, of GRPO on a mixture by the rewards of a stage."""
     count = items_of(mixture)
-    training = training.for_items(count)
+    training, beside = training.for_items(count), rewards.rows_beside(training.pairs_per_step)
     lay_out = partial(
         stage_rows, steps=training.steps * training.passes, per_step=training.pairs_per_step,
         scale=(1.0, 5.0) if rewards.score == "bell" else (0.0, 100.0), prompts=TaskPrompts(), judge_prompt=prompt,
-        seed=seed, one_source_a_step=rewards.ranking, versions=VERSIONS.get(rewards.temporal, ()),
+        seed=seed, one_source_a_step=rewards.ranking, versions=rewards.severities, beside=beside,
     )  # fmt: skip
     rows = readable_rows(mixture, lay_out, prompt.view.sampling, output)
     return run_grpo(
-        path, rows, output, training, seed=seed, prompt=prompt, counts={"pairs": count}, adapter=adapter,
-        on_step=on_step, **by_rewards(rewards, training, seed),
+        path, rows, output, training.with_rows(beside), seed=seed, prompt=prompt, counts={"pairs": count},
+        adapter=adapter, on_step=on_step, **by_rewards(rewards, training, seed),
     )  # fmt: skip

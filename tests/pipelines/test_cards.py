@@ -13,13 +13,8 @@ from videoduet.store import read_json, write_json
 
 
 @pytest.fixture
-def run(finished, tmp_path):
-    """A finished run, with a judge beside its generator, which that of the loop's tests has not."""
-    run = shutil.copytree(finished.root, tmp_path / "run")
-    (run / "final/judge").mkdir()
-    base = {"base_model_name_or_path": "Qwen/Qwen2.5-VL-7B-Instruct", "r": 64, "lora_alpha": 64}
-    write_json(run / "final/judge/adapter_config.json", base)
-    return run
+def run(judged_run):
+    return judged_run
 
 
 def test_a_finished_run_has_cards_that_say_what_it_found(run):

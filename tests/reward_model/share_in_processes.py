@@ -23,10 +23,12 @@ from reward_model.training.stage_trainer import StageTrainer
 from reward_model.training.trainer import run_grpo
 
 REWARDS = RewardConfig(temporal="modeling", length=True, l_min=1, l_max=9)
+VERSIONS = RewardConfig(temporal="discount")
 LORA = replace(TRAINING, pairs_per_step=2, passes=2, steps=3, micro_batch=8, checkpoint_steps=1, kl_weight=0.1)
 EVERYTHING = replace(LORA, parameters="all", learning_rate=1e-4)
 CONFIGS = {
     "lora": (LORA, Given),
+    "versions": (LORA, Given),
     "vision": (replace(LORA, vision="lora"), Given),
     "all": (EVERYTHING, Given),
     "all and vision": (replace(EVERYTHING, vision="all"), Given),
@@ -38,11 +40,13 @@ CONFIGS = {
 
 def train(judge: str, clips: str, output: Path, name: str, stop: int | None = None) -> None:
     training, kind = CONFIGS[name]
+    rewards = VERSIONS if name == "versions" else REWARDS
+    beside = rewards.rows_beside(training.pairs_per_step)
     items = [ScoredClip(path=f"{clips}/{clip}.mp4", scores={"overall": score}) for clip, score in SCORES.items()]
     rows = stage_rows(
         [Ingredient(Reading("clips", "all", items, (1.0, 5.0)))], steps=training.steps * training.passes,
         per_step=training.pairs_per_step, scale=(1, 5), prompts=TaskPrompts(system="", score="{low} {high}"),
-        judge_prompt=SMALL_PROMPT, seed=4,
+        judge_prompt=SMALL_PROMPT, seed=4, versions=rewards.severities, beside=beside,
     )  # fmt: skip
     if "still" in name:
         # Of two processes one has nothing to draw of shuffled clips.
@@ -60,9 +64,9 @@ def train(judge: str, clips: str, output: Path, name: str, stop: int | None = No
         )  # fmt: skip
         return
     run_grpo(
-        judge, rows, output, training, seed=4, prompt=SMALL_PROMPT, counts={}, on_step=on_step,
-        trainer_class=partial(kind, rewards=REWARDS, perturbation_seed=9),
-        reward_weights=[1.0] * len(REWARDS.columns),
+        judge, rows, output, training.with_rows(beside), seed=4, prompt=SMALL_PROMPT, counts={}, on_step=on_step,
+        trainer_class=partial(kind, rewards=rewards, perturbation_seed=9),
+        reward_weights=[1.0] * len(rewards.columns),
     )  # fmt: skip
 
 

@@ -22,8 +22,9 @@ from reward_model.judging.tasks import right_answer
 from reward_model.presets import ASSESSED
 from reward_model.training import assessing, assessor_trainer
 from reward_model.training.assessed_rows import lessons
+from reward_model.training.assessor_config import AssessorTraining
 from reward_model.training.calibration import measured
-from reward_model.training.config import AssessorTraining, DataConfig, GRPOTraining, JudgeTrainingConfig
+from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig
 from reward_model.training.mixture import Ingredient, usable
 from reward_model.training.stage import Trained, cost, train_stage
 from videoduet.errors import InputError

@@ -232,6 +232,25 @@ def test_pairs_are_shown_in_both_orders_and_labels_follow():
     assert swapped(swapped(item)) == item
 
 
+def test_versions_stand_beside_as_many_clips_as_without():
+    """Items of a step are those of a stage without versions; these follow, of the step's own clips."""
+    mixed = [Ingredient(clips("video", 9, (1, 5)), 0.5), Ingredient(clips("image", 9, (1, 5)), 0.5)]
+    plain, rows = rows_of(mixed), rows_of(mixed, versions=(1.0, 0.5), beside=3)
+    assert len(rows) == 100 * (4 + 3)
+    again = 0
+    for step in range(100):
+        items, beside = rows[7 * step : 7 * step + 4], rows[7 * step + 4 : 7 * step + 7]
+        assert [shown for shown, _ in items] == [shown for shown, _ in plain[4 * step : 4 * step + 4]]
+        own = [(shown, right["clip"]) for shown, right in items if right["moves"]]
+        if not own:
+            assert beside == items[:3], "a step without clips shows its items again"
+            continue
+        expected = [(*clip, severity) for clip in own for severity in (1.0, 0.5)]
+        assert [(s, r["clip"], r["severity"]) for s, r in beside] == (expected + expected)[:3]
+        again += len(expected) < 3
+    assert again, "a step with one clip shows a version of it again"
+
+
 def test_every_item_is_seen_as_often():
     rows = rows_of([Ingredient(clips("video", 8, (1, 5)))], steps=20)
     counts = {f"video{i}": sum(shown == [f"video{i}"] for shown, _ in rows) for i in range(8)}

@@ -13,7 +13,9 @@ from released_judge import ABOUT, GOLDEN, release, released_state, run
 from safetensors.torch import load_file, save_file
 from small_internvl import give_small_motion, write_moving
 from small_judge import SMALL_PROMPT, labelled, pair
+from small_qwen3 import write_qwen3
 
+from pipelines import judge as asking
 from pipelines.train_reward_model import parse
 from reward_model import Judge
 from reward_model.encoding import ShowingEncoder
@@ -136,16 +138,18 @@ def direct(judge: Judge, showing, new: int) -> str:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", ["internvl", "qwen"])
+@pytest.mark.parametrize("family", ["internvl", "qwen", "qwen3"])
 @pytest.mark.parametrize("engine", [False, True])
 def test_shared_answers_are_those_of_a_plain_forward(moving, small, family, engine, tmp_path):
     path = moving
-    if family == "qwen":
-        model = load_model(small.path)
+    if family != "internvl":
+        source, path = small.path, tmp_path / "moving"
+        if family == "qwen3":
+            write_qwen3(source := tmp_path / "plain")
+        model = load_model(source)
         give_small_motion(model)
-        model.save_pretrained(tmp_path)
-        load_processor(small.path).save_pretrained(tmp_path)
-        path = tmp_path
+        model.save_pretrained(path)
+        load_processor(source).save_pretrained(path)
     judge = Judge.from_pretrained(path, prompt=PROMPT, device="cpu")
     judge.engine = engine
     pairs, calls = [pair(small.videos, *names) for names in itertools.combinations(NAMES, 2)], []
@@ -162,7 +166,7 @@ def test_shared_answers_are_those_of_a_plain_forward(moving, small, family, engi
             showing = judge.encoder.showing(PROMPT.messages(question.prompt.text, *order))
             assert verdict.text == direct(judge, showing, PROMPT.max_new_tokens)
             texts.add(verdict.text)
-    if family == "internvl":
+    if family != "qwen":
         assert len(texts) > 1
 
 
@@ -294,3 +298,33 @@ def test_an_id_says_what_motion_pools_by(moving, small, tmp_path):
     assert weights_id(tmp_path / "judge") != weights_id(moving)
     (weights,) = sorted(small.path.glob("*.safetensors"))
     assert weights_id(small.path) == stable_id(content_hash(weights)), "other judges keep theirs"
+
+
+@pytest.mark.parametrize(("change", "options", "said"), [
+    ("none", ["--max_pixels", 192**2], "182x182 are too small for SlowFast, which averages 7x7 cells of 32 pixels"),
+    ("none", ["--num_frames", 3, "--max_pixels", 210**2], "Motion cannot be seen in 3 frames"),
+    ("weights", [], "holds no motion weights"), ("projector", [], "holds no motion projector"),
+    ("sense", [], "has no motion weights, and preset vqathinker asks one that has"),
+])  # fmt: skip
+def test_what_shows_no_motion_is_told_by_the_command(change, options, said, converted, small, tmp_path, capsys):
+    judge = shutil.copytree(converted, tmp_path / "judge")
+    config = json.loads((judge / "config.json").read_text()) | {"motion_window": 7}
+    if change != "none":
+        index = json.loads((judge / "model.safetensors.index.json").read_text())
+        gone = {"weights": ("slowfast_model",), "projector": ("motion_mlp",)}.get(
+            change, ("slowfast_model", "motion_mlp")
+        )
+        for name in set(index["weight_map"].values()):
+            kept = {key: value for key, value in load_file(judge / name).items() if not key.startswith(gone)}
+            save_file(kept, judge / name, metadata={"format": "pt"})
+        index["weight_map"] = {key: name for key, name in index["weight_map"].items() if not key.startswith(gone)}
+        (judge / "model.safetensors.index.json").write_text(json.dumps(index))
+    if change == "sense":
+        del config["motion_window"]
+    (judge / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit) as ended:
+        asking.main(["score", small.videos["red"].path, "--judge", str(judge), "--preset", "vqathinker",
+                     *map(str, options)])  # fmt: skip
+    printed = capsys.readouterr()
+    told = " ".join((printed.out + printed.err).split())
+    assert ended.value.code in (1, 2) and said in told and "Traceback" not in told and "UNEXPECTED" not in told, told

@@ -1,6 +1,7 @@
 """A judge keeps what it was trained with: words, scale, keys, frames and pixels, as an adapter and merged."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
@@ -144,8 +145,11 @@ def test_epochs_count_versions_of_clips_in_the_plan_too(small, folders, tmp_path
     training = replace(SMALL, epochs=4.0)
     plain = config(small, folders, tmp_path, "lsvq", training=training)
     margin = replace(plain, rewards=replace(plain.rewards, temporal="margin"))
-    steps = [cost(each, gather(each))["steps"] for each in (plain, margin)]
-    assert steps[1] == 2 * steps[0]
+    planned = [cost(each, gather(each)) for each in (plain, margin)]
+    assert planned[1]["steps"] == planned[0]["steps"], "versions stand beside the items"
+    beside = planned[1]["steps"] * math.ceil(0.25 * SMALL.pairs_per_step) * SMALL.num_generations
+    assert planned[1]["rollouts"] == planned[0]["rollouts"] + beside
+    assert planned[1]["of_which_perturbed"] == beside
 
 
 def test_a_number_of_frames_goes_before_a_rate_that_was_trained():

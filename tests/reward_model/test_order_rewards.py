@@ -8,7 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from reward_model.order_rewards import order_fidelity_reward, severity_margin_reward, severity_ranking_reward
+from reward_model.order_rewards import (
+    discounted_label_reward,
+    order_fidelity_reward,
+    severity_margin_reward,
+    severity_ranking_reward,
+)
 from reward_model.training.config import RewardConfig
 from reward_model.training.group_rewards import Rollout, reward_table
 
@@ -53,6 +58,24 @@ def test_what_cannot_be_read_earns_nothing_and_counts_in_no_mean():
         assert reward([[None, None], [0.5, 0.3]], [0.0, 1.0]).tolist() == [[0, 0], [0, 0]]
 
 
+def test_a_version_has_a_label_of_its_own():
+    found = discounted_label_reward([0.3, 0.5, 0.0, None], 0.6, 1.0)
+    assert found == pytest.approx([1.0, 0.8, 0.7, 0.0])
+    half = discounted_label_reward([0.45, 0.95], 0.6, 0.5)
+    assert half == pytest.approx([1.0, 0.5])
+    assert discounted_label_reward([0.6], 0.6, 0.0) == pytest.approx([1.0]), "what is not shuffled keeps its label"
+
+
+def test_a_distance_pays_for_praise_of_a_clip_that_is_bad_by_its_label():
+    """Why ``discount`` leaves responses to the clip as it is to its label: ``margin`` pays more for raising them."""
+    honest, praise = 0.4, 0.6
+    margin = severity_margin_reward([[honest, praise], [0.4, 0.4]], [0.0, 1.0])[0]
+    assert margin[1] - margin[0] > praise - honest, "than the label's own reward takes"
+    batch = [*rollouts([4, 6], 0.0), *rollouts([4, 4], 1.0)]
+    table, _ = reward_table(batch, RewardConfig(temporal="discount"), 2)
+    assert np.isnan(table["temporal"][:2]).all()
+
+
 def rollouts(answers, severity=None, clip=0, kind="score") -> list[Rollout]:
     right = {"kind": kind, "dataset": "A", "scale": (0, 10), "moves": True}
     right |= {"target": 6.0} if kind == "score" else {"targets": {"spatial": 5.0, "temporal": 6.0}}
@@ -76,3 +99,16 @@ def test_of_several_dimensions_time_counts():
     batch = [*rollouts(answers[0], 0.0, kind="dimensions"), *rollouts(answers[1], 1.0, kind="dimensions")]
     table, _ = reward_table(batch, RewardConfig(temporal="margin"), 2)
     assert table["temporal"] == pytest.approx(np.full(4, 0.3))
+
+
+def test_a_discount_rewards_versions_alone():
+    batch = [*rollouts([9, 7], 0.0), *rollouts([5, 3], 1.0), *rollouts([8, 2]), *rollouts([8, 2], 0.0, clip=4)]
+    table, metrics = reward_table(batch, RewardConfig(temporal="discount", ranking=True), 2)
+    assert np.isnan(table["accuracy"]).tolist() == [False] * 2 + [True] * 2 + [False] * 4
+    assert np.isnan(table["temporal"]).tolist() == [True] * 2 + [False] * 2 + [True] * 4
+    assert table["temporal"][2:4] == pytest.approx([0.8, 1.0]), "of a label of 0.6, shuffled wholly, half is left"
+    assert metrics == pytest.approx({"temporal/ordered": 0.8, "temporal/perturbed": 0.4})
+    told = [*rollouts([{"spatial": 1, "temporal": 9}] * 2, 0.0, kind="dimensions"),
+            *rollouts(['{"spatial": 9, "temporal": 2}'] * 2, 0.5, kind="dimensions")]  # fmt: skip
+    table, _ = reward_table(told, RewardConfig(temporal="discount"), 2)
+    assert table["temporal"][2:] == pytest.approx([0.75] * 2), "of several dimensions time counts"

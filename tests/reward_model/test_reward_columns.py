@@ -49,6 +49,7 @@ BATCHES: dict[tuple[str, str], list[Rollout]] = {
     ("temporal", "contrast"): versions([2, 4, 3, 3], [2, 2.5, 3, 2]),
     ("temporal", "margin"): versions([2, 4, 3, 3], [2, 2.5, 3, 2]),
     ("temporal", "severity"): versions([2, 4, 3, 3], [2, 2.5, 3, 2], [2, 3, 3, 2.5]),
+    ("temporal", "discount"): versions([2, 4, 3, 3], [2, 2.5, 3, 2], [2, 3, 3, 2.5]),
 }
 """A batch for each reward, and for each way of one that has several, on which it makes a difference."""
 

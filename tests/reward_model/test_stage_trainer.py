@@ -11,7 +11,7 @@ from reward_model.judging.sharing import SharedVision
 from reward_model.perturbations import PERTURBATIONS
 from reward_model.prompts import TaskPrompts
 from reward_model.training import stage_trainer
-from reward_model.training.config import VERSIONS, GRPOTraining, RewardConfig
+from reward_model.training.config import GRPOTraining, RewardConfig
 from reward_model.training.group_rewards import Rollout, reward_table
 from reward_model.training.mixture import Ingredient, stage_rows
 from reward_model.training.perturbed_videos import perturbed
@@ -37,9 +37,10 @@ def reading(small) -> Reading:
 
 
 def train(small, reading, output, rewards, stop: int | None = None, record: list | None = None, **options) -> dict:
+    beside = rewards.rows_beside(1)
     rows = stage_rows(
-        [Ingredient(reading)], steps=TRAINING.steps, per_step=TRAINING.pairs_per_step, scale=(1, 5), prompts=PROMPTS,
-        judge_prompt=SMALL_PROMPT, seed=4, versions=VERSIONS.get(rewards.temporal, ()),
+        [Ingredient(reading)], steps=TRAINING.steps, per_step=TRAINING.pairs_per_step - beside, scale=(1, 5),
+        prompts=PROMPTS, judge_prompt=SMALL_PROMPT, seed=4, versions=rewards.severities, beside=beside,
     )  # fmt: skip
 
     trainers = []

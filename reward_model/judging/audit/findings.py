@@ -123,7 +123,7 @@ def repeats(asker: Asker, asks: Sequence[Ask], company: Sequence[Ask]) -> Measur
         return []
     first, again = asker.again(asks), asker.again(asks)
     alone = [asker.again([ask])[0] for ask in asks]
-    mixed = [one for pair in zip(reversed(asks), _cycled(company, len(asks)), strict=True) for one in pair]
+    mixed = [one for pair in zip(reversed(asks), _cycled(company or asks, len(asks)), strict=True) for one in pair]
     among = asker.again(mixed)[::2][::-1]
     same = [(ask.cluster, _changed(*pair)) for ask, *pair in zip(asks, first, again, strict=True)]
     more = [

@@ -36,6 +36,7 @@ def audit(
     videos: Iterable[Given],
     *,
     votes: Iterable[LabelledPair | Vote] = (),
+    names: Sequence[str] = PROBES,
     clips: int = CLIPS,
     seed: int = 0,
     folder: str | Path | None = None,
@@ -46,14 +47,15 @@ def audit(
     ``videos`` are paths, clips or arrays, or (video, prompt); at most ``clips`` of them are used, of as many prompts as
     there are. They should be good: what a probe does to them must make them worse. Their versions are written into
     ``folder`` (None: a temporary one, and no case can be shown afterwards), and one that is there is taken as it is.
-    ``votes`` of people are compared with the judge's. ``progress`` is called with the number of pairs answered.
+    ``votes`` of people are compared with the judge's. Only the probes of ``names`` are asked for. ``progress`` is
+    called with the number of pairs answered.
 
     Raises InputError for fewer than two videos, for one that cannot be read, and where nothing is answered.
     """
     with nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as place:
         material = Material(videos, Path(place), clips, seed)
         asker = Asker(judge, seed, progress)
-        found = _probe(asker, material, as_votes(votes))
+        found = _probe(asker, material, as_votes(votes), names)
     said = verdicts({name: one.measures for name, one in found.items()})
     return AuditCard(
         probes={
@@ -66,7 +68,7 @@ def audit(
                 cases=tuple(_case(opinion, TOLD[name].better) for opinion in one.wrong[:MOST_CASES]),
                 reason="" if name in said else one.reason or TOLD[name].needs,
             )
-            for name, one in ((name, found[name]) for name in PROBES)
+            for name, one in ((name, found.get(name, _Found(reason="it was not asked for"))) for name in PROBES)
         },
         judge=judge.judge_id if isinstance(judge, VideoJudge) else type(judge).__name__,
         videos=len(material.clips),
@@ -75,11 +77,14 @@ def audit(
     )
 
 
-def _probe(asker: Asker, material: Material, votes: Sequence[Vote]) -> dict[str, _Found]:
-    picture, time, still = probes.picture(material), probes.time(material), probes.still(material)
-    bribes, groups = probes.bribes(material), probes.groups(material)
+def _probe(asker: Asker, material: Material, votes: Sequence[Vote], names: Sequence[str]) -> dict[str, _Found]:
+    picture = probes.picture(material) if "sees_picture" in names else {}
+    time = probes.time(material) if "sees_time" in names else {}
+    still = probes.still(material) if "not_still" in names else {}
+    bribes = probes.bribes(material) if "not_bribed" in names else {}
+    groups = probes.groups(material) if "cycles" in names else []
     try:
-        prompts, no_prompts = probes.prompts(material), ""
+        prompts, no_prompts = probes.prompts(material) if "reads_prompt" in names else [], ""
     except InputError as error:
         prompts, no_prompts = list[Ask](), str(error)
     # All in one go, which a backend answers fastest.
@@ -92,22 +97,22 @@ def _probe(asker: Asker, material: Material, votes: Sequence[Vote]) -> dict[str,
     seen, times, stills = ({k: asker.opinions(v) for k, v in kinds.items()} for kinds in (picture, time, still))
     fitting = asker.opinions(prompts)
     strongest = [graded(kind, LEVELS[-1]) for kind in PICTURE]
-    bought, sold = findings.bribed(asker, bribes)
-    people, against = agreement(asker, votes)
     asked = [ask for ask in plain if ask.better.id != ask.other.id]
-    return {
-        "order": _found(findings.order(opinions), [one for one in opinions if one.readable and one.score == 0.5]),
-        "cycles": _found(findings.cycles(asker, groups)),
-        "repeatable": _found(findings.repeats(asker, probes.repeated(material), plain)),
-        "reads_prompt": _found(findings.reads(fitting), _wrong(fitting), no_prompts),
-        "sees_picture": _found(findings.sees(seen, strongest), _wrong(*(seen[name] for name in strongest))),
-        "sees_time": _found(findings.sees(times, list(TIME)), _wrong(*times.values())),
-        "not_bribed": _found(bought, sold),
-        "not_still": _found(findings.not_still(stills), _wrong(stills["still"])),
-        "means_what_it_says": _found(findings.thoughts(opinions)),
-        "answers": _found(findings.answers(opinions, asked)),
-        "agrees_with_people": _found(people, against),
+    halves = [one for one in opinions if one.readable and one.score == 0.5]
+    found: dict[str, Callable[[], _Found]] = {
+        "order": lambda: _found(findings.order(opinions), halves),
+        "cycles": lambda: _found(findings.cycles(asker, groups)),
+        "repeatable": lambda: _found(findings.repeats(asker, probes.repeated(material), plain)),
+        "reads_prompt": lambda: _found(findings.reads(fitting), _wrong(fitting), no_prompts),
+        "sees_picture": lambda: _found(findings.sees(seen, strongest), _wrong(*(seen[name] for name in strongest))),
+        "sees_time": lambda: _found(findings.sees(times, list(TIME)), _wrong(*times.values())),
+        "not_bribed": lambda: _found(*findings.bribed(asker, bribes)),
+        "not_still": lambda: _found(findings.not_still(stills), _wrong(stills["still"])),
+        "means_what_it_says": lambda: _found(findings.thoughts(opinions)),
+        "answers": lambda: _found(findings.answers(opinions, asked)),
+        "agrees_with_people": lambda: _found(*agreement(asker, votes)),
     }
+    return {name: found[name]() for name in PROBES if name in names}
 
 
 def _found(measures: findings.Measures, wrong: Sequence[Opinion] = (), reason: str = "") -> _Found:
@@ -133,12 +138,16 @@ def _case(opinion: Opinion, better: str) -> Case:
     return Case(prompt=ask.prompt.text, better=ask.better.path, other=ask.other.path, why=better, said=said)
 
 
-def plan(videos: int, votes: int = 0, clips: int = CLIPS) -> dict[str, int]:
+def plan(videos: int, votes: int = 0, clips: int = CLIPS, names: Sequence[str] = PROBES) -> dict[str, int]:
     """What an audit asks for, at most, by the number of its videos: ``pairs``, ``showings`` (each pair in both orders)
     and ``clips`` written.
     """
     count, groups = min(videos, clips), min(videos, clips, probes.GROUPS)
     versions = 1 + len(PICTURE) + 1 + 1 + len(TIME) + len(STILL) + 2 * len(BRIBES) + 2
-    each = len(PICTURE) + 1 + len(TIME) + len(STILL) + 2 + 1 + 2 * len(BRIBES)
-    pairs = count * each + 6 * groups + 5 * min(2 * count, probes.REPEATED) + votes
+    each = {
+        "sees_picture": len(PICTURE) + 1, "sees_time": len(TIME), "not_still": len(STILL), "reads_prompt": 2,
+        "not_bribed": 1 + 2 * len(BRIBES),
+    }  # fmt: skip
+    pairs = count * sum(asked for name, asked in each.items() if name in names) + votes
+    pairs += 6 * groups * ("cycles" in names) + 5 * min(2 * count, probes.REPEATED) * ("repeatable" in names)
     return {"pairs": pairs, "showings": 2 * pairs, "clips": count * versions}
