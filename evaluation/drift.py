@@ -18,7 +18,7 @@ from videoduet.video import read_video
 
 LEAST = 0.25
 """Of the base's mean: a smaller change never raises an alarm."""
-MARGIN = 1.5
+MARGIN = 1.25
 """A change raises the alarm where it is surely so many times as large as any of a run that is known to be fine."""
 FINE = {
     "saturation": 0.05, "brightness": 0.03, "contrast": 0.18, "sharpness": 0.18, "motion": 0.28, "flicker": 0.43,

@@ -15,7 +15,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import is_dataclass
@@ -27,6 +27,7 @@ from rich.markup import escape
 from videoduet.config import SCHEMA_VERSION, refuse_newer, resolve
 from videoduet.errors import InputError
 from videoduet.loading import reason
+from videoduet.mistakes import wrong_value
 from videoduet.progress import console
 
 Config = TypeVar("Config")
@@ -75,9 +76,8 @@ class CommandParser(ArgumentParser):
 
     def _mended(self, message: str) -> str:
         sentence = " ".join(message.split())
-        if wrong := WRONG_VALUE.search(sentence):
-            name, expected, value = wrong.groups()
-            return f"{name} is {value}; give {_expectation(expected)}."
+        if (wrong := wrong_value(sentence)) is not None:
+            return wrong
         if missing := MISSING.fullmatch(sentence):
             return f"{missing[1]}{', '.join(map(self._typed, missing[2].split(', ')))} (--help explains them)"
         unknown = UNKNOWN_OPTION.search(sentence)
@@ -108,17 +108,6 @@ UNKNOWN_OPTION = re.compile(
     r"|Group '([^']+)' does not accept option '([^']+)'"
 )
 """How jsonargparse says that an option is none: on the command line, in a file, in a section of a file."""
-
-WRONG_VALUE = re.compile(r'[Kk]ey "([^"]+)":? (?:.*)Expected an? (.+?)\. Got value: (.*)$')
-"""How jsonargparse says that a value is of another type."""
-
-
-def _expectation(expected: str) -> str:
-    """A type as a person says it: ``typing.Literal['a', 'b']`` is one of a, b."""
-    if literal := re.fullmatch(r"(?:typing\.)?Literal\[(.*)\]", expected):
-        return f"one of {literal[1].replace(chr(39), '')}"
-    plain = re.sub(r"<class '([\w.]+)'>", r"\1", expected).replace("typing.", "")
-    return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}.get(plain, plain)
 
 
 def program(module: str) -> str:
@@ -204,12 +193,28 @@ def parse_rehearsed(
     kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None
 ) -> tuple[Config, bool]:
     """The same, and whether ``--rehearse`` was given, which is no part of the config."""
+    config, found = _with_switches(kind, prog, description, arguments, {"rehearse": REHEARSE})
+    return config, found["rehearse"]
+
+
+def parse_planned(
+    kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None
+) -> tuple[Config, bool, bool]:
+    """The same, and whether ``--plan`` and whether ``--rehearse`` was given."""
+    config, found = _with_switches(kind, prog, description, arguments, {"plan": PLAN, "rehearse": REHEARSE})
+    return config, found["plan"], found["rehearse"]
+
+
+def _with_switches(
+    kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None, switches: Mapping[str, str]
+) -> tuple[Config, dict[str, bool]]:
     parser = command_parser(prog, description)
     parser.add_class_arguments(kind, None, fail_untyped=False)
-    parser.add_argument("--rehearse", action="store_true", help=REHEARSE)
+    for name, told in switches.items():
+        parser.add_argument(f"--{name}", action="store_true", help=told)
     values = read_line(parser, arguments, kind)
-    rehearsed = bool(values.pop("rehearse"))
-    return made(kind, parser, values), rehearsed
+    found = {name: bool(values.pop(name)) for name in switches}
+    return made(kind, parser, values), found
 
 
 def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> Config:
@@ -220,6 +225,8 @@ def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> C
         parser.error(str(error))
 
 
+PLAN = "print what this would cost, and stop"
+"""What ``--plan`` is for."""
 REHEARSE = "do everything once at its smallest with these models and data, tell what would fail later, and stop"
 """What ``--rehearse`` is for."""
 BROKEN_PIPE = 141

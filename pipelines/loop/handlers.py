@@ -85,7 +85,7 @@ def audit(run: Run, round_number: int) -> None:
     refreshed = None
     if round_number > 0:
         summary = read_summary(RefreshSummary, run.folder("refresh", round_number))
-        refreshed = summary.audited if summary.status == "accepted" else None
+        refreshed = summary.figures.audited if summary.status == "accepted" and summary.figures else None
     audit_round(
         how_audited(run), lambda: run.judge(round_number), audited(run, round_number - 1), refreshed,
         run.folder("audit", round_number), run.directory, round_number=round_number,

@@ -104,7 +104,7 @@ def planned(config: RunConfig) -> dict[str, str]:
     rows |= {name: f"{value:,}" for name, value in counts(config, train, held_out, steps, own).items()}
     if size is not None:
         rows |= _reckoned(config, counted(config, train, held_out, own), size, judge)
-    return rows | {"note": " ".join(notes)} if notes else rows
+    return rows | {"note": "\n".join(notes)} if notes else rows
 
 
 def _prompts(config: RunConfig) -> tuple[int, int, list[str]]:
@@ -131,11 +131,12 @@ def _refresh_notes(config: RunConfig, prompts: int) -> list[str]:
         return []
     if (reason := refresh.why_off(config.judge)) is not None:
         return [f"The judge is not refreshed: {reason}"]
+    notes = ["What memory the judge's training takes in refresh is not reckoned; --rehearse measures it."]
     # With cross-fitting the prompts that refresh a judge are not those that it ranks.
-    if refresh.labels != "paper" or refresh.cross_fit:
-        return []
-    shared = 2 * learned_from(config, prompts) * math.comb(config.generator.videos_per_prompt, 2)
-    return [f"Where the gate refuses a refresh, rank takes over {shared:,} rollouts of it."]
+    if refresh.labels == "paper" and not refresh.cross_fit:
+        shared = 2 * learned_from(config, prompts) * math.comb(config.generator.videos_per_prompt, 2)
+        notes.append(f"Where the gate refuses a refresh, rank takes over {shared:,} rollouts of it.")
+    return notes
 
 
 def _judge(config: RunConfig) -> JudgeSize | None:

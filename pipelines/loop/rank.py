@@ -50,4 +50,5 @@ def selected(
         if not pairs:
             skipped = "The judge decided for no pair of videos in both orders, so there is nothing to learn from."
     judges = dict(sorted(Counter(comparison.judge_id for comparison in comparisons).items()))
-    return RankSummary(**statistics, pairs=len(pairs), skipped=skipped, judges=judges), pairs
+    told = judges if len(judges) > 1 else {}
+    return RankSummary(**statistics, pairs=len(pairs), skipped=skipped, judges=told), pairs

@@ -81,11 +81,11 @@ def lessons(
     """``count`` rows to train on, each data set in its own order visit by visit, and all that is held out, once."""
     kept, out = split(ingredients, validation, seed)
     share, rng = shares(kept), np.random.default_rng(seed_for(seed, "mixture"))
-    draws = rng.choice(len(kept), size=count, p=share).tolist()
+    draws: list[int] = rng.choice(len(kept), size=count, p=share).tolist()
     sources = [endless(ingredient.reading, seed) for ingredient in kept]
     return Lessons(
         [_row(next(sources[draw]), kept[draw].reading, dimensions) for draw in draws],
-        [_row(item, i.reading, dimensions) for i in out for item in i.reading.items],
+        [_row(item, one.reading, dimensions) for one in out for item in one.reading.items],
     )
 
 

@@ -281,6 +281,8 @@ class Judge:
         ("align: 5", "align is 5, which is no section"),
         ("align: {objective: nonsense}", "align.objective is nonsense; give one of sigmoid, hinge, ipo"),
         ("rounds: many", "rounds is many; give a whole number"),
+        ("align: {gradient_checkpointing: 7}", "is 7; give true or false or one of feed_forward, twice, auto"),
+        ("align: {max_steps: few}", "align.max_steps is few; give a whole number or null"),
         ("schema_version: 99", "written by a newer VideoDuet"),
         ("schema_version: null", "No judge is named"),
     ],

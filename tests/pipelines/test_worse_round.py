@@ -26,16 +26,16 @@ def swap(run: Run, number: int) -> None:
 @shipped_judge
 def test_a_round_that_is_made_worse_on_purpose_is_not_kept(tmp_path):
     prompts = [scene.prompt + "\n" for scene in all_scenes()[::4]]
-    (tmp_path / "train.txt").write_text("".join(prompts[:24]))
-    (tmp_path / "held_out.txt").write_text("".join(prompts[24:72]))
+    (tmp_path / "train.txt").write_text("".join(prompts[:12]))
+    (tmp_path / "held_out.txt").write_text("".join(prompts[12:60]))
     settings = config(
         tmp_path,
         generator={"sampler": {"steps": 4, "guidance_scale": 1.0, "num_frames": 8}, "videos_per_prompt": 8,
                    "batch_size": 16},
         judge={"factory": "benchmarks.flawed_judges.Oracle", "second_path": str(MODELS / "second_judge")},
         pairs={"pairs_per_prompt": 9},
-        align={"beta": 500.0, "learning_rate": 4.0e-4, "lr_scheduler": "linear", "batch_size": 8, "micro_batch": 8,
-               "draws_per_pair": 1, "epochs": 3, "lora_rank": 32, "lora_alpha": 32, "max_steps": 60},
+        align={"beta": 500.0, "learning_rate": 8.0e-4, "lr_scheduler": "linear", "batch_size": 8, "micro_batch": 8,
+               "draws_per_pair": 1, "epochs": 3, "lora_rank": 32, "lora_alpha": 32, "max_steps": 30},
     )  # fmt: skip
     run = Run.start(settings)
     for turn in turns(2):
