@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 import torch
-from jsonargparse import CLI
 from rich.table import Table
 
 from benchmarks.motion_data import probed, write_clips
@@ -90,7 +90,8 @@ def measure(judge: Path, data: Path, home: Path) -> dict[str, Any]:
         )  # fmt: skip
         reading, loaded = items_of(config), Judge.from_pretrained(judge, batch_size=64, device="cpu")
         texts = answered(config, reading.items, loaded, home / "measured")
-        truth = [rescaled(item.scores["overall"], reading.scale, SCALE) for item in reading.items]
+        clips: Sequence[Any] = reading.items
+        truth = [rescaled(clip.scores["overall"], reading.scale or SCALE, SCALE) for clip in clips]
         write_json(file, {"truth": truth, "said": [parse_score(text or "", SCALE) for text in texts]})
     return read_json(file)
 
@@ -162,4 +163,4 @@ def main(
 
 
 if __name__ == "__main__":
-    CLI(main, as_positional=False, description=__doc__)
+    jsonargparse.auto_cli(main, as_positional=False, description=__doc__)

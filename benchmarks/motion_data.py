@@ -5,12 +5,14 @@ Truth comes from how a clip was made, never from the oracle.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.reward_learning_data import shipped_vae, write_csv
-from reward_model.datasets import ScoredClip, read_dataset
+from reward_model.datasets import read_dataset
+from reward_model.datasets.items import Split
 from reward_model.metrics import srcc
 from reward_model.motion import SlowFast
 from shapes_world.build_internvl import clips_of
@@ -61,7 +63,7 @@ def probed(slowfast: SlowFast, folder: Path, ridge: float = 1.0) -> float:
     return srcc(held @ weights, truth)
 
 
-def _features(slowfast: SlowFast, folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    items: Sequence[ScoredClip] = read_dataset("lsvq", str(folder), split).items
+def _features(slowfast: SlowFast, folder: Path, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    items: Sequence[Any] = read_dataset("lsvq", str(folder), split).items
     found = torch.stack([slowfast.features(read_video(item.path).frames) for item in items])
     return found.double().numpy(), np.array([item.scores["overall"] for item in items])
