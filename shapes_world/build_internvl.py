@@ -139,7 +139,7 @@ def new_internvl(processor: InternVLProcessor, seed: int) -> InternVLForConditio
         image_seq_length=(SIZE // PATCH // 2) ** 2, tie_word_embeddings=True,
     )  # fmt: skip
     torch.manual_seed(seed)
-    model = InternVLForConditionalGeneration(config)
+    model: Any = InternVLForConditionalGeneration(config)
     state = judge.model.language_model.state_dict()
     table, words = model.get_input_embeddings().weight.detach().clone(), state["embed_tokens.weight"]
     table *= words.std() / table.std()
