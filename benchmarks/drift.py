@@ -1,22 +1,33 @@
-"""Does drift tell a bribed judge? ``python -m benchmarks.drift [--output DIR] [--seeds 5] [--tastes …]``.
+"""Does drift tell a bribed judge? ``python -m benchmarks.drift [--output DIR] [--seeds 5] [--tastes …] [--full]``.
 
-The default loop is run with a judge that looks at saturation alone, one that wants stillness, and its own, and what its
-rounds measured of drift is printed: the first two should raise their alarm, the last one none. Interrupted, it goes on.
+The default loop, smaller (SMALL), is run with a judge that looks at saturation alone, one that wants stillness, and its
+own, and what its rounds measured of drift is printed: the first two should raise their alarm, the last one none. At the
+end stands the largest move of each measure in the rounds of the last kind: what tolerances are made from. Interrupted,
+it goes on.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import CLI  # pyright: ignore[reportPrivateImportUsage]
 from rich.table import Table
 
+from evaluation.drift import TOLERANCES
 from pipelines.loop.config import parse
+from pipelines.loop.phases import turns
+from pipelines.loop.run import Run
 from pipelines.loop.summaries import MeasureSummary, read_summary
-from pipelines.united_finetune import run_loop
 from videoduet.progress import console
 
 TASTES = {"saturation": "SaturationLover", "motion": "StillLover", "none": None}
 """The measure that should raise the alarm, and the judge that should make it."""
+SMALL = (
+    "--rounds=1", "--prompts.limit=4", "--align.max_steps=12", "--align.learning_rate=2e-3",
+    "--align.batch_size=4", "--align.micro_batch=4",
+    "--prompts.held_out_limit=8", "--audit.clips=0", "--judge.second_path=null",
+)  # fmt: skip
+"""Half a minute of one core, where the default run takes a quarter of an hour; few steps, as large in sum."""
 
 
 def measure(taste: str, seed: int, output: Path, options: list[str]) -> list[dict[str, Any]]:
@@ -26,31 +37,58 @@ def measure(taste: str, seed: int, output: Path, options: list[str]) -> list[dic
     if judge:
         factory = f"benchmarks.flawed_judges.{judge}"
         given += ["--judge.path", "null", "--judge.second_path", "null", "--judge.factory", factory]
-    config, _ = parse(given)
-    run_loop(config)
-    rounds = sorted(directory.glob("round_*/measure"))
-    return [read_summary(MeasureSummary, folder).drift for folder in rounds]
+    run = Run.start(parse(given)[0])
+    for turn in turns(run.config.rounds):
+        path = run.directory.root / turn.path
+        if turn.phase.first_round is not None and not (run.leaves_out(turn) or run.directory.is_done(path)):
+            turn.do(run)
+    return [read_summary(MeasureSummary, folder).drift for folder in sorted(directory.glob("round_*/measure"))]
+
+
+def raised(change: dict[str, Any]) -> bool:
+    """Whether a change is beyond the tolerance of today, whatever it was when the run was measured."""
+    tolerance = TOLERANCES[change["name"]]
+    return change["low"] > tolerance or change["high"] < -tolerance
+
+
+def rows_of(taste: str, seed: int, found: list[dict[str, Any]]) -> Iterator[list[str]]:
+    """A row of the table for each round."""
+    for number, drift in enumerate(found):
+        alarms = ", ".join(change["name"] for change in drift["changes"] if raised(change))
+        changes = ", ".join(
+            f"{one['name']} {100 * one['change']:+.0f} ({100 * one['low']:+.0f} to {100 * one['high']:+.0f})"
+            for one in drift["changes"]
+        )
+        yield [taste, str(seed), str(number), alarms or "none", changes]
 
 
 def main(
-    output: str = "runs/drift", seeds: int = 5, tastes: list[str] | None = None, options: list[str] | None = None
+    output: str = "runs/drift", seeds: int = 5, first: int = 0, tastes: list[str] | None = None, full: bool = False
 ) -> None:
     """Run them all.
 
     Args:
         output: Where runs are kept.
         seeds: Runs of each kind.
+        first: Their first seed.
         tastes: Those to run (None: all).
-        options: More options of the loop, as they are typed: --prompts.limit=6.
+        full: The default run as it is, not a smaller one.
     """
-    table = Table("judge's taste", "seed", "round", "alarms", "changes", title="drift against the base")
-    for taste in tastes or TASTES:
-        for seed in range(seeds):
-            for number, found in enumerate(measure(taste, seed, Path(output), options or [])):
-                alarms = ", ".join(change["name"] for change in found["changes"] if change["alarm"])
-                changes = ", ".join(f"{change['name']} {100 * change['change']:+.0f} %" for change in found["changes"])
-                table.add_row(taste, str(seed), str(number), alarms or "none", changes)
+    table = Table("judge's taste", "seed", "round", "alarms", "changes (%)", title="drift against the base")
+    alarmed, most = dict.fromkeys(TASTES, 0), dict.fromkeys(TOLERANCES, 0.0)
+    for seed in range(first, first + seeds):
+        for taste in tastes or TASTES:
+            found = measure(taste, seed, Path(output), [] if full else list(SMALL))
+            changes = [change for drift in found for change in drift["changes"]]
+            alarmed[taste] += any(raised(change) and taste in (change["name"], "none") for change in changes)
+            for change in changes if taste == "none" else ():
+                most[change["name"]] = max(most[change["name"]], abs(change["change"]))
+            for row in rows_of(taste, seed, found):
+                table.add_row(*row)
+                console.print(*row)
     console.print(table)
+    console.print(", ".join(f"{taste}: {alarmed[taste]} of {seeds} alarmed" for taste in tastes or TASTES))
+    console.print("largest moves: " + ", ".join(f"{name} {100 * value:.0f} %" for name, value in most.items()))
 
 
 if __name__ == "__main__":

@@ -260,7 +260,7 @@ def main(
     Args:
         output: Where everything is kept.
         seeds: How many seeds.
-        arms: Which arms, the whole among them; 'temporal modeling', 'fidelity', 'contrast' or 'severity', too, where
+        arms: Which arms, the whole among them; 'temporal modeling', 'fidelity', 'contrast', 'severity' or 'margin', too, where
             another temporal reward is to be compared with the whole's.
         jobs: How many judges are trained at a time, each on one core.
     """

@@ -20,6 +20,7 @@ from pipelines.loop.config import RunConfig, parse
 from pipelines.loop.costs import setting
 from pipelines.loop.plan import counted
 from pipelines.loop.rates import Card, GeneratorSize, cards, generator_size, judge_size
+from pipelines.loop.refresh_counts import own_pairs
 from videoduet.config import PACKAGE_ROOT
 from videoduet.progress import console
 
@@ -58,7 +59,7 @@ class Work:
         size, judge = generator_size(config.generator.path), judge_size(config.judge.path or "")
         prompts = config.prompts.limit
         assert size is not None and judge is not None and prompts is not None
-        parts = counted(config, prompts, held_out)
+        parts = counted(config, prompts, held_out, own_pairs(config)[0])
         hours = setting(config, parts, size, judge, card).hours
         # Policy and reference on both sides of a pair, and a backward: 8 passes a draw.
         draws, showing = parts["denoiser forwards (alignment)"] // 8, hours["rank"] * 3600 / parts["rank rollouts"]

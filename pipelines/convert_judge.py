@@ -56,7 +56,12 @@ def vqathinker(source: Path, out: Path) -> None:
 
 
 def aigv_assessor(
-    source: Path, out: Path, dimension: str | None = None, alpha: float | None = None, relu: bool = False
+    source: Path,
+    out: Path,
+    dimension: str | None = None,
+    alpha: float | None = None,
+    relu: bool = False,
+    window: int | None = None,
 ) -> None:
     """AIGV-Assessor's judge, which rates in numbers: of stage 1 (levels in words) or of stage 2 (a score head).
 
@@ -66,10 +71,12 @@ def aigv_assessor(
         dimension: What a checkpoint of stage 2 rates, in words (None: static quality).
         alpha: Alpha of its LoRA, which is merged (None: what adapter_config.json says, else twice its rank).
         relu: Keep the ReLU behind the released head, which is 0 wherever a score would be below.
+        window: The side of SlowFast's pooling in a map (None: 7, or all of the map where frames are small).
     """
 
     def write() -> None:
-        rated = _writer("convert_assessor").convert_assessor(source, out, dimension=dimension, alpha=alpha, relu=relu)
+        convert = _writer("convert_assessor").convert_assessor
+        rated = convert(source, out, dimension=dimension, alpha=alpha, relu=relu, window=window)
         console.print(f"It rates {', '.join(rated)}; another dimension is named with --dimension.", markup=False)
 
     _convert(out, write)

@@ -4,10 +4,11 @@
     python -m pipelines.evaluate_vbench --generator DIR_OR_ID --output DIR
     python -m pipelines.evaluate_vbench --generator DIR_OR_ID --adapter LORA --base BASE_OUTPUT --output DIR
     python -m pipelines.evaluate_vbench --videos FOLDER --output DIR
+    python -m pipelines.evaluate_vbench --generator DIR_OR_ID --output DIR --plan
     python -m pipelines.evaluate_vbench --generator DIR_OR_ID --output DIR --rehearse
 
-The first makes the environment that the vbench package needs. The same command resumes what was stopped. The
-last does it all once at its smallest, and tells what would fail.
+The first makes the environment that the vbench package needs. The same command resumes what was stopped. The last but
+one says what it would cost; the last does it all once at its smallest, and tells what would fail.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.vbench.config import VBenchEvaluationConfig
-from videoduet.commands import guarded, parse_rehearsed, quiet_libraries
+from videoduet.commands import guarded, parse_planned, quiet_libraries
 from videoduet.errors import InputError
 from videoduet.progress import console
 
@@ -42,6 +43,14 @@ def run(config: VBenchEvaluationConfig) -> dict[str, Any] | None:
     return summary
 
 
+def plan(config: VBenchEvaluationConfig) -> None:
+    """Print what the evaluation would cost."""
+    from pipelines.loop.plan_parts import planned_evaluation
+    from pipelines.loop.plan_told import tell_plan
+
+    tell_plan(planned_evaluation(config), f"{config.generator or config.videos} on VBench")
+
+
 def rehearse(config: VBenchEvaluationConfig) -> None:
     """Rehearse the evaluation and print what came of it. Raises InputError where something would fail later."""
     from pipelines.loop.rehearsal import evaluate_vbench
@@ -54,8 +63,8 @@ def rehearse(config: VBenchEvaluationConfig) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    config, rehearsed = parse_rehearsed(VBenchEvaluationConfig, "pipelines.evaluate_vbench", __doc__, arguments)
-    guarded(lambda: rehearse(config) if rehearsed else run(config), "the same command")
+    config, planned, rehearsed = parse_planned(VBenchEvaluationConfig, "pipelines.evaluate_vbench", __doc__, arguments)
+    guarded(lambda: (plan if planned else rehearse if rehearsed else run)(config), "the same command")
 
 
 if __name__ == "__main__":

@@ -45,11 +45,14 @@ def rank(config: JudgingConfig, names: Sequence[str], adaptive: bool = False) ->
     groups = groups_of(read_videos(names, config.batch, config.prompt), names)
     from alignment.preferences.tournament import adaptive_comparisons
     from reward_model.judging.batch import ask_groups, judge_in_shards
+    from reward_model.judging.build import first_pass
 
-    most = max(map(len, groups))
+    most, scorer = max(map(len, groups)), first_pass(config)
     if adaptive:
-        return judge_in_shards(config, "rank_adaptive", groups, ask_groups(adaptive_comparisons), 3 * most // 2)
-    return judge_in_shards(config, "rank", groups, ask_groups(), most * (most - 1) // 2)
+        ask = ask_groups(adaptive_comparisons, scorer, config.first_pass_sure)
+        return judge_in_shards(config, "rank_adaptive", groups, ask, 3 * most // 2)
+    ask = ask_groups(None, scorer, config.first_pass_sure)
+    return judge_in_shards(config, "rank", groups, ask, most * (most - 1) // 2)
 
 
 def score(config: JudgingConfig, names: Sequence[str]) -> "Judgements | None":

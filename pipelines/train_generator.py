@@ -2,8 +2,8 @@
 
 ``data`` is VideoDPO's folder (metadata.json, pair.json), a JSON list of {caption, chosen, rejected} as UnifiedReward's,
 a Hugging Face data set with two video columns, or a finished round of this project's loop (RUN/round_00). Videos are
-encoded once into a cache; training sees latents only. The same command resumes. ``--rehearse`` does it all once at its
-smallest first, and tells what would fail.
+encoded once into a cache; training sees latents only. The same command resumes. ``--plan`` says what it would cost,
+``--rehearse`` does it all once at its smallest first, and tells what would fail.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alignment.training.config import PreferenceTrainingConfig
-from videoduet.commands import guarded, parse_rehearsed, quiet_libraries
+from videoduet.commands import guarded, parse_planned, quiet_libraries
 from videoduet.processes import FIRST_PROCESS
 from videoduet.progress import console
 
@@ -27,6 +27,14 @@ def run(config: PreferenceTrainingConfig) -> None:
     trained = train_on_preferences(config)
     if FIRST_PROCESS:
         console.print("\n".join(_told(config, trained)), markup=False, highlight=False, soft_wrap=True)
+
+
+def plan(config: PreferenceTrainingConfig) -> None:
+    """Print what the training would cost."""
+    from pipelines.loop.plan_parts import planned_training
+    from pipelines.loop.plan_told import tell_plan
+
+    tell_plan(planned_training(config), f"training {config.generator}")
 
 
 def rehearse(config: PreferenceTrainingConfig) -> None:
@@ -63,8 +71,10 @@ def _figures(metrics: Mapping[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line (None: the process's) and train."""
-    config, rehearsed = parse_rehearsed(PreferenceTrainingConfig, "pipelines.train_generator", __doc__, arguments)
-    guarded(lambda: rehearse(config) if rehearsed else run(config), "the same command")
+    config, planned, rehearsed = parse_planned(
+        PreferenceTrainingConfig, "pipelines.train_generator", __doc__, arguments
+    )
+    guarded(lambda: (plan if planned else rehearse if rehearsed else run)(config), "the same command")
 
 
 if __name__ == "__main__":

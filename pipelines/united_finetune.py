@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.table import Table
 
 from pipelines.loop.config import LoopOptions, RunConfig, parse
 from videoduet.commands import guarded, quiet_libraries
@@ -54,17 +53,11 @@ def run_loop(config: RunConfig, *, merge: bool = False, machine: str = "0/1") ->
 def print_plan(config: RunConfig) -> None:
     """Print what the run would cost."""
     from pipelines.loop.plan import planned
+    from pipelines.loop.plan_told import tell_plan
 
     plan = planned(config)
     prompts, videos = plan.pop("prompts"), config.generator.videos_per_prompt
-    note = plan.pop("note", None)
-    table = Table("what", title=f"Plan: {prompts} prompts × {videos} videos × {config.rounds} rounds")
-    table.add_column("how much", justify="right")
-    for row in plan.items():
-        table.add_row(*row)
-    console.print(table)
-    if note is not None:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    tell_plan(plan, f"{prompts} prompts × {videos} videos × {config.rounds} rounds")
 
 
 def sibling(config: RunConfig, first_phase: str) -> RunConfig:

@@ -50,6 +50,16 @@ class Preset:
     subfolder: str | None = None
     motion: bool = False
 
+    @property
+    def numbers(self) -> bool:
+        """Whether it answers in numbers, not in words."""
+        return self.prompts.score is not None and self.prompts.score.answer is not None
+
+    @property
+    def compares(self) -> bool:
+        """Whether it can be asked about two videos, in words or by numbers."""
+        return self.prompts.compare is not None or self.numbers
+
 
 _THINK = "Think it over like a person in <think></think>, then answer in <answer></answer>. "
 _DESCRIBE = replace(DEFAULT_VIDEO_PROMPTS["describe"], **_SHOWN, max_new_tokens=1024)

@@ -77,12 +77,11 @@ class JudgePrompt(_Wording):
 
     ``question`` may hold ``{prompt}``, the text the videos were drawn from. ``labels`` are how the answer names the
     first and the second video; each must be one token, so that their logits can be compared.
-    ``num_frames`` is how many evenly spaced frames of each video are shown, unless ``frames`` says how many a second;
+    ``num_frames`` is how many evenly spaced frames of each are shown, unless ``frames`` says how many a second;
     ``max_pixels`` is the most pixels a frame is shown with (None: what the model's processor says); ``layout`` names
     how frames are written, where a family knows several ways: InternVL's
     (:data:`reward_model.families.internvl.LAYOUTS`), and of Qwen's ``images``, every frame an image of its own.
-    ``read_as`` names the rule by which an answer is read where the judge has a form of its own
-    (:mod:`reward_model.published_answers`).
+    ``read_as`` names a rule of :mod:`reward_model.published_answers`, for a judge whose answers have their own form.
     """
 
     system: str | None
@@ -157,7 +156,8 @@ class VideoPrompt(_Wording):
     def score(self, prompt: str, path: str) -> ScoreQuestion:
         """How good a video is."""
         return ScoreQuestion(
-            messages=self.messages(prompt, path), view=self.view, keys=self.keys, scale=self.scale, read_as=self.read_as
+            messages=self.messages(prompt, path), view=self.view, prompt=prompt,
+            keys=self.keys, scale=self.scale, read_as=self.read_as,
         )  # fmt: skip
 
     def describe(self, prompt: str, path: str) -> DescribeQuestion:
@@ -208,7 +208,7 @@ class TaskPrompts:
             several = {"dimensions": ", ".join(names), "example": f"{{{example}}}"}
             asked = _fill(self.dimensions, low=low, high=high, **several)
         keys = () if len(names) == 1 else tuple(names)
-        return ScoreQuestion(messages=self._messages([path], before + asked), view=view, keys=keys)
+        return ScoreQuestion(messages=self._messages([path], before + asked), view=view, keys=keys, prompt=prompt or "")
 
     def choose(self, paths: Sequence[str], question: str, options: Sequence[str], view: View) -> OptionQuestion:
         """Which of ``options`` answers ``question`` about the videos at ``paths``."""

@@ -75,9 +75,11 @@ class CompareQuestion(Question):
 @dataclass(frozen=True, kw_only=True)
 class ScoreQuestion(Question):
     """How good a video is: one number, or one for each of ``keys``; a number outside ``scale`` (None: any number will
-    do) cannot be read. ``read_as`` names the rule by which an answer in a judge's own form is read.
+    do) cannot be read. ``prompt`` is what it was drawn for, which the words may say; ``read_as`` names the rule by
+    which an answer in a judge's own form is read.
     """
 
+    prompt: str = ""
     keys: tuple[str, ...] = ()
     scale: tuple[float, float] | None = None
     read_as: str | None = None

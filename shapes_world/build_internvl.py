@@ -189,6 +189,8 @@ def teach_internvl(build: InternVLBuild, vae: AutoencoderKL, output: Path, work:
     with atomic_path(output) as temporary:
         model.half().save_pretrained(temporary)
         processor.save_pretrained(temporary)
+        # Without the line breaks, which are a third of it.
+        processor.tokenizer.backend_tokenizer.save(str(temporary / "tokenizer.json"), pretty=False)
         DESCRIBE.save(temporary, "describe")
         SCORE.save(temporary, "score")
 

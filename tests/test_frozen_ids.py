@@ -99,6 +99,9 @@ seed_for(_, 'choice', _)
 seed_for(_, 'split', _, _)
 seed_for('slowfast', _)
 seed_for('moving', _)
+seed_for('dropout', _)
+seed_for(_, 'row', _)
+seed_for(_, 'validation', _)
 """
 """Calls that came later. Add what is new; a call above that is gone has changed what users have on disk."""
 

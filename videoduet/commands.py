@@ -15,7 +15,7 @@ import re
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import is_dataclass
@@ -27,6 +27,7 @@ from rich.markup import escape
 from videoduet.config import SCHEMA_VERSION, refuse_newer, resolve
 from videoduet.errors import InputError
 from videoduet.loading import reason
+from videoduet.mistakes import wrong_value
 from videoduet.progress import console
 
 Config = TypeVar("Config")
@@ -75,9 +76,8 @@ class CommandParser(ArgumentParser):
 
     def _mended(self, message: str) -> str:
         sentence = " ".join(message.split())
-        if wrong := WRONG_VALUE.search(sentence):
-            name, expected, value = wrong.groups()
-            return f"{name} is {value}; give {_expectation(expected)}."
+        if (wrong := wrong_value(sentence)) is not None:
+            return wrong
         if missing := MISSING.fullmatch(sentence):
             return f"{missing[1]}{', '.join(map(self._typed, missing[2].split(', ')))} (--help explains them)"
         unknown = UNKNOWN_OPTION.search(sentence)
@@ -88,6 +88,10 @@ class CommandParser(ArgumentParser):
         near = difflib.get_close_matches(f"--{name.lstrip('-')}", options, n=1)
         meant = f"did you mean {near[0]}?" if near else "--help lists the options."
         return f"{sentence.rstrip('.')}; {meant}"
+
+    def named(self, option: str) -> list[argparse.Action]:
+        """The actions that ``option`` is the name of: one, or none."""
+        return [action for action in self._actions if option in action.option_strings]
 
     def _typed(self, name: str) -> str:
         """A missing argument as it is typed: with dashes, without the subcommand that jsonargparse puts before it."""
@@ -104,17 +108,6 @@ UNKNOWN_OPTION = re.compile(
     r"|Group '([^']+)' does not accept option '([^']+)'"
 )
 """How jsonargparse says that an option is none: on the command line, in a file, in a section of a file."""
-
-WRONG_VALUE = re.compile(r'[Kk]ey "([^"]+)":? (?:.*)Expected an? (.+?)\. Got value: (.*)$')
-"""How jsonargparse says that a value is of another type."""
-
-
-def _expectation(expected: str) -> str:
-    """A type as a person says it: ``typing.Literal['a', 'b']`` is one of a, b."""
-    if literal := re.fullmatch(r"(?:typing\.)?Literal\[(.*)\]", expected):
-        return f"one of {literal[1].replace(chr(39), '')}"
-    plain = re.sub(r"<class '([\w.]+)'>", r"\1", expected).replace("typing.", "")
-    return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a text"}.get(plain, plain)
 
 
 def program(module: str) -> str:
@@ -160,7 +153,8 @@ def read_line(parser: CommandParser, arguments: Sequence[str] | None, kind: type
     Wrong usage ends the program with exit code 2 and a message that names it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = parser.parse_args([_found(*pair) for pair in zip(["", *given], given, strict=False)])
+    found = [_found(*pair) for pair in zip(["", *given], given, strict=False)]
+    options = parser.parse_args([_said(parser, *pair) for pair in zip(found, [*found[1:], "--"], strict=False)])
     for name, hint in (get_type_hints(kind) if kind else {}).items():
         if is_dataclass(hint) and not isinstance(options[name], Namespace):
             parser.error(f"{name} is {options[name]!r}, which is no section; give its options, each by its name.")
@@ -179,6 +173,12 @@ def _found(before: str, argument: str) -> str:
     return f"--config={resolve(argument[9:])}" if argument.startswith("--config=") else argument
 
 
+def _said(parser: CommandParser, argument: str, after: str) -> str:
+    """``argument``; what is true or false is true where nothing is said ``after`` it."""
+    switch = any(getattr(action, "_typehint", None) is bool for action in parser.named(argument))
+    return f"{argument}=true" if switch and after.startswith("--") else argument
+
+
 def parse_command(kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None) -> Config:
     """Read the command line of ``python -m PROG`` into the dataclass ``kind``.
 
@@ -193,12 +193,28 @@ def parse_rehearsed(
     kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None
 ) -> tuple[Config, bool]:
     """The same, and whether ``--rehearse`` was given, which is no part of the config."""
+    config, found = _with_switches(kind, prog, description, arguments, {"rehearse": REHEARSE})
+    return config, found["rehearse"]
+
+
+def parse_planned(
+    kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None
+) -> tuple[Config, bool, bool]:
+    """The same, and whether ``--plan`` and whether ``--rehearse`` was given."""
+    config, found = _with_switches(kind, prog, description, arguments, {"plan": PLAN, "rehearse": REHEARSE})
+    return config, found["plan"], found["rehearse"]
+
+
+def _with_switches(
+    kind: type[Config], prog: str, description: str | None, arguments: Sequence[str] | None, switches: Mapping[str, str]
+) -> tuple[Config, dict[str, bool]]:
     parser = command_parser(prog, description)
     parser.add_class_arguments(kind, None, fail_untyped=False)
-    parser.add_argument("--rehearse", action="store_true", help=REHEARSE)
+    for name, told in switches.items():
+        parser.add_argument(f"--{name}", action="store_true", help=told)
     values = read_line(parser, arguments, kind)
-    rehearsed = bool(values.pop("rehearse"))
-    return made(kind, parser, values), rehearsed
+    found = {name: bool(values.pop(name)) for name in switches}
+    return made(kind, parser, values), found
 
 
 def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> Config:
@@ -209,6 +225,8 @@ def made(kind: type[Config], parser: CommandParser, values: dict[str, Any]) -> C
         parser.error(str(error))
 
 
+PLAN = "print what this would cost, and stop"
+"""What ``--plan`` is for."""
 REHEARSE = "do everything once at its smallest with these models and data, tell what would fail later, and stop"
 """What ``--rehearse`` is for."""
 BROKEN_PIPE = 141

@@ -64,6 +64,11 @@ def first_preferences(
     return *_usable(rows, data), every
 
 
+def count_preferences(data: str, videos: Path, columns: Columns = Columns()) -> int:
+    """How many pairs there are, whether or not their videos are here; for ``videos`` see :func:`first_preferences`."""
+    return _rows(data, videos, columns, 1)[1]
+
+
 def _rows(data: str, videos: Path, columns: Columns, count: int | None) -> tuple[list[StoredPair | str], int]:
     path = Path(data)
     if (path / "pair.json").is_file():

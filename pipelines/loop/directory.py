@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines.loop.config import RunConfig
 from pipelines.loop.phases import earliest_phase, independent, phase_path, turns
+from pipelines.loop.reuse import share_scored
 from videoduet.errors import InputError
 from videoduet.store import atomic_path
 from videoduet.workspace import Workspace
@@ -80,21 +81,19 @@ class RunDirectory(Workspace):
         for path in shared:
             if self.is_done(self.root / path):
                 shutil.copytree(self.root / path, sibling.root / path, copy_function=os.link)
-        measured = [path for path in shared if path.endswith("/measure") and self.is_done(self.root / path)]
-        if measured:
-            self._share_held_out(sibling, len(measured))
+        self._share_scored(sibling, shared, config)
         # What phases read beside each other; prompts that a first phase reads anew may have changed.
         for name in ("quarantine.json", *(["prompts.parquet"] if shared else [])):
             if (self.root / name).exists():
                 shutil.copy(self.root / name, sibling.root / name)
         sibling.adopt(config, "made", again=True)
 
-    def _share_held_out(self, sibling: "RunDirectory", rounds: int) -> None:
-        """What the measurements of so many rounds drew and judged, which lies with the held-out prompts."""
-        kept, other = self.phase("score"), sibling.phase("score")
-        kinds = ("samples_{}_*", "latents_{}_*", "videos/{}_*", "comparisons_second_judge_{}[._]*")
-        patterns = [kind.format(f"G_{number}") for number in range(rounds + 1) for kind in kinds]
-        for source in (file for pattern in ("prompts.parquet", *patterns) for file in sorted(kept.glob(pattern))):
-            target = other / source.relative_to(kept)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(source, target)
+    def _share_scored(self, sibling: "RunDirectory", shared: list[str], config: RunConfig) -> None:
+        """What was drawn to be measured and scored, which lies with the score, by generators that are shared."""
+        if not shared:
+            return
+        done = [path.split("/")[-1] for path in shared if self.is_done(self.root / path)]
+        share_scored(
+            self.phase("score"), sibling.phase("score"), config, self.changed(config), measured=done.count("measure"),
+            aligned=done.count("align"),
+        )  # fmt: skip

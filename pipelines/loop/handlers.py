@@ -16,8 +16,11 @@ from pipelines.loop.score import score_versions
 from pipelines.loop.summaries import AuditSummary, MeasureSummary, RefreshSummary, read_summary
 from pipelines.loop.tournament import played
 from pipelines.loop.watching import watched
+from reward_model.judging.base import PairwiseJudge
 from reward_model.judging.build import judge_source
+from reward_model.judging.first_pass import FirstPassJudge
 from videoduet.machines import ALONE, Machine
+from videoduet.progress import console
 from videoduet.records import Comparison
 from videoduet.seeding import seed_for
 
@@ -82,7 +85,7 @@ def audit(run: Run, round_number: int) -> None:
     refreshed = None
     if round_number > 0:
         summary = read_summary(RefreshSummary, run.folder("refresh", round_number))
-        refreshed = summary.audited if summary.status == "accepted" else None
+        refreshed = summary.figures.audited if summary.status == "accepted" and summary.figures else None
     audit_round(
         how_audited(run), lambda: run.judge(round_number), audited(run, round_number - 1), refreshed,
         run.folder("audit", round_number), run.directory, round_number=round_number,
@@ -91,11 +94,20 @@ def audit(run: Run, round_number: int) -> None:
 
 def rank(run: Run, round_number: int) -> None:
     """D_r compares the round's videos; winners and losers become pairs."""
+    judges: list[PairwiseJudge] = []
+
+    def load() -> PairwiseJudge:
+        judges.append(run.ranking_judge(round_number))
+        return judges[-1]
+
     rank_round(
-        lambda: run.judge(round_number), run.split.labelled(round_number), run.samples("sample", round_number),
+        load, run.split.labelled(round_number), run.samples("sample", round_number),
         run.folder("rank", round_number), run.directory, config=run.config.pairs, round_number=round_number,
         machine=run.machine, known=lambda: paid_for(run, round_number),
     )  # fmt: skip
+    for judge in judges:
+        if isinstance(judge, FirstPassJudge):
+            console.print(f"{judge.told}", markup=False, highlight=False, soft_wrap=True)
 
 
 def paid_for(run: Run, round_number: int) -> list[Comparison]:

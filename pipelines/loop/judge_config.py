@@ -23,6 +23,9 @@ class JudgeConfig:
         factory: Import path of a class with ``compare(pairs)``, used instead of a model: human votes, a metric.
         arguments: What ``factory`` is called with.
         second_path: A second judge of other training, which measures the result and never labels (None: none).
+        first_pass: A judge that scores (AIGV-Assessor) and ranks alone what it can tell; only pairs that are closer
+            than its own interval are compared (None: all are).
+        first_pass_sure: How sure it has to be of a difference: 0.5, 0.6, 0.7, 0.8, 0.9, 0.95 or 0.99.
         dtype: Precision of the weights.
         batch_size: Showings answered at once, two for each pair (auto: as many as fit into a GPU's free memory, 16 on a
             CPU).
@@ -42,6 +45,8 @@ class JudgeConfig:
     factory: str | None = identity(None)
     arguments: dict[str, Any] = identity(factory=dict)
     second_path: str | None = identity(None)
+    first_pass: str | None = identity(None)
+    first_pass_sure: float = identity(0.95)
     dtype: Precision = identity("float32")
     batch_size: BatchSize = identity(64)
     samples: int = identity(1)
@@ -56,8 +61,8 @@ class JudgeConfig:
         batch = None if self.batch_size == "auto" else self.batch_size
         at_least(1, **{"judge.batch_size": batch, "judge.samples": self.samples})
         check_backend(self.preset, self.backend, self.settings)
-        if preset_named(self.preset).prompts.compare is None:
-            able = ", ".join(name for name, preset in PRESETS.items() if preset.prompts.compare is not None)
+        if not preset_named(self.preset).compares:
+            able = ", ".join(name for name, preset in PRESETS.items() if preset.compares)
             raise InputError(
                 f"judge.preset {self.preset} is made to score single videos, and the loop compares two; take one of "
                 f"{able}.",

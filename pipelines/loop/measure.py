@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.drift import Moved, Pair, drift
-from pipelines.loop.choice import BASE, best_so_far, bet, halves
+from pipelines.loop.choice import BASE, best_so_far, bet, halves, said
 from pipelines.loop.held_out import HeldOut, version_name, version_number, win_rate
 from pipelines.loop.rival import Rival, preferred
 from pipelines.loop.summaries import Bet, MeasureSummary, write_summary
 from reward_model.judging.base import PairwiseJudge
+from videoduet.progress import console
 
 SecondJudge = Callable[[], PairwiseJudge] | None
 """Loads it; None where the config names none."""
@@ -51,7 +52,11 @@ def measure_round(measuring: Measuring, *, round_number: int) -> None:
     base = [0] if held_out.missing([0]) else []
     notes = held_out.draw([*base, number], "held-out prompts: sample")
     if held_out.versions.machine.finishes:
-        write_summary(measuring.output, measured(measuring, number, notes))
+        summary = measured(measuring, number, notes)
+        if summary.bets:
+            told = f"round {round_number}: {summary.version} is {said(summary.bets)}"
+            console.print(told, markup=False, soft_wrap=True)
+        write_summary(measuring.output, summary)
         held_out.versions.directory.finish(measuring.output, samples=len(held_out.items))
 
 

@@ -5,22 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.vbench.config import VBenchEvaluationConfig
-from evaluation.vbench.environment import suite_path
 from evaluation.vbench.evaluation import evaluate
 from evaluation.vbench.results import read_base
 from evaluation.vbench.scoring import DimensionResult, unscorable
-from evaluation.vbench.suite import SuiteVideo, VideoFile, read_suite, write_index
+from evaluation.vbench.suite import SuiteVideo, VideoFile, write_index
 from evaluation.vbench.versions import told
 from generators.sampling import SamplingItem, read_samples
 from pipelines.loop.held_out import Versions, version_name
-from pipelines.loop.official_prompts import wanted_videos
+from pipelines.loop.official_prompts import PLAN, scorable_videos
 from pipelines.loop.score_config import VBenchConfig
 from videoduet.processes import processes
 from videoduet.records import Prompt
 from videoduet.seeding import seed_for
 from videoduet.store import read_records, write_records
-
-PLAN = "plan.parquet"
 
 
 def draw_official(versions: Versions, numbers: Sequence[int], output: Path, config: VBenchConfig) -> list[str]:
@@ -30,7 +27,7 @@ def draw_official(versions: Versions, numbers: Sequence[int], output: Path, conf
     The noise is that of ``pipelines.evaluate_vbench`` with the run's seed.
     """
     plan, state = output / PLAN, processes()
-    if state.is_main_process and not plan.exists() and (found := _wanted(config)):
+    if state.is_main_process and not plan.exists() and (found := scorable_videos(config)):
         # Kept: weights or another suite that come later must not change how batches are cut.
         write_records(plan, found, SuiteVideo)
     state.wait_for_everyone()
@@ -44,11 +41,6 @@ def draw_official(versions: Versions, numbers: Sequence[int], output: Path, conf
     return [
         note for number in numbers for note in versions.draw(number, items, output, "score: sample VBench's prompts")
     ]
-
-
-def _wanted(config: VBenchConfig) -> list[SuiteVideo]:
-    possible = [name for name in config.names if unscorable(name, official=True) is None]
-    return wanted_videos(config, read_suite(suite_path()), possible) if possible else []
 
 
 def score_official(numbers: Sequence[int], output: Path, config: VBenchConfig, root: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from evaluation.vbench.environment import suite_path
+from evaluation.vbench.scoring import unscorable
 from evaluation.vbench.suite import (
     OFFICIAL_PROMPTS,
     OFFICIAL_TEXTS,
@@ -15,11 +16,20 @@ from evaluation.vbench.suite import (
 from pipelines.loop.score_config import VBenchConfig
 from videoduet.errors import InputError
 
+PLAN = "plan.parquet"
+"""Where what is drawn is written down, beside the videos."""
+
 
 def wanted_videos(config: VBenchConfig, rows: Sequence[SuiteRow], dimensions: Sequence[str]) -> list[SuiteVideo]:
     """The videos of the suite's ``rows`` that ``dimensions`` want, as the config limits them."""
     chosen = select(rows, dimensions, config.prompts_per_dimension)
     return suite_videos(chosen, config.videos_per_prompt, config.flickering_videos)
+
+
+def scorable_videos(config: VBenchConfig) -> list[SuiteVideo]:
+    """The official videos of the dimensions that are asked for and can be scored here."""
+    possible = [name for name in config.names if unscorable(name, official=True) is None]
+    return wanted_videos(config, read_suite(suite_path()), possible) if possible else []
 
 
 def reckoned_videos(config: VBenchConfig, rounds: int) -> int:

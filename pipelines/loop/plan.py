@@ -2,7 +2,6 @@
 
 import math
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from pipelines.loop.audit_config import PROBES
@@ -12,6 +11,7 @@ from pipelines.loop.costs import Setting, cheapest, disk, setting
 from pipelines.loop.official_prompts import reckoned_videos
 from pipelines.loop.prompts import read_run_prompts
 from pipelines.loop.rates import GeneratorSize, JudgeSize, cards, generator_size, judge_size, unknown
+from pipelines.loop.refresh_counts import asked, learned_from, own_pairs
 from reward_model.judging.audit import plan as audit_plan
 from reward_model.presets import preset_named
 from videoduet.config import resolve
@@ -30,12 +30,12 @@ JUDGING = ("audit", "refreshed audit", "rank", "refresh", "measure", "choosing",
 """What a judge is asked for."""
 
 
-def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[str, int]:
+def counts(config: RunConfig, prompts: int, held_out: int, steps: int, own: int = 0) -> dict[str, int]:
     """Videos, judge rollouts (showings answered), GRPO rollouts and denoiser forwards (videos) of a whole run.
 
-    ``steps``: the sampler's, for each video.
+    ``steps``: the sampler's, for each video; ``own``: as for :func:`counted`.
     """
-    parts = counted(config, prompts, held_out)
+    parts = counted(config, prompts, held_out, own)
     videos = parts["videos of rounds"] + parts["videos of score"] + parts["videos of VBench"]
     return {
         "videos": videos,
@@ -46,8 +46,10 @@ def counts(config: RunConfig, prompts: int, held_out: int, steps: int) -> dict[s
     }
 
 
-def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
-    """The same by phase; ``judge.samples`` answers count as one showing."""
+def counted(config: RunConfig, prompts: int, held_out: int, own: int = 0) -> dict[str, int]:
+    """The same by phase; ``judge.samples`` answers count as one showing, and ``own`` pairs of the judge's own data are
+    held out for the gates.
+    """
     n, rounds = config.generator.videos_per_prompt, config.rounds
     scored = held_out * config.score.videos_per_prompt
     refresh = config.refresh
@@ -55,13 +57,7 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
     part = 0.5 if refresh.cross_fit else 1.0
     tournament = 2 * round(prompts * (1 + part * (rounds - 1))) * math.comb(n, 2)
     refreshes = 0 if refresh.why_off(config.judge) is not None else rounds - 1
-    # A refresh asks for a knockout and the challenge of the loser before, or for all pairs of the prompts that it
-    # learns from, and for two equal pairs of each prompt.
-    asked = round(prompts * part)
-    paper = round(asked * (1 - refresh.held_out_prompts)) * math.comb(n, 2)
-    labelling = paper if refresh.labels == "paper" else asked * (n - 1 + 1)
-    refreshing = 2 * (labelling + 2 * asked) * refreshes
-    training = refresh.training.for_items(refresh.items(asked))
+    training = refresh.training.for_items(refresh.items(round(prompts * part)))
     judge = config.judge
     audit = audit_plan(prompts * n, clips=config.audit.clips, names=PROBES)["showings"]
     draws = prompts * config.pairs.pairs_per_prompt * config.align.epochs * config.align.draws_per_pair
@@ -74,7 +70,7 @@ def counted(config: RunConfig, prompts: int, held_out: int) -> dict[str, int]:
         "audit rollouts": audit,
         "refreshed audit rollouts": audit * refreshes,
         "rank rollouts": tournament,
-        "refresh rollouts": refreshing,
+        "refresh rollouts": 2 * asked(config, prompts, own) * refreshes,
         # By the second judge after each round, by the loop's own and D_0 at the end.
         "measure rollouts": 2 * scored * rounds * (judge.second_path is not None),
         # The best of the base's videos, once, and at most each round against the best one before it.
@@ -94,7 +90,8 @@ def planned(config: RunConfig) -> dict[str, str]:
     Raises InputError where a model is neither on this disk nor known.
     """
     train, held_out, notes = _prompts(config)
-    notes += _refresh_notes(config, train)
+    own, own_notes = own_pairs(config)
+    notes += own_notes + _refresh_notes(config, train)
     size, judge = generator_size(config.generator.path), _judge(config)
     path = Path(resolve(config.generator.path))
     if size is None and not path.exists():
@@ -104,10 +101,10 @@ def planned(config: RunConfig) -> dict[str, str]:
     if measured := _measured(config, path, counts(config, train, held_out, 1)["videos"]):
         steps, found = measured
         rows |= found
-    rows |= {name: f"{value:,}" for name, value in counts(config, train, held_out, steps).items()}
+    rows |= {name: f"{value:,}" for name, value in counts(config, train, held_out, steps, own).items()}
     if size is not None:
-        rows |= _reckoned(config, train, held_out, size, judge)
-    return rows | {"note": " ".join(notes)} if notes else rows
+        rows |= _reckoned(config, counted(config, train, held_out, own), size, judge)
+    return rows | {"note": "\n".join(notes)} if notes else rows
 
 
 def _prompts(config: RunConfig) -> tuple[int, int, list[str]]:
@@ -122,7 +119,7 @@ def _prompts(config: RunConfig) -> tuple[int, int, list[str]]:
     held_out = HELD_OUT.get(Path(given.held_out).name, ASSUMED)
     held_out = min(held_out, given.held_out_limit or held_out)
     note = (
-        f"Prompts are not on this disk: {given.limit} to learn from (prompts.limit), {held_out} held out are assumed."
+        f"Prompts are not on this disk: {given.limit:,} to learn from (prompts.limit), {held_out} held out are assumed."
     )
     return given.limit or 0, held_out, [note]
 
@@ -134,11 +131,12 @@ def _refresh_notes(config: RunConfig, prompts: int) -> list[str]:
         return []
     if (reason := refresh.why_off(config.judge)) is not None:
         return [f"The judge is not refreshed: {reason}"]
+    notes = ["What memory the judge's training takes in refresh is not reckoned; --rehearse measures it."]
     # With cross-fitting the prompts that refresh a judge are not those that it ranks.
-    if refresh.labels != "paper" or refresh.cross_fit:
-        return []
-    shared = counted(replace(config, rounds=2), prompts, 0)["refresh rollouts"] - 4 * prompts
-    return [f"Where the gate refuses a refresh, rank takes over its {shared:,} rollouts."]
+    if refresh.labels == "paper" and not refresh.cross_fit:
+        shared = 2 * learned_from(config, prompts) * math.comb(config.generator.videos_per_prompt, 2)
+        notes.append(f"Where the gate refuses a refresh, rank takes over {shared:,} rollouts of it.")
+    return notes
 
 
 def _judge(config: RunConfig) -> JudgeSize | None:
@@ -188,16 +186,17 @@ def _measured(config: RunConfig, path: Path, videos: int) -> tuple[int, dict[str
     return generator.settings.steps, rows
 
 
-def _reckoned(
-    config: RunConfig, train: int, held_out: int, size: GeneratorSize, judge: JudgeSize | None
-) -> dict[str, str]:
-    parts = counted(config, train, held_out)
+def _reckoned(config: RunConfig, parts: dict[str, int], size: GeneratorSize, judge: JudgeSize | None) -> dict[str, str]:
     rows: dict[str, str] = {}
     for card in cards():
         on_card = setting(config, parts, size, judge, card)
         rows[f"GPU hours on {card.name}{KINDS[card.measured]}"] = _told(on_card)
-    peaks = setting(config, parts, size, judge, cards()[0]).memory
-    rows["peak memory (GB)"] = ", ".join(f"{phase} {value / 1e9:.1f}" for phase, value in peaks.items())
+    first = cards()[0]
+    # What is 'auto' takes more where there is more.
+    peaks = setting(config, parts, size, judge, first).memory
+    rows[f"peak memory on {first.name} (GB)"] = ", ".join(
+        f"{phase} {value / 1e9:.1f}" for phase, value in peaks.items()
+    )
     rows["run on disk (GB)"] = _on_disk(config, parts, size)
     models = size.files + (judge.weights * 2e9 if judge is not None else 0.0)
     rows["models to download (GB)"] = f"{models / 1e9:.1f}"
@@ -206,8 +205,8 @@ def _reckoned(
         rows["cheapest that fits"] = "none of these cards holds it; draw fewer frames or pixels, or lower lora_rank"
         return rows
     changes = "".join(f" --{name} {str(value).lower()}" for name, value in best.changes.items())
-    said = f"{best.card.name}, {best.total:,.1f} h, about ${best.dollars:,.0f}:"
-    rows["cheapest that fits"] = f"{said}{changes}"
+    said = f"{best.card.name}, {best.total:,.1f} h, about ${best.dollars:,.0f}"
+    rows["cheapest that fits"] = f"{said}, with{changes}" if changes else f"{said}, as it is"
     return rows
 
 

@@ -1,5 +1,6 @@
 """Judge a round's videos against each other, and take pairs from the ranking."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -48,4 +49,6 @@ def selected(
         pairs = select_pairs(rank_prompts(comparisons), comparisons, rounds, config)
         if not pairs:
             skipped = "The judge decided for no pair of videos in both orders, so there is nothing to learn from."
-    return RankSummary(**statistics, pairs=len(pairs), skipped=skipped), pairs
+    judges = dict(sorted(Counter(comparison.judge_id for comparison in comparisons).items()))
+    told = judges if len(judges) > 1 else {}
+    return RankSummary(**statistics, pairs=len(pairs), skipped=skipped, judges=told), pairs

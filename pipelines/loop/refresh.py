@@ -182,8 +182,9 @@ def _gate(task: Refresh, labels: list[LabelledPair], held_out: Sequence[Labelled
     return RefreshSummary(
         status="kept_previous" if reasons else "accepted",
         reason=" and ".join(reasons) + "; the judge before is kept." if reasons else None,
-        figures=RefreshFigures(held_out=figures, newer_preferred_rate=newer, newer_preferred_n=asked, **trained),
-        audited=audited,
+        figures=RefreshFigures(
+            held_out=figures, newer_preferred_rate=newer, newer_preferred_n=asked, audited=audited, **trained
+        ),
     )
 
 

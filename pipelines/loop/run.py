@@ -233,6 +233,17 @@ class Run:
             server=config.settings, decoding=self._decoding, dtype=config.dtype,
         )  # fmt: skip
 
+    def ranking_judge(self, round_number: int) -> "PairwiseJudge":
+        """D_r, behind what goes first where the config names something."""
+        config = self.config.judge
+        if config.first_pass is None:
+            return self.judge(round_number)
+        from reward_model.judging.build import scorer_at
+        from reward_model.judging.first_pass import FirstPassJudge
+
+        scorer = scorer_at(config.first_pass, dtype=config.dtype, batch_size=config.batch_size)
+        return FirstPassJudge(scorer, lambda: self.judge(round_number), config.first_pass_sure)
+
     def own_judge(self, adapter: Path | None) -> "PairwiseJudge":
         """The run's own model, which can be trained, with ``adapter`` on top."""
         config = self.config.judge

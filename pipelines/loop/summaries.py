@@ -32,6 +32,7 @@ class RefreshFigures:
         new_pairs: Labelled pairs across versions.
         within_pairs: Labelled pairs within one version.
         notes: What kept the judge from learning.
+        audited: The audit's verdicts on the new judge, by probe; none where it was not audited.
     """
 
     held_out: dict[str, dict[str, float | int | None]]
@@ -44,6 +45,7 @@ class RefreshFigures:
     new_pairs: int
     within_pairs: int
     notes: list[str] = field(default_factory=list)
+    audited: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,13 +56,11 @@ class RefreshSummary:
         status: 'accepted' (D_r is new), 'kept_previous' (the gate refused it), 'off' (nothing was trained).
         reason: Why it was refused or off.
         figures: What was measured, where something was trained.
-        audited: The audit's verdicts on the refreshed judge, by probe; none where it was not audited.
     """
 
     status: Literal["accepted", "kept_previous", "off"]
     reason: str | None = None
     figures: RefreshFigures | None = None
-    audited: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,7 @@ class RankSummary:
     Attributes:
         pairs: Preference pairs that came of it.
         skipped: Why there are none (None: there are).
+        judges: Comparisons by the id of the judge that made them, where one went first; none where there is but one.
     """
 
     prompts: int
@@ -107,6 +108,7 @@ class RankSummary:
     transitivity: float | None
     pairs: int
     skipped: str | None
+    judges: dict[str, int] = field(default_factory=dict[str, int])
 
     @property
     def status(self) -> Literal["ranked", "skipped"]:
@@ -204,6 +206,9 @@ class ScoreSummary:
 def write_summary(folder: Path, summary: Any) -> None:
     """Keep one of the records above."""
     rows = to_dict(summary)
+    if not rows.get("judges", True):
+        # Where no judge went first nothing is said of it, as before any could.
+        rows.pop("judges")
     write_json(folder / "summary.json", {**(rows.pop("figures", None) or {}), **rows})
 
 

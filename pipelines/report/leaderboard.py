@@ -47,7 +47,7 @@ def told(estimate: Mapping[str, float], scale: float = 1, unit: str = "") -> str
 def write_page(
     path: str | Path, result: Mapping[str, Any], videos: Sequence[BoardVideo], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write one page that opens offline: tables, charts (AIGV-Assessor's figures 3 and 4), and example videos."""
+    """Write one page that opens offline: tables, charts (AIGV-Assessor's figures 3, 4 and 6), and example videos."""
     page = render(
         "leaderboard.html", result=result, told=told, charts=_charts(result), examples=_examples(result, videos, rows)
     )
@@ -75,7 +75,28 @@ def _charts(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         series = {value: _points(found["models"], models, "win_rate", 100) for value, found in values.items()}
         made.append(chart(f"Win rate by {kind}", series, "% of the others", "generator", level=50, least=100,
                           lines=False, **_TURNED))  # fmt: skip
-    return [drawn for drawn in made if drawn]
+    return [drawn for drawn in [*made, *_by_judge(result)] if drawn]
+
+
+def _by_judge(result: Mapping[str, Any]) -> list[dict[str, Any] | None]:
+    """The win rates of each generator in a dimension as several judges see them: AIGV-Assessor's figure 6."""
+    made: list[dict[str, Any] | None] = []
+    for name, rows in result["dimensions"].items():
+        seen = {result["judge"]: {model: rows[model]["win_rate"] for model in result["models"]}}
+        for other in result["beside"]:
+            # Two judges may be called alike.
+            label = other["judge"] if other["judge"] not in seen else f"{other['judge']} ({len(seen)})"
+            if name in other["win_rates"]:
+                seen[label] = other["win_rates"][name]
+        if len(seen) > 1:
+            series = {
+                judge: _points({m: {"win_rate": rate} for m, rate in rates.items()},
+                               [m for m in result["models"] if m in rates], "win_rate", 100)
+                for judge, rates in seen.items()
+            }  # fmt: skip
+            made.append(chart(f"Win rate in {name}, by judge", series, "% of the others", "generator", level=50,
+                              least=100, lines=False, **_TURNED))  # fmt: skip
+    return made
 
 
 def _examples(

@@ -128,18 +128,30 @@ def read_gaia(folder: Path, split: Split) -> Reading:
     """GAIA (Chen et al. 2024): 9,180 videos of 510 actions by 18 models; subject, completeness and interaction, 0-100.
 
     ``MOS.csv`` (filename, and a column for each dimension, such as 'final action subject'), and ``prompts_all.csv``
-    (Action;Scene) beside it, since a video is called ``{model}_{action}.mp4``.
+    (Action;Scene) beside it, since a video is called ``{model}_{action}.mp4``. A model's name may have underscores:
+    the action is the longest ending that the file knows, and all after the first underscore where it knows none.
     """
     (path, *_) = required("GAIA", folder, "MOS.csv")
     found, scenes = rows(path, ("filename",)), _scenes(folder)
     columns = {name: next((c for c in found[0] if name in c.lower()), name) for name in _GAIA}
     rows(path, tuple(columns.values()))
     for row in found:
-        action = Path(str(row["filename"])).stem.partition("_")[2]
-        row["prompt"] = scenes.get(action.replace("_", " ").strip().lower()) or action or None
+        action = _action(Path(str(row["filename"])).stem, scenes)
+        row["prompt"] = scenes.get(_plain(action)) or action or None
     return _scored(
         "GAIA", split, found, MediaFolder(folder), video="filename", prompt="prompt", columns=columns, scale=PERCENT
     )
+
+
+def _action(stem: str, scenes: Mapping[str, str]) -> str:
+    """The action in a video's name, behind its model."""
+    parts = stem.split("_")
+    endings = ["_".join(parts[start:]) for start in range(1, len(parts))]
+    return next((ending for ending in endings if _plain(ending) in scenes), endings[0] if endings else "")
+
+
+def _plain(action: str) -> str:
+    return action.replace("_", " ").strip().lower()
 
 
 def _scenes(folder: Path) -> dict[str, str]:
@@ -148,7 +160,7 @@ def _scenes(folder: Path) -> dict[str, str]:
     for path in tables(folder, "prompts_all.csv"):
         for line in read_lines(path)[1:]:
             action, _, scene = line.partition(";")
-            scenes[action.replace("_", " ").strip().lower()] = scene.strip()
+            scenes[_plain(action)] = scene.strip()
     return scenes
 
 

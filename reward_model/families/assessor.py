@@ -7,7 +7,9 @@ padded: there it reads padding.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +19,8 @@ from reward_model.encoding import ShowingEncoder
 from reward_model.families import family_of
 from reward_model.families.base import has_motion, plain_model
 from reward_model.families.branches import Branched, Rows
-from reward_model.families.scores import HEADS, scores_in_numbers
+from reward_model.families.pairs import Looked
+from reward_model.families.scores import HEADS, PAIRS, scores_in_numbers
 from reward_model.families.sense import MotionSense
 from reward_model.patches import VideoInputs
 from reward_model.prompts import VideoPrompt
@@ -68,14 +71,17 @@ def level_of(score: float) -> str:
 
 
 def level_tokens(encoder: ShowingEncoder, prompt: VideoPrompt) -> list[int]:
-    """The token of each of ``LEVELS`` after an answer that is begun. Raises InputError where one is no single token."""
+    """The token that each of ``LEVELS`` begins with after an answer that is begun. Raises InputError where two begin
+    alike.
+    """
     words = encoder.processor.tokenizer
     begun = prompt.about(prompt.keys[0]).answer or ""
     before = words(begun).input_ids
     found = [words(f"{begun} {level}").input_ids for level in LEVELS]
-    if any(ids[:-1] != before for ids in found):
-        raise InputError(f"This judge's tokenizer has no single tokens for {', '.join(LEVELS)}; give one that has.")
-    return [ids[-1] for ids in found]
+    tokens = [ids[len(before)] for ids in found if ids[: len(before)] == before and len(ids) > len(before)]
+    if len(set(tokens)) < len(LEVELS):
+        raise InputError(f"This judge's tokenizer does not tell {', '.join(LEVELS)} apart; give one that does.")
+    return tokens
 
 
 class Assessor(nn.Module):
@@ -84,7 +90,7 @@ class Assessor(nn.Module):
     def __init__(self, model: Any, encoder: ShowingEncoder, prompt: VideoPrompt):
         super().__init__()
         self.model, self.encoder, self.prompt = model, encoder, prompt
-        self.levels = level_tokens(encoder, prompt)
+        self._levels: list[int] | None = None
 
     def rows(self, asked: Sequence[Asked]) -> Rows:
         """``asked`` as the language model takes them, where it is."""
@@ -118,15 +124,35 @@ class Assessor(nn.Module):
     def before_levels(self, asked: Sequence[Asked]) -> Tensor:
         """What comes to the word before the level, in each dimension: (B, dimensions, width)."""
         rows = self.rows(asked)
-        return self.at_ends(self.hidden(asked, rows), rows)
-
-    def at_ends(self, hidden: Tensor, rows: Rows) -> Tensor:
-        """``hidden`` (B, L, width) where each question ends."""
+        hidden = self.hidden(asked, rows)
         return hidden[torch.arange(len(hidden), device=hidden.device)[:, None], rows.ends]
 
+    def looked(self, asked: Sequence[Asked], layers: Sequence[int]) -> Looked:
+        """The same, and what these ``layers`` of the vision tower make of the videos, which show as many frames each.
+
+        Raises InputError where they do not.
+        """
+        frames = [len(each.video.patches) for each in asked]
+        if len(set(frames)) > 1:
+            raise InputError(f"Videos of {sorted(set(frames))} frames cannot be compared; show as many of each.")
+        seen: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+        tower = plain_model(self.model).model.vision_tower.encoder.layer
+        with ExitStack() as hooks:
+            for layer in layers:
+                keep = partial(_kept, seen[layer])
+                hooks.callback(tower[layer].register_forward_hook(keep).remove)
+            before = self.before_levels(asked)
+        return Looked(
+            [torch.cat(parts).unflatten(0, (len(asked), -1)).flatten(1, 2) for parts in seen.values()], before
+        )
+
     def level_logits(self, before: Tensor) -> Tensor:
-        """Logits of the five levels (B, dimensions, 5) from :meth:`before_levels`, in float32."""
-        return self.model.get_output_embeddings()(before)[..., self.levels].float()
+        """Logits of the five levels (B, dimensions, 5) from :meth:`before_levels`, in float32. Raises InputError where
+        a level is no word of its own.
+        """
+        if self._levels is None:
+            self._levels = level_tokens(self.encoder, self.prompt)
+        return self.model.get_output_embeddings()(before)[..., self._levels].float()
 
     def scores(self, before: Tensor) -> Tensor:
         """Scores (B, dimensions) float32, MOS / 100, from :meth:`before_levels`: by the heads; where there are none the
@@ -136,6 +162,10 @@ class Assessor(nn.Module):
             return getattr(plain_model(self.model), HEADS)(before)
         middles = torch.arange(len(LEVELS), device=before.device) / len(LEVELS) + 0.5 / len(LEVELS)
         return self.level_logits(before).softmax(-1) @ middles
+
+    def pair_logits(self, first: Looked, second: Looked) -> Tensor:
+        """Logits (B, dimensions) float32 that the first videos are better, by the pair networks."""
+        return getattr(plain_model(self.model), PAIRS)(first, second)
 
     def answer_logits(self, asked: Sequence[Asked]) -> list[list[tuple[Tensor, Tensor]]]:
         """For each row and dimension with a right answer: logits (n, vocabulary) and the tokens (n,) they are to be."""
@@ -148,3 +178,8 @@ class Assessor(nn.Module):
             spans = [slice(end - count, end) for end, count in zip(ends, each.learned, strict=True)]
             found.append([(head(hidden[row, s]), rows.ids[row, s.start + 1 : s.stop + 1]) for s in spans])
         return found
+
+
+def _kept(found: list[Tensor], _module: Any, _given: Any, output: Any) -> None:
+    # Without the token that stands for the whole frame.
+    found.append((output if isinstance(output, Tensor) else output[0])[:, 1:])

@@ -56,11 +56,18 @@ CHAT_TEMPLATE = (
 
 
 def convert(
-    source: Path, output: Path, *, motion: bool, stored: Stored | None = None, more: More | None = None
+    source: Path,
+    output: Path,
+    *,
+    motion: bool,
+    window: int | None = None,
+    stored: Stored | None = None,
+    more: More | None = None,
 ) -> None:
     """Write the release in ``source`` as the directory ``output``, which appears when it is whole.
 
-    With ``motion`` it is VQAThinker's, whose motion encoder and projector stay. ``stored`` are its tensors (None: those
+    With ``motion`` it is VQAThinker's, whose motion encoder and projector stay, and average a ``window`` of its maps
+    (None: what config.json says, else 7, or all of a smaller map). ``stored`` are its tensors (None: those
     of its files, as they are called there), and ``more`` goes into the directory. Raises InputError that names what
     ``source`` lacks, has too much, or has of another shape.
     """
@@ -80,7 +87,8 @@ def convert(
     _check(source, stored, pieces, expected, moving, motion=motion)
     if motion:
         # A release of smaller frames than the usual has a smaller window, and does not say it.
-        config.motion_window = released.get("motion_window", min(WINDOW, -(-image_side(released) // SHRINKS)))
+        usual = min(WINDOW, -(-image_side(released) // SHRINKS))
+        config.motion_window = released.get("motion_window", usual) if window is None else window
         slowfast = SlowFast.from_pretrained(source, window=config.motion_window)
         check_fit(source, slowfast, MotionProjector.from_pretrained(source), config.get_text_config().hidden_size)
         pieces |= {name: Piece(name) for name in moving}

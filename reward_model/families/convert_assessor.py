@@ -24,14 +24,20 @@ BEGIN = "<s>"
 
 
 def convert_assessor(
-    source: Path, output: Path, *, dimension: str | None = None, alpha: float | None = None, relu: bool = False
+    source: Path,
+    output: Path,
+    *,
+    dimension: str | None = None,
+    alpha: float | None = None,
+    relu: bool = False,
+    window: int | None = None,
 ) -> tuple[str, ...]:
     """What the judge rates that is written as ``output`` from the release in ``source``, a whole checkpoint.
 
     A checkpoint of stage 2 rates the one ``dimension`` that it was trained in (None: static quality), one of stage 1,
     which has no head, any. ``alpha`` is that of its LoRA (None: what is said beside it, else twice its rank), which is
-    merged; ``relu`` keeps the released head's last ReLU. Raises InputError as
-    :func:`reward_model.families.convert.convert`.
+    merged; ``relu`` keeps the released head's last ReLU, and ``window`` is that of its motion encoder. Raises
+    InputError as :func:`reward_model.families.convert.convert`.
     """
     if not (source / "config.json").exists():
         raise InputError(f"{source} has no config.json; give the released directory, whole.")
@@ -54,7 +60,7 @@ def convert_assessor(
         side = processor.image_processor.size["height"]
         replace(ASSESSMENT, keys=dimensions, max_pixels=side * side).save(directory, "score")
 
-    convert(source, output, motion=True, stored=tuned, more=more)
+    convert(source, output, motion=True, window=window, stored=tuned, more=more)
     return dimensions
 
 
@@ -62,7 +68,7 @@ def _check_heads(source: Path, heads: dict[str, Any]) -> None:
     """Raises InputError where the head is not whole, not a number, or of another width than the language model."""
     with loading(f"The score head (mlpscore.*) of {source} cannot be used", "download or copy the checkpoint anew."):
         refuse_not_finite(heads.items(), "it")
-        (head,) = heads_like({name.removeprefix(f"{HEADS}."): value for name, value in heads.items()}, relu=False)
+        found = heads_like({name.removeprefix(f"{HEADS}."): value for name, value in heads.items()}, relu=False)
         width = (read_json(source / "config.json").get("llm_config") or {}).get("hidden_size")
-        if head.fc1.in_features != width:
-            raise ValueError(f"it takes {head.fc1.in_features} numbers, and the language model gives {width}")
+        if found.width != width:
+            raise ValueError(f"it takes {found.width} numbers, and the language model gives {width}")

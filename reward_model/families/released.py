@@ -113,6 +113,9 @@ def native_config(released: Mapping[str, Any], *, tied: bool) -> InternVLConfig:
 
 def _text_config(kind: str, released: Mapping[str, Any]) -> Any:
     fields = {name: value for name, value in released.items() if name not in _FORGOTTEN}
+    if kind == "llama" and "attention_bias" not in fields:
+        # InternLM2's name of it.
+        fields["attention_bias"] = bool(fields.pop("bias", False))
     return CONFIG_MAPPING[kind](**fields)
 
 

@@ -51,6 +51,11 @@ class ScoreHead(nn.Module):
 class ScoreHeads(nn.ModuleList):
     """A :class:`ScoreHead` for each dimension."""
 
+    @property
+    def width(self) -> int:
+        """How wide the hidden states are that they take."""
+        return next(self.parameters()).shape[1]
+
     @classmethod
     def new(cls, width: int, dimensions: int, between: Sequence[int] = WIDTHS, *, relu: bool = False) -> "ScoreHeads":
         """Heads drawn as torch draws linear layers."""
@@ -87,9 +92,9 @@ def give_heads(model: Any, directory: str | Path) -> None:
     with loading(f"The score heads in {directory} cannot be loaded", "download or copy the checkpoint anew."):
         heads = heads_like(state, relu=bool(getattr(model.config, "score_relu", False)))
         width = model.config.get_text_config().hidden_size
-        if len(heads) != len(dimensions) or heads[0].fc1.in_features != width:
+        if len(heads) != len(dimensions) or heads.width != width:
             raise InputError(
-                f"{directory} has {len(heads)} score heads for {heads[0].fc1.in_features} numbers, and config.json "
+                f"{directory} has {len(heads)} score heads for {heads.width} numbers, and config.json "
                 f"names {len(dimensions)} dimensions of a model with {width}; are they of one checkpoint?"
             )
     put_heads(model, heads, dimensions)

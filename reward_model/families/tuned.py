@@ -55,8 +55,7 @@ class Tuned(Stored):
                 tuned.head[name] = file
             elif not plain.startswith(_UNUSED):
                 tuned.called[plain] = name
-                for ours, theirs in ((tuned.where, stored.where), (tuned.shapes, stored.shapes)):
-                    ours[plain] = theirs[name]
+                tuned.where[plain], tuned.shapes[plain] = file, stored.shapes[name]
                 tuned.sizes[plain], tuned.dtypes[plain] = stored.sizes[name], stored.dtypes[name]
         tuned._check(directory)
         for layer in tuned.lora:

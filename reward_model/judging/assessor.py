@@ -1,20 +1,22 @@
 """AIGV-Assessor as a judge: four scores of a video in one forward, a preference between two, and not a word said."""
 
 import itertools
+import json
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import ProcessorMixin
 
 from reward_model.encoding import ShowingEncoder
-from reward_model.families.assessor import LEVELS, Asked, Assessor, asked_about
-from reward_model.families.base import has_motion
-from reward_model.families.scores import score_dimensions
+from reward_model.families.assessor import Asked, Assessor, asked_about, level_of
+from reward_model.families.base import has_motion, plain_model
+from reward_model.families.pairs import Looked, compares
+from reward_model.families.scores import PAIRS, score_dimensions
 from reward_model.families.sense import see_motion
 from reward_model.inputs import GivenPair, GivenVideo, as_pair
 from reward_model.judging.base import Answer, Failure, VideoJudge, as_shown
@@ -30,17 +32,30 @@ from reward_model.judging.loading import (
 )
 from reward_model.presets import ASSESSMENT, preset_named
 from reward_model.prompts import Prompts, wording_id
-from reward_model.questions import Clips, Question
+from reward_model.questions import Clips, Question, ScoreQuestion, video_paths
 from reward_model.wordings import Shown
 from videoduet.errors import InputError, in_words
-from videoduet.records import Comparison, DimensionScore, OrderVerdict, Prompt, Video, VideoPair, VideoScore, stable_id
+from videoduet.records import (
+    Comparison,
+    DimensionScore,
+    OrderVerdict,
+    Prompt,
+    Verdict,
+    Video,
+    VideoPair,
+    VideoScore,
+    stable_id,
+)
 
 AT_ONCE = 16
 """Videos in one forward, where nobody says."""
 SLOPE = 0.1
 """Logits for each point between two scores, where nothing was calibrated: 10 points apart, the better one is that in
 73 % of cases."""
+PAIRS_AT_ONCE = 8
+"""Pairs that the pair networks see at once: patches of 8 frames of 448 pixels are 134 MB a video in float32."""
 Item = tuple[Video, Prompt]
+By = Literal["networks", "scores"]
 
 
 class AssessorJudge(VideoJudge):
@@ -61,6 +76,7 @@ class AssessorJudge(VideoJudge):
         encoder = ShowingEncoder.for_view(processor, view, motion=has_motion(model))
         self.assessor = Assessor(model.eval(), encoder, self.prompt)
         self.batch_size = AT_ONCE if batch_size == "auto" else batch_size
+        self._calibration: dict[str, Any] = getattr(model.config, "score_calibration", None) or {}
 
     @classmethod
     def from_pretrained(
@@ -82,9 +98,49 @@ class AssessorJudge(VideoJudge):
         judge_id = stable_id(*weights, wording_id(prompts.of("score")), dtype)
         return cls(model, processor, prompts, judge_id=judge_id, batch_size=batch_size)
 
+    def margin(self, sure: float) -> float:
+        """How far apart the mean scores of two videos are where the better one is that with ``sure``, as it was
+        calibrated on held-out videos. Raises InputError where it was not, or not for that.
+        """
+        margins = self._calibration.get("margins", {})
+        if f"{sure:g}" not in margins:
+            known = f"knows {', '.join(margins)}" if margins else "was never calibrated; train its scores here"
+            raise InputError(f"This judge does not say when it is {sure:g} sure of a difference: it {known}.")
+        return margins[f"{sure:g}"]
+
     def answer(self, questions: Iterable[Question]) -> Iterator[Answer]:
-        """Raises InputError: it is asked for scores and comparisons alone."""
-        raise InputError("This judge answers in numbers, not in words; ask it to score, compare or rank.")
+        """The scores of a video as a judge in words would write them, in the order of the questions, whatever their
+        wording. Raises InputError for other questions, and for dimensions that it does not rate.
+        """
+        for window in _windows(questions, self.batch_size):
+            good: dict[int, tuple[Item, Asked]] = {}
+            answers: dict[int, Answer] = {}
+            for place, question in enumerate(window):
+                path, prompt = self._rated(question)
+                try:
+                    item = (Video(id=path, path=path), Prompt.of(prompt))
+                    good[place] = (item, self._asked(item, question.clips))
+                except Exception as error:
+                    answers[place] = Answer(error=in_words(error))
+            for place, score in zip(good, self._scored(list(good.values())), strict=True):
+                # A number off the scale could not be read.
+                told = {each.name: min(100.0, max(0.0, each.value)) for each in score.dimensions}
+                keys = window[place].keys
+                said = json.dumps({name: told[name] for name in keys} if keys else statistics.fmean(told.values()))
+                answers[place] = Answer(f"<answer>{said}</answer>")
+            yield from (answers[place] for place in range(len(window)))
+
+    def _rated(self, question: Question) -> tuple[str, str]:
+        """The path of the video that a question is about, and what it was drawn for."""
+        if not isinstance(question, ScoreQuestion):
+            raise InputError("This judge answers in numbers, not in words; ask it to score, compare or rank.")
+        if strange := [name for name in question.keys if name not in self.prompt.keys]:
+            raise InputError(
+                f"This judge rates {', '.join(self.prompt.keys)}, and is asked about {', '.join(strange)}; take a "
+                "benchmark of the same dimensions."
+            )
+        (path,) = video_paths(question.messages)
+        return path, question.prompt
 
     def score(
         self, videos: Iterable[GivenVideo | tuple[GivenVideo, str]], *, failures: list[Failure] | None = None
@@ -105,11 +161,23 @@ class AssessorJudge(VideoJudge):
         """A comparison of every pair, in order, with the probability that the first is better: of both orders at once,
         as nothing comes first.
 
+        It goes by the mean over dimensions of the logits of :meth:`preferences`.
+        """
+        for pair, logits in self.preferences(pairs, failures=failures):
+            yield by_logits(pair, self.judge_id, logits)
+
+    def preferences(
+        self, pairs: Iterable[GivenPair], *, by: By | None = None, failures: list[Failure] | None = None
+    ) -> Iterator[tuple[VideoPair, dict[str, float]]]:
+        """For every pair the logit that its first video is better, by dimension: ``by`` the pair 'networks', or the
+        difference of 'scores' (None: the networks, where the judge has some).
+
         Each video of a window of pairs is looked at once, in the order of their ids, so that no bit depends on which
         was given first.
         """
+        by = by or ("networks" if compares(self.assessor.model) else "scores")
         for window in _windows(pairs, self.batch_size):
-            known: dict[tuple[str, str], tuple[Item, Asked]] = {}
+            known: dict[tuple[str, str], Asked] = {}
             good: list[VideoPair] = []
             for given in window:
                 try:
@@ -117,17 +185,37 @@ class AssessorJudge(VideoJudge):
                     for video in (pair.first, pair.second):
                         key = (video.id, pair.prompt.id)
                         if key not in known:
-                            known[key] = ((video, pair.prompt), self._asked((video, pair.prompt), clips))
+                            known[key] = self._asked((video, pair.prompt), clips)
                     good.append(pair)
                 except Exception as error:
                     _fail(failures, given, error)
-            scores: dict[tuple[str, str], VideoScore] = {}
-            for start in range(0, len(known), self.batch_size):
-                keys = sorted(known)[start : start + self.batch_size]
-                scores |= dict(zip(keys, self._scored([known[key] for key in keys]), strict=True))
-            for pair in good:
-                first, second = (scores[video.id, pair.prompt.id] for video in (pair.first, pair.second))
-                yield self._compared(pair, first, second)
+            if good:
+                keys = sorted(known)
+                first, second = ([keys.index((v.id, p.prompt.id)) for v, p in side] for side in (
+                    [(pair.first, pair) for pair in good], [(pair.second, pair) for pair in good],
+                ))  # fmt: skip
+                for pair, row in zip(good, self._logits([known[key] for key in keys], first, second, by), strict=True):
+                    yield pair, dict(zip(self.prompt.keys, row, strict=True))
+
+    @torch.no_grad()
+    def _logits(self, asked: list[Asked], first: list[int], second: list[int], by: By) -> list[list[float]]:
+        """Logits by dimension of pairs of ``asked``, whose places are ``first`` and ``second``."""
+        parts = [asked[start : start + self.batch_size] for start in range(0, len(asked), self.batch_size)]
+        if by == "scores":
+            scores = torch.cat([self.assessor.scores(self.assessor.before_levels(part)) for part in parts])
+            slope = self._calibration.get("slope", SLOPE)
+            return (100 * slope * (scores[first] - scores[second])).tolist()
+        layers = getattr(plain_model(self.assessor.model), PAIRS).layers
+        looked = [self.assessor.looked(part, layers) for part in parts]
+        held = Looked(
+            [torch.cat(each) for each in zip(*(part.layers for part in looked), strict=True)],
+            torch.cat([part.before for part in looked]),
+        )
+        rows: list[list[float]] = []
+        for start in range(0, len(first), PAIRS_AT_ONCE):
+            sides = (_chosen(held, side[start : start + PAIRS_AT_ONCE]) for side in (first, second))
+            rows += self.assessor.pair_logits(*sides).tolist()
+        return rows
 
     def _asked(self, item: Item, clips: Clips) -> Asked:
         video, prompt = item
@@ -141,38 +229,44 @@ class AssessorJudge(VideoJudge):
             return []
         before = self.assessor.before_levels([each for _, each in asked])
         scores = (100 * self.assessor.scores(before)).tolist()
-        levels = self.assessor.level_logits(before).argmax(-1).tolist()
         names = self.prompt.keys
         return [
             VideoScore(
                 video_id=video.id,
                 prompt_id=prompt.id,
                 judge_id=self.judge_id,
-                text=" ".join(map(self._said, names, named, values)),
+                text=" ".join(map(self._said, names, values)),
                 score=statistics.fmean(values),
                 dimensions=tuple(DimensionScore(name=n, value=v) for n, v in zip(names, values, strict=True)),
             )
-            for ((video, prompt), _), values, named in zip(asked, scores, levels, strict=True)
+            for ((video, prompt), _), values in zip(asked, scores, strict=True)
         ]
 
-    def _said(self, dimension: str, level: int, score: float) -> str:
-        return f"{self.prompt.about(dimension).answer} {LEVELS[level]} ({score:.1f})."
-
-    def _compared(self, pair: VideoPair, first: VideoScore, second: VideoScore) -> Comparison:
-        """By the difference of the two scores."""
-        assert first.score is not None and second.score is not None
-        logit = SLOPE * (first.score - second.score)
-        return by_logit(pair, self.judge_id, logit, (first.text, second.text))
+    def _said(self, dimension: str, score: float) -> str:
+        return f"{self.prompt.about(dimension).answer} {level_of(score / 100)} ({score:.1f})."
 
 
-def by_logit(pair: VideoPair, judge_id: str, logit: float, said: tuple[str, str]) -> Comparison:
-    """The comparison that finds the first video better with this ``logit``; ``said`` of the first and the second."""
-    verdict = "first" if logit > 0 else "second" if logit < 0 else "tie"
-    mirrored = {"first": "second", "second": "first", "tie": "tie"}[verdict]
-    p = 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
-    forward = OrderVerdict(text=f"First: {said[0]} Second: {said[1]}", verdict=verdict, p=p)
-    backward = OrderVerdict(text=f"First: {said[1]} Second: {said[0]}", verdict=mirrored, p=1 - p)
-    return Comparison.of(pair, judge_id, forward, backward, p)
+def by_logits(pair: VideoPair, judge_id: str, logits: Mapping[str, float]) -> Comparison:
+    """The comparison of a pair whose first video is better in each dimension with these ``logits``."""
+    logit = statistics.fmean(logits.values())
+    verdict: Verdict = "first" if logit > 0 else "second" if logit < 0 else "tie"
+    mirrored: Verdict = "second" if logit > 0 else "first" if logit < 0 else "tie"
+    forward = OrderVerdict(text=_told(logits, 1), verdict=verdict, p=_sigmoid(logit))
+    backward = OrderVerdict(text=_told(logits, -1), verdict=mirrored, p=_sigmoid(-logit))
+    return Comparison.of(pair, judge_id, forward, backward, forward.p)
+
+
+def _told(logits: Mapping[str, float], sign: int) -> str:
+    said = ", ".join(f"{name} {_sigmoid(sign * logit):.3f}" for name, logit in logits.items())
+    return f"Probability that the first is better: {said}."
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+
+
+def _chosen(held: Looked, places: list[int]) -> Looked:
+    return Looked([layer[places] for layer in held.layers], held.before[places])
 
 
 def _windows(given: Iterable, size: int) -> Iterator[list]:

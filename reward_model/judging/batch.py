@@ -16,6 +16,7 @@ from reward_model.judging.adopted import adopt_older
 from reward_model.judging.base import Failure, PairwiseJudge, VideoJudge
 from reward_model.judging.build import load_judge
 from reward_model.judging.config import Judged, JudgingConfig
+from reward_model.judging.first_pass import SURE, FirstPassJudge, Scorer
 from reward_model.judging.listed import Shown
 from videoduet.errors import InputError, in_words
 from videoduet.processes import processes
@@ -27,6 +28,8 @@ from videoduet.workspace import Workspace
 COMPARISONS_PER_SHARD = 128
 """What a kill loses at most, and what a process takes at a time."""
 
+ListingJudge = VideoJudge | FirstPassJudge
+"""A judge that lists what it cannot compare."""
 Ask = Callable[[VideoJudge, Sequence[Any], list[Failure]], list[dict[str, Any]]]
 """Judges some items: rows that JSON can hold, and failures."""
 Tournament = Callable[[PairwiseJudge, Mapping[str, Prompt], Mapping[str, Sequence[Video]]], Iterable[Comparison]]
@@ -90,7 +93,8 @@ def _judged(workspace: Workspace, config: JudgingConfig, command: str, items: Se
     judged = Judged(
         command=command, judge=config.judge, preset=config.preset, adapter=config.adapter, dtype=config.dtype,
         samples=config.samples, temperature=config.temperature, backend=config.backend, items=len(items),
-        items_id=stable_id(*items), shown=config.shown, judge_id=(workspace.kept() or {}).get("judge_id"),
+        items_id=stable_id(*items), shown=config.shown, first_pass=config.first_pass,
+        first_pass_sure=config.first_pass_sure, judge_id=(workspace.kept() or {}).get("judge_id"),
     )  # fmt: skip
     workspace.check(judged, "judged")
     if processes().is_main_process:
@@ -154,10 +158,24 @@ def ask_pairs(judge: VideoJudge, part: Sequence[tuple[str, str, str]], failures:
     return _compared(judge, pair_records(part, failures), failures)
 
 
-def ask_groups(tournament: Tournament | None = None) -> Ask:
-    """Rows for the videos of each prompt: all pairs, or those that ``tournament`` asks about."""
+def ask_groups(
+    tournament: Tournament | None = None, scorer: Callable[[], Scorer] | None = None, sure: float = SURE
+) -> Ask:
+    """Rows for the videos of each prompt: all pairs, or those that ``tournament`` asks about. What ``scorer`` gives
+    goes first, and tells what it is ``sure`` of.
+    """
+    passes: list[FirstPassJudge] = []
 
     def ask(judge: VideoJudge, part: Sequence[list[Shown]], failures: list[Failure]) -> list[dict[str, Any]]:
+        if scorer is None:
+            return compared(judge, part, failures)
+        if not passes:
+            passes.append(FirstPassJudge(scorer(), lambda: judge, sure))
+        rows = compared(passes[0], part, failures)
+        console.print(f"{passes[0].told}", markup=False, highlight=False, soft_wrap=True)
+        return rows
+
+    def compared(judge: ListingJudge, part: Sequence[list[Shown]], failures: list[Failure]) -> list[dict[str, Any]]:
         prompts = {prompt.id: prompt for prompt in (Prompt.of(group[0][1]) for group in part)}
         videos = {
             prompt_id: distinct([video for video, _ in records(group, failures)], failures)
@@ -176,7 +194,7 @@ def ask_groups(tournament: Tournament | None = None) -> Ask:
 
 
 def _played(
-    judge: VideoJudge,
+    judge: ListingJudge,
     tournament: Tournament,
     prompts: Mapping[str, Prompt],
     videos: Mapping[str, Sequence[Video]],
@@ -195,7 +213,7 @@ def _played(
     return [_row(c, prompts[c.prompt_id].text, paths[c.first_id], paths[c.second_id]) for c in comparisons]
 
 
-def _compared(judge: VideoJudge, pairs: list[VideoPair], failures: list[Failure]) -> list[dict[str, Any]]:
+def _compared(judge: ListingJudge, pairs: list[VideoPair], failures: list[Failure]) -> list[dict[str, Any]]:
     missed: list[Failure] = []
     comparisons = list(judge.compare(pairs, failures=missed))
     failed = {id(failure.given) for failure in missed}

@@ -1,12 +1,21 @@
 """Any judge from what a config says of it: a model that runs here, under vLLM or behind a server, or a class."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from reward_model.judging.base import PairwiseJudge, VideoJudge
-from reward_model.judging.config import TINY, Backend, BatchSize, Decoding, JudgeOptions, ServerSettings, check_backend
+from reward_model.judging.config import (
+    TINY,
+    Backend,
+    BatchSize,
+    Decoding,
+    JudgeOptions,
+    JudgingConfig,
+    ServerSettings,
+    check_backend,
+)
 from reward_model.presets import preset_named
 from reward_model.prompts import JudgePrompt
 from reward_model.wordings import Shown
@@ -15,6 +24,9 @@ from videoduet.errors import InputError
 from videoduet.processes import device as this_device
 from videoduet.progress import console
 from videoduet.video import use_reader
+
+if TYPE_CHECKING:
+    from reward_model.judging.assessor import AssessorJudge
 
 
 @overload
@@ -62,21 +74,52 @@ def build_judge(
     path = _place(str(path), preset, subfolder)
     from reward_model.judging.loading import rates_in_numbers
 
+    options: dict[str, Any] = {"preset": preset, "prompt": prompt, "shown": shown, "dtype": dtype}
+    here: dict[str, Any] = {}
+    if backend == "transformers":
+        here = {"adapter": adapter, "batch_size": batch_size, "device": device or this_device()}
     if rates_in_numbers(path):
-        return _assessor(
-            path, backend, decoding, prompt, preset=preset, adapter=adapter, shown=shown, dtype=dtype,
-            batch_size=batch_size, device=device or this_device(),
-        )  # fmt: skip
+        return _in_numbers(path, backend, **options, **here)
+    return _in_words(path, backend, decoding, options, here)
+
+
+def _in_words(
+    path: str, backend: Backend, decoding: Decoding | None, options: Mapping[str, Any], here: Mapping[str, Any]
+) -> VideoJudge:
+    """The judge at ``path`` that answers in words; ``here`` are options of one that runs under transformers."""
+    preset = options["preset"]
+    if preset_named(preset).numbers:
+        raise InputError(
+            f"Judge {path} answers in words, and preset {preset} is for numbers; give what pipelines.convert_judge "
+            "aigv_assessor or a training wrote."
+        )
     if backend == "vllm":
         from reward_model.judging.vllm_offline import VllmJudge
 
-        return VllmJudge(path, preset=preset, decoding=decoding, dtype=dtype, prompt=prompt, shown=shown)
+        return VllmJudge(path, decoding=decoding, **options)
     from reward_model.judging.local import Judge
 
-    return Judge.from_pretrained(
-        path, preset=preset, adapter=adapter, prompt=prompt, shown=shown, dtype=dtype, batch_size=batch_size,
-        decoding=decoding, device=device or this_device(),
-    )  # fmt: skip
+    return Judge.from_pretrained(path, decoding=decoding, **options, **here)
+
+
+def scorer_at(path: str, **options: Any) -> "AssessorJudge":
+    """The judge at ``path`` that scores in numbers, with :func:`build_judge`'s options. Raises InputError where it does
+    not.
+    """
+    from reward_model.judging.assessor import AssessorJudge
+
+    judge = build_judge(path, **options)
+    if not isinstance(judge, AssessorJudge):
+        raise InputError(f"Judge {path} answers in words, and a first pass goes by numbers; give an AIGV-Assessor.")
+    return judge
+
+
+def first_pass(config: JudgingConfig) -> "Callable[[], AssessorJudge] | None":
+    """What loads the judge that goes first, as the options of the judge's command say; None where none does."""
+    path = config.first_pass
+    if path is None:
+        return None
+    return lambda: scorer_at(path, dtype=config.dtype, batch_size=config.batch_size)
 
 
 def load_judge(config: JudgeOptions) -> VideoJudge:
@@ -113,18 +156,13 @@ def _place(path: str, preset: str | None, subfolder: str | None) -> str:
     return local_directory(resolve(path), inner)
 
 
-def _assessor(
-    path: str, backend: Backend, decoding: Decoding | None, prompt: JudgePrompt | None, **options: Any
-) -> VideoJudge:
-    """The judge at ``path`` that rates in numbers. Raises InputError for options that are for words."""
+def _in_numbers(path: str, backend: Backend, *, prompt: JudgePrompt | None, **options: Any) -> VideoJudge:
+    """The judge at ``path`` that rates in numbers, always the same ones. Raises InputError for what is for words."""
     from reward_model.judging.assessor import AssessorJudge
 
-    if backend != "transformers" or prompt is not None or (decoding is not None and decoding.samples > 1):
-        raise InputError(
-            f"Judge {path} answers in numbers, in one forward, so it takes no wording of a comparison, no samples and "
-            f"no backend {backend}; leave these out." if backend != "transformers" else
-            f"Judge {path} answers in numbers, so it takes no wording of a comparison and no samples; leave them out."
-        )  # fmt: skip
+    if backend != "transformers" or prompt is not None:
+        what = "a wording of a comparison" if backend == "transformers" else f"the backend {backend}"
+        raise InputError(f"Judge {path} answers in numbers, and {what} is for words; leave it out.")
     return AssessorJudge.from_pretrained(path, **options)
 
 

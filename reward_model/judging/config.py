@@ -84,7 +84,12 @@ def api_key() -> str | None:
 
 def check_backend(preset: str | None, backend: Backend, settings: ServerSettings | None) -> None:
     """Raises InputError where there is no such preset, or backend and server do not go together."""
-    preset_named(preset)
+    if preset_named(preset).numbers and backend != "transformers":
+        raise InputError(
+            f"Preset {preset} is of a judge that answers in numbers, which no {backend} gives; give backend "
+            "transformers.",
+            exit_code=2,
+        )
     if (backend == "server") != (settings is not None):
         raise InputError(
             "Backend server and a server's URL belong together (--backend server --server URL); give both or neither.",
@@ -162,11 +167,16 @@ class JudgingConfig(JudgeOptions):
             prompt (the others).
         output: A directory that keeps what is judged; the same command goes on where it was.
         report: Write an HTML page with the videos beside the verdicts to this file.
+        first_pass: For rank: a judge that scores (AIGV-Assessor) and tells alone what it can; only pairs that are
+            closer than its own interval are compared by the judge.
+        first_pass_sure: How sure it has to be of a difference: 0.5, 0.6, 0.7, 0.8, 0.9, 0.95 or 0.99.
     """
 
     batch: str | None = None
     output: str | None = None
     report: str | None = None
+    first_pass: str | None = None
+    first_pass_sure: float = 0.95
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,4 +196,6 @@ class Judged:
     items: int
     items_id: str
     shown: Shown = Shown()
+    first_pass: str | None = None
+    first_pass_sure: float = 0.95
     judge_id: str | None = execution(None)

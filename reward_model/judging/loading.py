@@ -17,6 +17,7 @@ from transformers.utils.hub import cached_file
 from reward_model.encoding import encoder_class, tokens_per_second
 from reward_model.families import FAMILIES, family_named
 from reward_model.families.base import has_motion
+from reward_model.families.pairs import give_pairs
 from reward_model.families.scores import HEADS, PAIRS, give_heads, score_dimensions
 from reward_model.families.sense import ENCODER, PROJECTOR, give_motion
 from reward_model.judging.beside import beside
@@ -134,10 +135,13 @@ def check_family(path: str | Path) -> None:
 
 
 def rates_in_numbers(path: str | Path) -> bool:
-    """Whether the judge at ``path``, or the one that its adapter goes on, is an AIGV-Assessor."""
-    check_files(path)
-    with loading(f"Judge {path} cannot be loaded", WHOLE):
+    """Whether the judge at ``path``, or the one that its adapter goes on, is an AIGV-Assessor; what cannot be read is
+    none, and is told of where it is loaded.
+    """
+    try:
         return score_dimensions(AutoConfig.from_pretrained(base_directory(path))) is not None
+    except Exception:
+        return False
 
 
 def positions_per_second(path: str | Path) -> float | None:
@@ -169,8 +173,9 @@ def _whole_model(path: str | Path, dtype: str, load_in: LoadIn | None = None) ->
     directory = Path(str(cached_file(path, CONFIG_NAME))).parent
     if moving or getattr(model.config, "motion_window", None) is not None:
         give_motion(model, directory)
-    if rating:
-        give_heads(model, directory)
+    for part, give in ((HEADS, give_heads), (PAIRS, give_pairs)):
+        if any(name.startswith(f"{part}.") for name in rating):
+            give(model, directory)
     return model
 
 

@@ -1,6 +1,6 @@
 """What can be set about the measuring of a judge."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reward_model.datasets.items import Split
@@ -141,12 +141,15 @@ class LeaderboardConfig(JudgingConfig):
         prompts: A table or JSON Lines with prompt, perhaps name, and categories: FETV's fetv_data.json, or columns
             spatial, temporal, attribute, complexity (None: a video is called like its prompt).
         ask: What the judge is asked: to score every video, or to compare all generators' videos of each prompt.
+        beside: ``leaderboard.json`` of other judges, or of people, of the same generators: their win rates are drawn
+            beside these.
         resamples: Resamples of the prompts that make an interval.
         seed: Seed of the resampling.
     """
 
     prompts: str | None = None
     ask: Literal["score", "compare"] = "score"
+    beside: list[str] = field(default_factory=list[str])
     resamples: int = 1000
     seed: int = 0
 

@@ -7,6 +7,7 @@ from typing import Literal
 from reward_model.datasets.items import Split
 from reward_model.prompts import TaskPrompts
 from reward_model.rewards import Variant
+from reward_model.training.assessor_config import AssessorTraining
 from videoduet.config import Precision, at_least, execution, identity, required, within
 from videoduet.errors import InputError
 from videoduet.quantized import LoadIn
@@ -109,7 +110,7 @@ VERSIONS: dict[Temporal, tuple[float, ...]] = {
     "contrast": (1.0,),
     "margin": (1.0,),
     "severity": (1.0, 0.5, 0.25),
-    "discount": (1.0, 0.5),
+    "discount": (1.0,),
 }
 """How much the versions of a clip are shuffled that a temporal reward trains on, the one that matters most first."""
 
@@ -139,7 +140,7 @@ class RewardConfig:
     score: Literal["l1", "bell", "none"] = identity("l1")
     ranking: bool = identity(False)
     temporal: Temporal = identity("none")
-    versions: float = identity(0.5)
+    versions: float = identity(0.25)
     length: bool = identity(False)
     l_min: int = identity(320)
     l_max: int = identity(512)
@@ -198,7 +199,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeTrainingConfig:
-    """Train a judge by GRPO on public data.
+    """Train a judge by GRPO on public data, or in AIGV-Assessor's stages.
 
     Attributes:
         model: transformers directory, PEFT directory or hub id to start from; the KL is to this.
@@ -208,6 +209,7 @@ class JudgeTrainingConfig:
         scale: The scale that scores are asked for on; every data set's own is moved to it.
         rewards: Which rewards are given.
         training: GRPO; ``pairs_per_step`` counts items.
+        assessor: AIGV-Assessor's stages, which take steps, rate and LoRA from ``training`` and ask for nothing else.
         prompts: Wording of questions about one video.
         reasoning: Ask for a thought before the answer; else in words that ask for the answer alone, without the format
             reward.
@@ -232,6 +234,7 @@ class JudgeTrainingConfig:
     scale: tuple[float, float] = identity((0.0, 100.0))
     rewards: RewardConfig = RewardConfig()
     training: GRPOTraining = GRPOTraining()
+    assessor: AssessorTraining = AssessorTraining()
     prompts: TaskPrompts = identity(TaskPrompts())
     reasoning: bool = identity(True)
     num_frames: int | None = identity(None)
@@ -253,6 +256,11 @@ class JudgeTrainingConfig:
         if self.training.method == "sft" and self.reasoning:
             raise InputError(
                 "training.method 'sft' learns the answers of the data, which hold no thoughts; give reasoning: false.",
+                exit_code=2,
+            )
+        if self.assessor.stage != "none" and (self.adapter is not None or self.hard_pairs):
+            raise InputError(
+                "assessor.stage goes on from a whole model and takes all items; leave adapter and hard_pairs out.",
                 exit_code=2,
             )
         if self.rewards.score == "bell" and self.scale != (1.0, 5.0):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PrinterCallback
+from transformers import PrinterCallback, Trainer
 
 from reward_model.prompts import Prompts
 from reward_model.training.checkpoints import last_checkpoint
@@ -87,7 +87,7 @@ def micro_batch(rows: int, most: int, what: str) -> tuple[int, int]:
     return mine, max(size for size in range(1, min(most, mine) + 1) if mine % size == 0)
 
 
-def check_batch(trainer: ShardingTrainer, rows: int) -> None:
+def check_batch(trainer: Trainer, rows: int) -> None:
     """Raises InputError where a step would hold another number of rows, as a launcher's settings may have it."""
     held, steps = trainer.get_total_train_batch_size(trainer.args), trainer.args.gradient_accumulation_steps
     # DeepSpeed takes a step when its own config says so.

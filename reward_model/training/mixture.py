@@ -27,7 +27,10 @@ class Ingredient:
 def usable(reading: Reading) -> Reading:
     """What can be trained on: a pair that people call a tie has no label, and is counted as left out."""
     kept = [
-        item for item in reading.items if not (isinstance(item, PreferenceItem) and item.preferred["overall"] == "tie")
+        item
+        for item in reading.items
+        # Pairs that are labelled by dimension alone have no overall preference.
+        if not (isinstance(item, PreferenceItem) and item.preferred.get("overall") == "tie")
     ]
     left_out = reading.left_out.copy()
     if ties := len(reading.items) - len(kept):
@@ -46,7 +49,7 @@ def shares(ingredients: Sequence[Ingredient]) -> np.ndarray:
     )
 
 
-def _endless(reading: Reading, seed: int) -> Iterator[Item]:
+def endless(reading: Reading, seed: int) -> Iterator[Item]:
     """The items again and again, each time in an order of its own; the two videos of a pair in a 50/50 order, with the
     label flipped to match, so that no position is worth learning.
     """
@@ -92,7 +95,7 @@ def stage_rows(
     """
     share, rng = shares(ingredients), np.random.default_rng(seed_for(seed, "mixture"))
     draws = rng.choice(len(ingredients), size=steps if one_source_a_step else steps * per_step, p=share)
-    sources = [_endless(ingredient.reading, seed) for ingredient in ingredients]
+    sources = [endless(ingredient.reading, seed) for ingredient in ingredients]
     rows: list[dict[str, Any]] = []
     for place, draw in enumerate(np.repeat(draws, per_step if one_source_a_step else 1).tolist()):
         item, reading = next(sources[draw]), ingredients[draw].reading

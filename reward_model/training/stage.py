@@ -136,10 +136,14 @@ def hard_pairs(config: JudgeTrainingConfig, reading: Reading, output: Path) -> R
 
 
 def cost(config: JudgeTrainingConfig, ingredients: Sequence[Ingredient]) -> dict[str, int]:
-    """What a training generates at most: rollouts, those on perturbed videos among them, and tokens."""
+    """What a training generates at most: rollouts, those on perturbed videos among them, and tokens; nothing where it
+    learns to rate in numbers.
+    """
     count = sum(len(i.reading.items) for i in ingredients)
     training, group = config.training.for_items(count), config.training.num_generations
     items = training.steps * training.items_per_step
+    if config.assessor.stage != "none":
+        return {"steps": training.steps, "items": items}
     scored = sum(len(i.reading.items) for i in ingredients if i.reading.scale is not None)
     share = scored / count
     more = {"modeling": group // 2, "fidelity": group // 2, "consistency": group}.get(config.rewards.temporal, 0)
@@ -170,11 +174,12 @@ def train_stage(
     output = workspace.root
     if state.is_main_process:
         workspace.adopt(config, "trained")
+    if config.assessor.stage != "none":
+        return _assessed(config, ingredients, on_step)
     if config.hard_pairs:
         ingredients = [replace(i, reading=hard_pairs(config, i.reading, output)) for i in ingredients]
     if state.is_main_process:
-        told = [{"summary": i.reading.summary(), "missing": i.reading.missing} for i in ingredients]
-        write_json(output / "data.json", told)
+        write_json(output / "data.json", _told(ingredients))
     count = sum(len(i.reading.items) for i in ingredients)
     prompt, training, beside = judge_prompt(config), config.training.for_items(count), _rows_beside(config)
     lay_out = partial(
@@ -208,6 +213,23 @@ def train_stage(
     measure = "loss" if training.method == "sft" else "reward"
     first, last = (summary[f"{measure}_{when}"] for when in ("first", "last"))
     return Trained(result, summary["steps"], first, last, tuple(summary.get("notes", ())), measure)
+
+
+def _assessed(
+    config: JudgeTrainingConfig, ingredients: Sequence[Ingredient], on_step: Callable[[int], None] | None
+) -> Trained:
+    """The same of one of AIGV-Assessor's stages, which leaves a whole model."""
+    from reward_model.training.assessing import train_assessor
+
+    output = Workspace(config.output).root
+    if processes().is_main_process:
+        write_json(output / "data.json", _told(ingredients))
+    summary = train_assessor(config, ingredients, output, on_step)
+    return Trained(output / "model", summary["steps"], summary["loss_first"], summary["loss_last"], measure="loss")
+
+
+def _told(ingredients: Sequence[Ingredient]) -> list[dict[str, Any]]:
+    return [{"summary": i.reading.summary(), "missing": i.reading.missing} for i in ingredients]
 
 
 def by_rewards(rewards: RewardConfig, training: GRPOTraining, seed: int, *, reasoning: bool = True) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from reward_model.datasets import DATASETS, PreferenceItem, Reading, read_dataset
+from reward_model.datasets import PreferenceItem, Reading, read_dataset
 from reward_model.prompts import JudgePrompt, TaskPrompts
 from reward_model.training.config import DataConfig, GRPOTraining, RewardConfig
+from reward_model.training.held_out import held_out_pairs
 from reward_model.training.mixture import Ingredient, shares, stage_rows, usable
 from reward_model.training.readable import readable_rows
 from reward_model.training.refresh import read_labelled_pairs
@@ -41,29 +42,13 @@ def read_own_data(
     if original is not None:
         train.append(Ingredient(_reading("original", read_labelled_pairs(resolve(original)))))
     shares(train)
-    kept = [] if held_out is None else read_labelled_pairs(resolve(held_out))
-    for each in data:
-        if each.split == "train" and DATASETS[each.name].task == "preference":
-            kept += labelled(usable(read_dataset(each.name, resolve(each.folder), "test")).limited(each.limit, seed))
-    if not kept:
+    if not (kept := held_out_pairs(data, seed, held_out)):
         raise InputError(
             "refresh.data leaves no pairs for the gate to measure on; give a data set of pairs with split: train, "
             "whose test split is kept for that, or refresh.held_out_data.",
             exit_code=2,
         )
     return OwnData(train, kept)
-
-
-def labelled(reading: Reading) -> list[LabelledPair]:
-    """The pairs of a data set that people decided, as labels."""
-    return [
-        LabelledPair(
-            prompt=item.pair.prompt, first=item.pair.first, second=item.pair.second, preferred=label,
-            source=reading.name,
-        )
-        for item in reading.items
-        if isinstance(item, PreferenceItem) and (label := item.preferred["overall"]) != "tie"
-    ]  # fmt: skip
 
 
 def united(generated: Sequence[LabelledPair], own: Sequence[Ingredient], share: float) -> list[Ingredient]:

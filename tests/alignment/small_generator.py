@@ -21,6 +21,7 @@ class SmallGenerator(Generator):
     """Random weights, ε-prediction, DDPM noise; texts are embedded by hashing."""
 
     lora_targets = r".*(to_q|to_k|to_v|resnets\.\d+\.conv1|conv1\.2|conv[2-4]\.3)"
+    channels = (16, 32)
 
     def __init__(self) -> None:
         self.settings = SETTINGS
@@ -30,7 +31,7 @@ class SmallGenerator(Generator):
             torch.manual_seed(0)
             self._unet: nn.Module = UNet3DConditionModel(
                 sample_size=8,
-                block_out_channels=(32, 64),
+                block_out_channels=self.channels,
                 down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
                 up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
                 layers_per_block=1,
@@ -85,6 +86,12 @@ class SmallGenerator(Generator):
 
     def free_encoders(self) -> None:
         self.encoder_is_here = False
+
+
+class WideGenerator(SmallGenerator):
+    """One that learns in a few steps, and takes half as long again for each."""
+
+    channels = (32, 64)
 
 
 def preference_data(run_dir: Path, num_prompts: int = 3) -> SimpleNamespace:

@@ -13,7 +13,7 @@ import torch
 from diffusers.models.attention import FeedForward
 from peft import PeftModel
 from safetensors.torch import load_file
-from small_generator import SmallGenerator, preference_data
+from small_generator import SmallGenerator, WideGenerator, preference_data
 
 from alignment.training.config import AlignConfig
 from alignment.training.forward import PolicyForward
@@ -37,13 +37,6 @@ CONFIG = AlignConfig(
 def undisturbed(tmp_path_factory) -> tuple[dict, Path]:
     data = preference_data(tmp_path_factory.mktemp("undisturbed"))
     return train(data, SmallGenerator(), "out", replace(CONFIG, epochs=2))
-
-
-@pytest.fixture(scope="module")
-def first_adapter(tmp_path_factory) -> Path:
-    """The adapter of a first round on the same data as every test's."""
-    data = preference_data(tmp_path_factory.mktemp("first"))
-    return train(data, SmallGenerator(), "first")[1] / "adapter"
 
 
 def train(data, generator, output: str, config: AlignConfig = CONFIG, **more):
@@ -101,7 +94,7 @@ def test_the_learning_rate_follows_its_schedule(data, lr_scheduler, factors):
 
 def test_it_learns_to_prefer_the_chosen(data):
     config = replace(CONFIG, epochs=6, beta=50.0)
-    summary, output_dir = train(data, SmallGenerator(), "out", config, base="tiny", revision="abc")
+    summary, output_dir = train(data, WideGenerator(), "out", config, base="tiny", revision="abc")
     log = log_of(output_dir)
     assert [line["step"] for line in log] == list(range(1, 19))
     assert log[0]["loss"] == pytest.approx(math.log(2), abs=1e-7)
@@ -118,7 +111,7 @@ def test_it_learns_to_prefer_the_chosen(data):
     named = json.loads((output_dir / "adapter" / "adapter_config.json").read_text())
     assert (named["base_model_name_or_path"], named["revision"]) == ("tiny", "abc")
     assert not (output_dir / "checkpoints").exists()
-    loaded = PeftModel.from_pretrained(SmallGenerator().denoiser, output_dir / "adapter")
+    loaded = PeftModel.from_pretrained(WideGenerator().denoiser, output_dir / "adapter")
     assert loaded.peft_config["default"].r == 4
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 from safetensors.torch import load_file
-from small_generator import SmallGenerator, preference_data
+from small_generator import SmallGenerator, WideGenerator
 from test_trainer import CONFIG, adapter_bytes, errors_of, gradient_of, log_of, make_run, train
 
 from alignment.training.checkpoint import Progress, TrainingState, latest_checkpoint
@@ -70,11 +70,11 @@ def test_with_every_option_micro_batches_give_the_gradient_of_the_whole(data):
 
 
 def test_all_weights_are_trained_from_their_reference(data):
-    summary, output = train(data, SmallGenerator(), "out", replace(ALL, epochs=4, beta=50.0))
+    summary, output = train(data, WideGenerator(), "out", replace(ALL, epochs=4, beta=50.0))
     log = log_of(output)
     assert (log[0]["implicit_accuracy"], log[0]["margin"]) == (0.5, 0.0)
     assert sum(line["implicit_accuracy"] for line in log[-3:]) / 3 > 0.8
-    before, after = SmallGenerator().denoiser, UNet3DConditionModel.from_pretrained(output / "denoiser")
+    before, after = WideGenerator().denoiser, UNet3DConditionModel.from_pretrained(output / "denoiser")
     assert summary["trainable_parameters"] == sum(p.numel() for p in before.parameters())
     moved = [not torch.equal(p, q) for p, q in zip(before.parameters(), after.parameters(), strict=True)]
     assert sum(moved) > 0.9 * len(moved)
@@ -92,11 +92,10 @@ def test_all_weights_go_on_from_no_adapter_and_no_base(data, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["zero LoRA", "continued LoRA", "base", "all"])
-def test_the_live_reference_is_the_cached_one(data, tmp_path, kind):
+def test_the_live_reference_is_the_cached_one(data, first_adapter, kind):
     adapter, config = None, replace(CONFIG, anchor_weight=1.0)
     if kind in ("continued LoRA", "base"):
-        first = preference_data(tmp_path)
-        adapter = train(first, SmallGenerator(), "first")[1] / "adapter"
+        adapter = first_adapter
     if kind == "base":
         config = replace(config, reference="base")
     if kind == "all":
@@ -118,7 +117,7 @@ def test_the_live_reference_is_the_cached_one(data, tmp_path, kind):
 def test_the_anchor_holds_the_policy_back(data):
     moved = {}
     for weight in (0.0, 100.0):
-        run = make_run(data, SmallGenerator(), replace(CONFIG, anchor_weight=weight, epochs=4), f"anchor_{weight}")
+        run = make_run(data, WideGenerator(), replace(CONFIG, anchor_weight=weight, epochs=4), f"anchor_{weight}")
         reference = LiveReference(run.generator, run.config, None)
         for index in range(len(run.data.steps)):
             run.step(index)
@@ -142,7 +141,7 @@ def test_the_average_is_what_is_exported(data):
 
 def test_held_out_pairs_are_of_other_prompts_and_are_measured(data):
     config = replace(CONFIG, epochs=3, beta=50.0, held_out=0.34, held_out_steps=2)
-    summary, output = train(data, SmallGenerator(), "out", config)
+    summary, output = train(data, WideGenerator(), "out", config)
     assert (summary["pairs"], summary["held_out_pairs"], summary["steps"]) == (2, 1, 6)
     rows = [json.loads(line) for line in (output / "held_out.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [0, 2, 4, 6]
@@ -296,10 +295,9 @@ def test_a_newer_program_s_checkpoint_is_refused(tmp_path):
         state.load(file.parent)
 
 
-def test_adapters_hold_the_policy_alone(data, tmp_path):
-    first = train(preference_data(tmp_path), SmallGenerator(), "first")[1]
-    config = replace(CONFIG, anchor_weight=1.0, max_steps=1)
-    _, output = train(data, SmallGenerator(), "second", config, adapter=first / "adapter")
+def test_adapters_hold_the_policy_alone(data, first_adapter):
+    first, config = first_adapter.parent, replace(CONFIG, anchor_weight=1.0, max_steps=1)
+    _, output = train(data, SmallGenerator(), "second", config, adapter=first_adapter)
     names = [sorted(path.name for path in (folder / "adapter").iterdir()) for folder in (output, first)]
     assert names[0] == names[1]
     assert adapter_bytes(output) != adapter_bytes(first)

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from benchmarks.motion import difference, encoder, learn, of, start
-from benchmarks.motion_data import probed, write_clips
 
 from benchmarks import motion
+from benchmarks.motion import difference, encoder, learn, of, start
+from benchmarks.motion_data import probed, write_clips
 from reward_model.datasets import read_dataset
 from reward_model.judging.loading import load_model
 from reward_model.motion import SlowFast

@@ -12,6 +12,7 @@ from pipelines.loop.config import parse
 from pipelines.loop.costs import setting
 from pipelines.loop.plan import counted
 from pipelines.loop.rates import cards, generator_size, judge_size
+from pipelines.loop.refresh_counts import own_pairs
 
 CONFIGS = Path(scale.__file__).parent.parent / "configs"
 
@@ -26,7 +27,8 @@ def work() -> Work:
 def test_one_worker_takes_what_the_plan_says(work):
     config = work.config
     size, judge = generator_size(config.generator.path), judge_size(config.judge.path)
-    hours = setting(config, counted(config, work.prompts, work.held_out), size, judge, cards()[0]).hours
+    counts = counted(config, work.prompts, work.held_out, own_pairs(config)[0])
+    hours = setting(config, counts, size, judge, cards()[0]).hours
     found, starting = simulated(work, 1, seed=None), STARTING / 3600
     hours["score"] += hours["measure"]
     for name, starts in (("sample", 2), ("refresh", 2), ("rank", 2), ("align", 2), ("score", 3)):

@@ -114,7 +114,7 @@ KINDS = [
 
 def read_dpo(path: Path) -> object:
     arguments = ["--config", str(path)]
-    return train_generator.parse_rehearsed(train_generator.PreferenceTrainingConfig, "x", None, arguments)[0]
+    return train_generator.parse_planned(train_generator.PreferenceTrainingConfig, "x", None, arguments)[0]
 
 
 def damaged(content: bytes, rng: np.random.Generator, others: list[bytes]) -> bytes:

@@ -1,6 +1,7 @@
 """The loop at its smallest: four prompts, three videos each, two optimizer steps, the generator that ships."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,18 @@ def do(run: Run, phase: str, round_number: int) -> None:
 def samples_of(root: Path, phase: str, round_number: int | None = None, version: str = "*") -> list[Sample]:
     """The samples of a phase, damaged ones too."""
     return read_samples(root / phase_path(phase, round_number), version, root=root)
+
+
+def before_judging(finished: Path, root: Path) -> Path:
+    """A copy of a finished run, in ``root``, without what its judge said: any other may go on, and what was drawn and
+    learned stays.
+    """
+    run = Path(shutil.copytree(finished, root / "run"))
+    for name in ("round_00/rank", "round_01/refresh", "round_01/rank", "final"):
+        shutil.rmtree(run / name)
+    for path in (run / "config.yaml", *run.glob("score/*.json"), *run.glob("score/comparisons_*")):
+        path.unlink()
+    return run
 
 
 def command(*arguments: object) -> int:

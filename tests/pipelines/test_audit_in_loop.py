@@ -1,6 +1,9 @@
 """The loop audits its judges: before the first round, and each refreshed one before it is kept."""
 
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +21,13 @@ from pipelines.loop.directory import RunDirectory
 from pipelines.loop.phases import Turn, independent, phase_of, turns
 from pipelines.loop.plan import counted, counts
 from pipelines.loop.run import Run
-from pipelines.loop.summaries import AuditSummary, RefreshSummary, read_summary, write_summary
+from pipelines.loop.summaries import AuditSummary, RefreshFigures, RefreshSummary, read_summary, write_summary
 from pipelines.report import write_report
 from reward_model.judging.audit.card import AuditCard, Measure, Probe
 from videoduet.errors import InputError
 from videoduet.store import read_json, write_json
+
+TRAINED = {"steps": 1, "pairs": 1, "reward_first": 0.0, "reward_last": 0.0, "new_pairs": 1, "within_pairs": 0}
 
 
 class Silent:
@@ -75,8 +80,31 @@ def test_the_first_judge_is_audited_and_one_that_stays_takes_over_its_card(run):
     assert results(folder) == before
 
 
+@pytest.mark.slow
+def test_an_audit_that_is_killed_ends_like_an_undisturbed_one(run, tmp_path):
+    """Killed as it asks: what it leaves is swept away, and the card is the same to the byte."""
+    once, found = tmp_path / "once", []
+    judge = replace(run.config.judge, factory="scripted_judges.Killer", arguments={"once": str(once), "after": 9})
+    run.directory.adopt(replace(run.config, judge=judge), "made", again=True)
+    folder = run.folder("audit", 0)
+    paths = os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])
+    for code in (9, 0, 0):
+        ended = subprocess.run(
+            [sys.executable, "-m", "pipelines.phase", "audit", "--run_dir", str(run.directory.root)],
+            env={**os.environ, "PYTHONPATH": paths},
+        )
+        assert ended.returncode == code and (folder / "done.json").exists() == (code == 0)
+        if code == 0:
+            found.append(results(folder))
+            shutil.rmtree(folder)
+    assert found[0] == found[1] and not [name for name in found[0] if "tmp" in name]
+
+
 def test_what_a_refresh_found_is_taken_over(run):
-    write_summary(run.folder("refresh", 1), RefreshSummary(status="accepted", audited={"order": "failed"}))
+    figures = RefreshFigures(
+        held_out={}, newer_preferred_rate=None, newer_preferred_n=0, audited={"order": "failed"}, **TRAINED
+    )
+    write_summary(run.folder("refresh", 1), RefreshSummary(status="accepted", figures=figures))
     do(run, "audit", 1)
     summary = read_summary(AuditSummary, run.folder("audit", 1))
     assert (summary.status, summary.judge, summary.named("failed")) == ("refreshed", "D_1", ["order"])
@@ -139,14 +167,13 @@ def test_the_gate_of_a_refresh_audits_the_new_judge(monkeypatch, tmp_path, found
         generated=lambda: SimpleNamespace(version_pairs=list),
     )  # fmt: skip
     monkeypatch.setattr(refresh, "_generated_set", lambda *_: [])
-    trained = {"steps": 1, "pairs": 1, "reward_first": 0.0, "reward_last": 0.0, "new_pairs": 1, "within_pairs": 0}
     for fallen in ([], ["accuracy fell"]):
         monkeypatch.setattr(refresh, "measured", lambda *_, fallen=fallen: ({}, list(fallen)))
-        summary = refresh._gate(task, [], [], trained)
+        summary = refresh._gate(task, [], [], TRAINED)
         if fallen:
-            assert summary.status == "kept_previous" and summary.audited == {}
+            assert summary.status == "kept_previous" and summary.figures.audited == {}
         else:
-            assert summary.audited == expected[0]
+            assert summary.figures.audited == expected[0]
             assert summary.status == ("kept_previous" if expected[1] else "accepted")
             assert expected[1] == (summary.reason is not None)
 

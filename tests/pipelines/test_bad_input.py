@@ -216,10 +216,35 @@ def test_a_phase_before_its_turn(tmp_path, capsys):
     assert not list(run.root.rglob("done.json"))
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path):
-    # The judge waits, so that the signal comes while a phase is at work.
-    written(tmp_path / "patient.py", PATIENT)
-    file = recipe(tmp_path, rounds=1, prompts={"limit": 1}, judge={"factory": "patient.Judge"})
+def stopped_by_ctrl_c(root: Path, code: int, said: str) -> None:
+    """That whoever stopped the run of ``root`` is told how to go on, and lost nothing."""
+    assert code == 130, said
+    assert "Stopped. Nothing is lost; go on with: the same command" in said
+    assert "Traceback" not in said
+    assert yaml.safe_load((root / "run" / "config.yaml").read_text())["judge"]["factory"] == "patient.Judge"
+    assert (root / "run" / "round_00" / "sample" / "done.json").exists()
+
+
+def patient(root: Path, waits: str) -> Path:
+    """A recipe whose judge ``waits``, so that the signal comes while a phase is at work."""
+    written(root / "patient.py", PATIENT.format(waits=waits))
+    return recipe(root, rounds=1, prompts={"limit": 1}, judge={"factory": "patient.Judge"})
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(tmp_path)
+    # A test run in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        code = command("--config", patient(tmp_path, "signal.raise_signal(signal.SIGINT)"))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    stopped_by_ctrl_c(tmp_path, code, capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_ctrl_c_to_a_process_of_its_own(tmp_path):
+    file = patient(tmp_path, "time.sleep(600)")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent), str(tmp_path)])}
     options = ["-m", "pipelines.united_finetune", "--config", str(file)]
     # A test run in the background ignores Ctrl-C, and its children would inherit that.
@@ -234,19 +259,15 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=120)[1].decode()
-    assert process.returncode == 130, said
-    assert "Stopped. Nothing is lost; go on with: the same command" in said
-    assert "Traceback" not in said
-    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["judge"]["factory"] == "patient.Judge"
-    assert (tmp_path / "run" / "round_00" / "sample" / "done.json").exists()
+    stopped_by_ctrl_c(tmp_path, process.returncode, said)
 
 
 PATIENT = """
-import pathlib, time
+import pathlib, signal, time
 class Judge:
     def compare(self, pairs):
-        pathlib.Path("waiting").touch()
-        time.sleep(600)
+        (pathlib.Path(__file__).parent / "waiting").touch()
+        {waits}
         yield
 """
 
@@ -260,6 +281,8 @@ class Judge:
         ("align: 5", "align is 5, which is no section"),
         ("align: {objective: nonsense}", "align.objective is nonsense; give one of sigmoid, hinge, ipo"),
         ("rounds: many", "rounds is many; give a whole number"),
+        ("align: {gradient_checkpointing: 7}", "is 7; give true or false or one of feed_forward, twice, auto"),
+        ("align: {max_steps: few}", "align.max_steps is few; give a whole number or null"),
         ("schema_version: 99", "written by a newer VideoDuet"),
         ("schema_version: null", "No judge is named"),
     ],

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import torch
 from pipelines import cli
 from pipelines.report.judgements_text import print_json, print_json_lines
 from videoduet import __version__
-from videoduet.commands import guarded
+from videoduet.commands import guarded, parse_command
 
 PIPELINES = Path(cli.__file__).parent
 
@@ -177,3 +178,19 @@ def test_another_runtime_error_is_no_memory():
 
     with pytest.raises(RuntimeError, match="a fault"):
         guarded(work, "the same command")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switched:
+    """A switch beside a number."""
+
+    plan: bool = False
+    seed: int = 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "plan", "seed"),
+    [(["--plan"], True, 0), (["--plan", "--seed", "3"], True, 3), (["--plan", "false"], False, 0), ([], False, 0)],
+)
+def test_what_is_true_or_false_is_true_where_it_is_named_alone(typed, plan, seed):
+    assert parse_command(Switched, "switched", None, typed) == Switched(plan=plan, seed=seed)

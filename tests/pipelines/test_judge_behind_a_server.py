@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_loop import command, recipe, samples_of
+from small_loop import before_judging, command, recipe, samples_of
 
 from pipelines.loop.config import JudgeConfig
 from videoduet.errors import InputError
@@ -16,12 +16,12 @@ sys.path.append(str(Path(__file__).parent.parent / "reward_model"))
 from stub_server import serving
 
 
-def test_the_loop_runs_with_a_judge_behind_a_server(tmp_path, no_report):
+def test_the_loop_runs_with_a_judge_behind_a_server(finished, tmp_path, no_report):
+    run = before_judging(finished.root, tmp_path)
     with serving() as server:
         judge = {"factory": None, "path": "stub", "backend": "server", "cache": str(tmp_path / "cache")}
         judge["server"] = f"http://127.0.0.1:{server.server_port}/v1"
         assert command("--config", recipe(tmp_path, judge=judge)) == 0
-    run = tmp_path / "run"
     assert {body["model"] for body in server.bodies} == {"stub"}
     light = {sample.id: read_video(sample.video_path).frames.mean() for sample in samples_of(run, "sample", 0)}
     pairs = read_records(PreferencePair, run / "round_00" / "rank" / "pairs.parquet")

@@ -168,6 +168,21 @@ def test_the_command_compares(folder, capsys):
     assert "c stands first" in page and "found worse" in page
 
 
+def test_other_judges_stand_beside(folder, capsys):
+    """AIGV-Assessor's figure 6: one chart a dimension that both know."""
+    for out in ("people", "out"):
+        more = ["--beside", f"[{folder / 'people' / 'leaderboard.json'}]"] if out == "out" else []
+        command.main([str(folder / "in"), "--output", str(folder / out), "--resamples", "9", *more])
+    told = json.loads((folder / "out" / "leaderboard.json").read_text())["beside"]
+    assert len(told) == 1 and told[0]["win_rates"]["static"]["b"]["value"] == 1.0 and "c" not in told[0]["win_rates"]
+    pages = [(folder / out / "leaderboard.html").read_text() for out in ("people", "out")]
+    assert [page.count(", by judge") > 0 for page in pages] == [False, True]
+    (folder / "people" / "leaderboard.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        command.main([str(folder / "in"), "--beside", f"[{folder / 'people' / 'leaderboard.json'}]"])
+    assert "give a leaderboard.json" in " ".join(capsys.readouterr().err.split())
+
+
 def test_wrong_usage_is_told(folder):
     for line in ([str(folder / "in"), "--batch", "x.csv"], [str(folder / "in"), "--resamples", "0"], []):
         with pytest.raises(SystemExit) as ended:

@@ -165,6 +165,29 @@ def test_a_sibling_has_the_videos_of_the_measurements_that_it_shares(finished, t
     assert not (again.root / "score").exists()
 
 
+def test_measured_by_another_judge_nothing_is_drawn_again(finished, tmp_path, monkeypatch):
+    run = RunDirectory(shutil.copytree(finished.root, tmp_path / "run"))
+    other = replace(finished.config.judge, second_path=str(tmp_path))
+    settings = replace(finished.config, run_dir=str(run.root), judge=other)
+    sibling = run.sibling("measure", settings)
+    drawn = samples_of(sibling.root, "score")
+    assert {sample.generator for sample in drawn} == {"G_0", "G_1", "G_2"}
+    assert not list(sibling.phase("score").glob("comparisons_*")), "what was said of them is said anew"
+    monkeypatch.setattr("generators.sampling._Shard.hand_over", lambda *_: pytest.fail("it is there"))
+    monkeypatch.setattr(Run, "load_judge", lambda *_, **__: Brightest())
+    for number in (0, 1):
+        do(Run(sibling, settings), "measure", number)
+    assert read_summary(MeasureSummary, sibling.root / MEASURES[1]).win_rate["second_judge"]["total"] == 2
+    # Held-out prompts that changed under their name are others.
+    Path(settings.prompts.held_out).rename(tmp_path / "kept.txt")
+    try:
+        Path(settings.prompts.held_out).write_text("a teal square moving up\n")
+        another = replace(settings, judge=replace(other, second_path=str(tmp_path / "another")))
+        assert not (run.sibling("measure", another).root / "score").exists()
+    finally:
+        (tmp_path / "kept.txt").rename(settings.prompts.held_out)
+
+
 @pytest.mark.slow
 def test_other_held_out_prompts_share_all_but_the_measurements(finished, no_report):
     root = finished.root.parent

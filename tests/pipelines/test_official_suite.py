@@ -128,6 +128,16 @@ def test_what_is_drawn_once_is_not_drawn_again(finished, suite, tmp_path, monkey
     assert vbench_of(run)["official"]["G_1"] == found
     text = text_of(write_report(run.directory.root).read_text("utf-8"))
     assert "No quality, semantic or total score of G 1: an official total needs all 16 dimensions" in text
+    # Nor by a sibling that scores anew; one that asks for other videos draws those.
+    kept = RunDirectory(run.directory.root)
+    kept.adopt(run.config, "made", again=True)
+    for change, there in (({"when_still": "stop"}, True), ({"flickering_videos": 6}, False)):
+        vbench = replace(run.config.score.vbench, **change)
+        sibling = kept.sibling("score", replace(run.config, score=replace(run.config.score, vbench=vbench)))
+        assert bool(samples_of(sibling.root, "score/official")) is there
+        assert len(samples_of(sibling.root, "score")) == 6
+        if there:
+            do(Run(sibling, replace(run.config, run_dir=str(sibling.root))), "score", 0)
 
 
 def test_dimensions_without_weights_are_told_and_their_prompts_not_drawn(finished, suite, tmp_path):

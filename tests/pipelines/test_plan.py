@@ -87,6 +87,8 @@ def test_a_plan_needs_neither_prompts_nor_weights(tmp_path, monkeypatch, capsys)
         "rtx4090, an estimate",
         "cheapest that fits",
         "not on this disk",
+        "2,000 held-out pairs for the gate are assumed",
+        "in refresh is not reckoned; --rehearse measures it",
     ):
         assert words in said
     assert list(tmp_path.iterdir()) == []
@@ -120,7 +122,9 @@ def test_every_arm_is_counted():
     whole = counted(paper("t2v_turbo"), 100, 10)
     # In the second of two rounds half of the prompts refresh the judge, and the other half is ranked.
     assert split["rank rollouts"] == 0.75 * whole["rank rollouts"]
-    assert split["refresh rollouts"] == 0.5 * whole["refresh rollouts"]
+    # Whether the newer is preferred is asked of all prompts, by the judges before and after.
+    gate = 2 * 2 * 2 * 100
+    assert split["refresh rollouts"] - gate == 0.5 * (whole["refresh rollouts"] - gate)
     seconded = counted(paper("t2v_turbo", "--judge.second_path", "judge"), 100, 10)
     assert whole["measure rollouts"] == 0 and seconded["measure rollouts"] == 2 * 10 * 2
     asked = counted(paper("t2v_turbo", "--judge.factory", "x.Judge"), 100, 10)

@@ -14,6 +14,7 @@ from pipelines.loop import refresh as refresh_module
 from pipelines.loop.config import JudgeConfig, RefreshConfig, RunConfig
 from pipelines.loop.directory import RunDirectory
 from pipelines.loop.plan import counted
+from pipelines.loop.refresh_counts import own_pairs
 from pipelines.loop.rehearsal.small import shrunk
 from pipelines.loop.run import Run
 from reward_model.datasets import QuestionItem
@@ -21,9 +22,10 @@ from reward_model.judging.loading import local_directory
 from reward_model.prompts import DEFAULT_PROMPT
 from reward_model.training import united as united_module
 from reward_model.training.config import DataConfig, GRPOTraining, RewardConfig
-from reward_model.training.united import items_of, labelled, read_own_data, train_united, united
+from reward_model.training.held_out import labelled
+from reward_model.training.united import items_of, read_own_data, train_united, united
 from videoduet.errors import InputError
-from videoduet.records import LabelledPair
+from videoduet.records import Comparison, LabelledPair, OrderVerdict
 from videoduet.store import read_json, read_records
 from videoduet.video import read_video
 
@@ -202,12 +204,45 @@ def test_a_plan_counts_the_papers_comparisons(tmp_path):
         config(tmp_path, judge=judge, refresh={**refresh, "labels": labels}, generator={"videos_per_prompt": 10})
         for labels in ("agreed", "paper")
     )
-    # Of each prompt nine matches, a challenge and two pairs of versions; or, of four in five, all 45, and the two.
-    assert counted(agreed, 100, 10)["refresh rollouts"] == 2 * 100 * (9 + 1 + 2)
-    assert counted(paper, 100, 10)["refresh rollouts"] == 2 * (80 * 45 + 2 * 100)
+    # Of each prompt nine matches, a challenge and two pairs of versions; or, of four in five, all 45, and the two. The
+    # gate asks two judges about the versions, and about the labels of one prompt in five and of the round before.
+    assert counted(agreed, 100, 10)["refresh rollouts"] == 2 * (100 * (9 + 1 + 2 * 2) + 20 * 2 * (9 + 1 + 1))
+    assert counted(paper, 100, 10)["refresh rollouts"] == 2 * (80 * 45 + 2 * 2 * 100)
+    assert counted(paper, 100, 10, own=7)["refresh rollouts"] == 2 * (80 * 45 + 2 * 2 * 100 + 2 * 7)
     epochs = replace(paper.refresh, training=GRPOTraining(epochs=3, pairs_per_step=8))
     items = 160 / 0.66
     assert counted(replace(paper, refresh=epochs), 100, 10)["GRPO rollouts"] == pytest.approx(3 * items * 8, rel=0.03)
+
+
+class Newest(Asked):
+    """Prefers the first video, which is the newer of two versions; ``equals``: sees no difference."""
+
+    def __init__(self, *, equals: bool = False):
+        super().__init__()
+        self.verdicts = ("tie", "tie") if equals else ("first", "second")
+
+    def compare(self, pairs):
+        for pair in pairs:
+            self.pairs.append((pair.first.id, pair.second.id))
+            forward, backward = (OrderVerdict(text="", verdict=verdict) for verdict in self.verdicts)
+            yield Comparison.of(pair, "newest", forward, backward)
+
+
+@pytest.mark.parametrize(("labels", "second"), [("paper", None), ("paper", "another"), ("agreed", None)])
+def test_a_plan_counts_what_a_refresh_asks(run, judge, monkeypatch, labels, second):
+    """Where all that may become a label is decided, and between versions there is no difference: all it can ask."""
+    loads, equals, newer = Newest(), Newest(equals=True), refresh_module.newer_preferred
+    monkeypatch.setattr(refresh_module, "newer_preferred", lambda versions, *_: newer(versions, equals, equals))
+    for load in ("judge", "own_judge", "load_judge"):
+        monkeypatch.setattr(Run, load, lambda *_: loads)
+    settings = replace(run.config.refresh, labels=labels, second_path=second)
+    run = Run(run.directory, replace(run.config, refresh=settings))
+    do(run, "refresh", 1)
+    assert read_json(run.folder("refresh", 1) / "summary.json")["status"] == "accepted"
+    own, notes = own_pairs(run.config)
+    assert own == 2 and notes == []
+    rollouts = counted(run.config, len(run.prompts), 0, own)["refresh rollouts"]
+    assert rollouts == 2 * (len(loads.pairs) + len(equals.pairs))
 
 
 def test_a_run_with_the_papers_labels_can_be_rehearsed(tmp_path):

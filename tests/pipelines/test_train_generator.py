@@ -1,6 +1,7 @@
 """Offline preference training, by its command, on real files and the shipped generator."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,19 +27,37 @@ ALIGN = AlignConfig(
 )
 
 
-@pytest.fixture
-def data(tmp_path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
     """UnifiedReward's list: three captions, clips of the world against noise; one pair lacks a side."""
+    folder = tmp_path_factory.mktemp("made")
     rows, rng = [], np.random.default_rng(0)
     for number, scene in enumerate(all_scenes()[::100][:3]):
         names = [f"clips/{number}_{side}.mp4" for side in ("good", "bad")]
         good = render(scene.prompt, number)
         for name, frames in zip(names, (good, rng.integers(0, 256, good.shape, np.uint8)), strict=True):
-            write_video(tmp_path / name, frames, 8)
+            write_video(folder / name, frames, 8)
         rows.append({"caption": scene.prompt, "chosen": names[0], "rejected": names[1]})
     rows.append({**rows[0], "rejected": "clips/none.mp4"})
-    (tmp_path / "pairs.json").write_text(json.dumps(rows))
+    (folder / "pairs.json").write_text(json.dumps(rows))
+    return folder
+
+
+@pytest.fixture
+def data(made, tmp_path) -> Path:
+    """A copy of it."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path / "pairs.json"
+
+
+@pytest.fixture(scope="module")
+def trained(made, shipped_generator) -> Path:
+    """The output of a training on it, with the config of the tests."""
+    output = str(made.parent / "trained")
+    config = PreferenceTrainingConfig(
+        generator=str(shipped_generator), data=str(made / "pairs.json"), output=output, sampler=SAMPLER, align=ALIGN
+    )
+    return train(config).parent.parent
 
 
 @pytest.fixture
@@ -85,11 +104,10 @@ def test_captions_longer_than_the_text_encoder_reads_are_told(config, data, caps
         assert "Note: 1 of 3 prompts are longer than the" in said and f"They begin: {long[:60]!r}" in said
 
 
-def test_what_is_written_can_be_read_again_and_nothing_is_encoded_twice(config, tmp_path, monkeypatch):
-    first = train(config)
+def test_what_is_written_can_be_read_again_and_nothing_is_encoded_twice(config, trained, tmp_path, monkeypatch):
+    first = trained / "align" / "adapter"
     again = replace(
-        config, data=str(Path(config.output) / "preferences.jsonl"), output=str(tmp_path / "again"),
-        cache=str(Path(config.output) / "latents"),
+        config, data=str(trained / "preferences.jsonl"), output=str(tmp_path / "again"), cache=str(trained / "latents")
     )  # fmt: skip
     generator = type(load_generator(config.generator))
     monkeypatch.setattr(generator, "encode", lambda *_: pytest.fail("a video was encoded twice"))
@@ -144,7 +162,7 @@ def test_all_weights_make_a_whole_generator(config):
     assert trained.sample(trained.encode_prompts(["a red circle"]), [0]).shape == (1, *base.initial_noise(0).shape)
 
 
-def test_a_stopped_training_goes_on(config, monkeypatch):
+def test_a_stopped_training_goes_on(config, trained, monkeypatch):
     small = replace(config, align=replace(ALIGN, checkpoint_steps=1))
     from alignment.training.run import AlignRun
 
@@ -160,7 +178,7 @@ def test_a_stopped_training_goes_on(config, monkeypatch):
         train(small)
     monkeypatch.setattr(AlignRun, "step", step)
     resumed = load_file(train(small) / "adapter_model.safetensors")
-    whole = load_file(train(replace(small, output=f"{config.output}_2")) / "adapter_model.safetensors")
+    whole = load_file(trained / "align" / "adapter" / "adapter_model.safetensors")
     assert all(torch.equal(whole[name], value) for name, value in resumed.items())
 
 

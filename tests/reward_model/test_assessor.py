@@ -18,6 +18,7 @@ from reward_model.families.scores import ScoreHead, ScoreHeads, put_heads
 from reward_model.judging.assessor import AssessorJudge
 from reward_model.judging.base import Failure
 from reward_model.presets import ASSESSED
+from reward_model.prompts import JudgePrompt
 from videoduet.errors import InputError
 from videoduet.video import Clip
 
@@ -173,18 +174,18 @@ def test_the_last_relu_is_off_unless_it_is_asked_for(stages, tmp_path, frames):
     assert head(hidden).tolist() == [0, 0, 0]
     head.relu = False
     assert (head(hidden) < -50).all()
-    state = stage2_state()
-    state["mlpscore.fc5.bias"] = state["mlpscore.fc5.bias"] - 10
-    source = release(tmp_path / "source", state)
-    for more, least in (((), -1100.0), (("--relu", "true", "--dimension", "dynamic degree"), 0.0)):
-        out = tmp_path / f"out{len(more)}"
-        assert run("aigv_assessor", source, out, *more) == 0
-        config = json.loads((out / "config.json").read_text())
-        assert config["score_relu"] == bool(more)
-        (score, _) = judge(out).score(frames)
-        assert least <= score.score <= 0
-    assert config["score_dimensions"] == ["dynamic degree"]
-    assert len({judge(tmp_path / f"out{n}").judge_id for n in (0, 4)}) == 2
+    plain = judge(stages[2])
+    assert json.loads((stages[2] / "config.json").read_text())["score_relu"] is False
+    with torch.no_grad():
+        plain.assessor.model.score_heads[0].fc5.bias -= 10
+    assert next(plain.score(frames)).score < -500
+    source = release(tmp_path / "source", stage2_state())
+    assert run("aigv_assessor", source, tmp_path / "out", "--relu", "true", "--dimension", "dynamic degree") == 0
+    cut = judge(tmp_path / "out")
+    assert cut.prompt.keys == ("dynamic degree",) and cut.judge_id != plain.judge_id
+    with torch.no_grad():
+        cut.assessor.model.score_heads[0].fc5.bias -= 10
+    assert next(cut.score(frames)).score == 0
 
 
 def test_bad_checkpoints_are_named(tmp_path, capsys):
@@ -225,9 +226,21 @@ def test_alpha_and_names_without_a_base_layer(stages, tmp_path):
 
 def test_it_is_not_asked_in_words(stages, frames):
     found = judge(stages[2])
+    (score,) = found.score([(frames[0], "a cat")])
+    question = found.prompt.score("a cat", "memory:a")
+    missing = replace(question, messages=found.prompt.messages("", "nowhere.mp4"))
+    said, lost = found.answer([replace(question, clips={"memory:a": frames[0]}), missing])
+    assert question.read(said.text) == {"static quality": pytest.approx(score.score, abs=1e-3)}
+    assert lost.error is not None and "nowhere" in lost.error
+    with pytest.raises(InputError, match="rates static quality, and is asked about beauty"):
+        list(found.answer([replace(question, keys=("beauty",))]))
     with pytest.raises(InputError, match="numbers"):
-        list(found.answer([]))
+        list(found.answer([JudgePrompt(None, "", "", "which?").compare("", "a", "b")]))
     with pytest.raises(InputError, match="not made to describe"):
         list(found.describe(frames))
     with pytest.raises(InputError, match="backend vllm"):
         build_judge(stages[2], backend="vllm")
+    with pytest.raises(InputError, match="no vllm gives"):
+        build_judge(stages[2], backend="vllm", preset="aigv-assessor")
+    with pytest.raises(InputError, match="answers in words, and preset aigv-assessor is for numbers"):
+        build_judge("shapes_world/models/judge", preset="aigv-assessor")

@@ -174,6 +174,16 @@ def test_gaia_knows_its_prompts(folders):
     assert items[1].scores == {"subject": 49.0098, "completeness": 46.9289, "interaction": PERCENT[1]}
 
 
+def test_a_model_of_gaias_may_have_underscores(tmp_path, clips):
+    folder = write_miniature("gaia", tmp_path, clips)
+    (folder / "videos" / "zeroScope_High Jump.mp4").rename(folder / "videos" / "zero_scope_v2_High_Jump.mp4")
+    table = folder / "MOS.csv"
+    table.write_text(table.read_text().replace("zeroScope_High Jump", "zero_scope_v2_High_Jump"))
+    assert read_dataset("gaia", folder).items[3].prompt == "He jumps."
+    (folder / "prompts_all.csv").unlink()
+    assert read_dataset("gaia", folder).items[3].prompt == "scope_v2_High_Jump", "nobody can tell"
+
+
 @pytest.mark.parametrize("form", ["column", "files"])
 def test_lgvq_by_its_own_split(tmp_path, clips, form):
     folder = write_miniature("lgvq", tmp_path, clips)

@@ -147,7 +147,7 @@ def test_epochs_count_versions_of_clips_in_the_plan_too(small, folders, tmp_path
     margin = replace(plain, rewards=replace(plain.rewards, temporal="margin"))
     planned = [cost(each, gather(each)) for each in (plain, margin)]
     assert planned[1]["steps"] == planned[0]["steps"], "versions stand beside the items"
-    beside = planned[1]["steps"] * math.ceil(0.5 * SMALL.pairs_per_step) * SMALL.num_generations
+    beside = planned[1]["steps"] * math.ceil(0.25 * SMALL.pairs_per_step) * SMALL.num_generations
     assert planned[1]["rollouts"] == planned[0]["rollouts"] + beside
     assert planned[1]["of_which_perturbed"] == beside
 

@@ -117,11 +117,16 @@ def tracker(name: str) -> Iterator[str]:
 
 
 def environments(config: RunConfig) -> Iterator[str]:
-    """A sentence for each VBench dimension that could not be scored."""
-    for name in config.score.vbench.names:
-        tier, reason = tier_for(name)
-        if tier is None:
-            yield f"{name} would not be scored: {reason}."
+    """A sentence for the VBench dimensions that could not be scored, for each reason."""
+    found = {name: tier_for(name) for name in config.score.vbench.names}
+    yield from not_scored({name: reason for name, (tier, reason) in found.items() if tier is None})
+
+
+def not_scored(reasons: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each reason for which dimensions, by their names, would not be scored."""
+    for reason in dict.fromkeys(reasons.values()):
+        names = ", ".join(name for name, other in reasons.items() if other == reason)
+        yield f"{names} would not be scored: {reason.rstrip('.')}."
 
 
 def space(config: RunConfig, video: float, prompts: int, held_out: int, free: int) -> str | None:

@@ -73,7 +73,7 @@ class VBenchRehearsal:
     def look(self) -> str:
         """Suite, base and environments: what of the dimensions can be scored."""
         reasons = {name: unscorable(name, self.official) for name in self.names}
-        self.found.notes += [f"{name} would not be scored: {why}." for name, why in reasons.items() if why]
+        self.found.notes += checks.not_scored({name: why for name, why in reasons.items() if why})
         if self.config.base:
             read_base(self.config.base)
         if not self.scorable:

@@ -1,5 +1,6 @@
 """Every phase of a run once, at its smallest, with its own models; one kill and resume; what would fail later."""
 
+import itertools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from pipelines.loop.run import Run
 from pipelines.loop.summaries import RankSummary, RefreshSummary, read_summary, write_summary
 from videoduet.errors import InputError
 from videoduet.records import LabelledPair, PreferencePair
-from videoduet.store import write_records
+from videoduet.store import read_records, write_records
 
 KNOBS = {
     **memory.KNOBS,
@@ -143,26 +144,36 @@ def _with_a_pair(run: Run, number: int) -> str:
 
 
 def _refreshed(run: Run, turn: Turn) -> str:
-    """What became of the refresh; with made-up labels where the judge gave none."""
+    """What became of the refresh; again, with labels enough for a whole step, where the judge gave too few."""
     folder = run.directory.root / turn.path
     summary = read_summary(RefreshSummary, folder)
+    told = f"{summary.status}: {summary.reason}" if summary.reason else summary.status
     if not (folder / "labels.parquet").exists() or summary.status != "off":
-        return f"{summary.status}: {summary.reason}" if summary.reason else summary.status
+        return told
+    if not (labels := _labels(run, turn)):
+        return told
+    shutil.rmtree(folder)
+    enough = itertools.islice(itertools.cycle(labels), run.config.refresh.training.items_per_step)
+    write_records(folder / "labels.parquet", enough, LabelledPair, root=run.directory.root)
+    turn.do(run)
+    return f"{read_summary(RefreshSummary, folder).status}, on labels that are repeated or made up to fill a step"
+
+
+def _labels(run: Run, turn: Turn) -> list[LabelledPair]:
+    """The judge's labels of new videos against old ones, of prompts to learn from; made up where it gave none."""
+    kept = read_records(LabelledPair, run.directory.root / turn.path / "labels.parquet", root=run.directory.root)
+    withheld, source = {prompt.id for prompt in run.split.withheld()}, f"across {turn.round_number}"
+    found = [label for label in kept if label.source == source and label.prompt.id not in withheld]
     before, after = (run.samples("sample", number) for number in (turn.round_number - 1, turn.round_number))
     old = {sample.prompt_id: sample.video for sample in before}
-    texts = {prompt.id: prompt for prompt in run.prompts}
-    known = [sample for sample in after if sample.prompt_id in old]
-    labels = [
+    prompts = {prompt.id: prompt for prompt in run.prompts}
+    return found or [
         LabelledPair(
-            prompt=texts[sample.prompt_id], first=sample.video, second=old[sample.prompt_id], preferred="first",
-            source=f"across {turn.round_number}",
+            prompt=prompts[new.prompt_id], first=new.video, second=old[new.prompt_id], preferred="first", source=source
         )
-        for sample in known
-    ]  # fmt: skip
-    shutil.rmtree(folder)
-    write_records(folder / "labels.parquet", labels, LabelledPair, root=run.directory.root)
-    turn.do(run)
-    return f"{read_summary(RefreshSummary, folder).status}, on made-up labels"
+        for new in after
+        if new.prompt_id in old and new.prompt_id not in withheld
+    ]
 
 
 def _generator(run: Run, kept: list[Any]) -> str:

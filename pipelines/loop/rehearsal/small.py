@@ -24,13 +24,14 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
     # A whole micro-batch of each process, though there be one pair: memory is that of a micro-batch.
     whole = config.align.micro_batch * processes_of(config.launch.get("align"))
     refresh = config.refresh
-    data = {name: _few(getattr(refresh, name), folder / f"{name}.jsonl") for name in ("original_data", "held_out_data")}
     training = replace(refresh.training, steps=1, epochs=None, passes=1, checkpoint_steps=1)
+    # As many as fill a step, whose memory is that of all its pairs.
     few = max(PROMPTS, training.pairs_per_step)
+    data = {
+        "original_data": _few(refresh.original_data, folder / "original_data.jsonl", few),
+        "held_out_data": _few(refresh.held_out_data, folder / "held_out_data.jsonl", PROMPTS),
+    }
     sets = [replace(each, limit=min(few, each.limit or few)) for each in refresh.data]
-    if not sets:
-        # Labelled pairs alone may be too few to fill a step.
-        training = replace(training, pairs_per_step=1)
     vbench = replace(
         config.score.vbench, dimensions=config.score.vbench.names[:1], rounds=None, prompts_per_dimension=1,
         videos_per_prompt=1, flickering_videos=1,
@@ -44,8 +45,9 @@ def shrunk(config: RunConfig, folder: Path, train: Sequence[str], held_out: Sequ
             subset_seed=None, column=None,
         ),
         generator=replace(config.generator, videos_per_prompt=2),
-        # Two videos are one comparison, from which the paper's labels count nothing; the training is the same.
-        refresh=replace(refresh, labels="agreed", training=training, data=sets, **data),
+        # Two videos are one comparison, from which the paper's labels count nothing, and of half of two prompts none is
+        # left to learn from; the training is the same.
+        refresh=replace(refresh, labels="agreed", cross_fit=False, training=training, data=sets, **data),
         audit=replace(config.audit, clips=min(PROMPTS, config.audit.clips)),
         pairs=replace(config.pairs, pairs_per_prompt=1),
         align=replace(
@@ -65,12 +67,12 @@ def processes_of(launch: str | None) -> int:
         return 1
 
 
-def _few(path: str | None, target: Path) -> str | None:
+def _few(path: str | None, target: Path, count: int) -> str | None:
     """The first labelled pairs of a file, in a file of their own; as it is where it is missing."""
     if path is None or not (source := Path(resolve(path))).is_file():
         return path
     try:
-        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()[:PROMPTS]]
+        rows = [json.loads(line) for line in source.read_text(encoding="utf-8").splitlines()[:count]]
         rows = [{**row, **{side: str(source.parent / row[side]) for side in ("first", "second")}} for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds no labelled pairs ({error}); give JSON Lines of them.") from error

@@ -61,8 +61,10 @@ class JudgeRehearsal:
         training = replace(config.training, steps=STEPS, epochs=None, passes=1, checkpoint_steps=1)
         data = [replace(each, limit=min(self.few, each.limit or self.few)) for each in config.data]
         self.small = replace(
-            config, data=data, output=str(self.output), training=training, hard_pairs=False, plan=False
-        )
+            config, data=data, output=str(self.output), training=training, hard_pairs=False, plan=False,
+            # Of so few prompts none can be held out.
+            assessor=replace(config.assessor, validation=0.0),
+        )  # fmt: skip
         self.ingredients: list[Ingredient] = []
         self.seconds = 0.0
 
@@ -125,9 +127,12 @@ class JudgeRehearsal:
         self.found.notes += [f"After {STEPS} steps: {note}" for note in trained.notes]
         if (unreadable := self.output / "unreadable.json").exists():
             self.found.notes += read_json(unreadable).values()
-        rollouts = self.small.training.pairs_per_step * self.small.training.num_generations
+        items = self.small.training.pairs_per_step
+        shown = f"{items * self.small.training.num_generations} rollouts"
+        if self.config.assessor.stage != "none":
+            shown = f"{items} items"
         return (
-            f"{len(ends)} of {STEPS} steps, {self.seconds:.1f} s for a pass of {rollouts} rollouts; mean "
+            f"{len(ends)} of {STEPS} steps, {self.seconds:.1f} s for a pass of {shown}; mean "
             f"{trained.measure} {trained.last:.3f}"
         )
 
@@ -136,9 +141,8 @@ class JudgeRehearsal:
         steps = cost(self.config, self.ingredients)["steps"]
         hours = steps * self.config.training.passes * self.seconds / 3600
         self.found.reckon({f"{steps:,} steps": hours}, "The whole training")
-        result = size_of(
-            (self.output / ("adapter" if self.config.training.parameters == "lora" else "model")).rglob("*")
-        )
+        adapts = self.config.training.parameters == "lora" and self.config.assessor.stage == "none"
+        result = size_of((self.output / ("adapter" if adapts else "model")).rglob("*"))
         whole = size_of((self.output / "model").rglob("*")) if self.config.merge else 0.0
         # Two checkpoints at a time, each of weights and two moments, beside a third that is written, and the result.
         self.found.need("checkpoints and the result", 10 * result + whole, self.config.output, "--output")
