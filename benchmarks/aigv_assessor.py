@@ -26,6 +26,7 @@ from reward_model.metrics import correlations
 from reward_model.presets import ASSESSMENT
 from reward_model.training.assessor_config import AssessorTraining
 from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig
+from shapes_world.build_internvl import InternVLBuild, teach_internvl
 from shapes_world.judge_data import DamagedClip, damaged_clip, with_errors
 from shapes_world.world import FPS, SIZE, Scene, all_scenes
 from videoduet.config import resolve
@@ -42,7 +43,7 @@ MOVES = {"slowly": 40.0, "fast": 90.0}
 """The dynamic degree by speed, of which the world has two."""
 BARS = {"static quality": 0.8, "temporal smoothness": 0.7, "text-video correspondence": 0.6}
 ASKED = replace(
-    ASSESSMENT, system=None, question="score {dimension} of {prompt}", answer="{dimension} is", num_frames=8,
+    ASSESSMENT, system=None, question="{prompt} {dimension}", answer="{dimension} is", num_frames=8,
     max_pixels=SIZE * SIZE,
 )  # fmt: skip
 """Few words, as the tiny judge knows few."""
@@ -135,9 +136,13 @@ def _table(path: Path, rows: Sequence[Sequence[str]]) -> None:
 
 def train(output: Path, lab: Laboratory, internvl: str, slowfast: str) -> Path:
     """The judge that three stages leave, by ``pipelines.train_reward_model``."""
-    model = output / "base"
+    model, sees = output / "base", Path(resolve(internvl))
+    if not sees.exists():
+        # It may not ship; then it is built first, which takes as long again.
+        sees = output / "internvl"
+        teach_internvl(InternVLBuild(seed=lab.seed), shipped_vae(), sees, output / "work")
     if not model.exists():
-        add_motion(Path(resolve(internvl)), Path(resolve(slowfast)), model, seed=lab.seed)
+        add_motion(sees, Path(resolve(slowfast)), model, seed=lab.seed)
     # As a judge's own wording goes before the release's.
     ASKED.save(model, "score")
     stages: dict[Literal["levels", "scores", "pairs"], Stage]

@@ -24,6 +24,7 @@ TASTES = {"saturation": "SaturationLover", "motion": "StillLover", "none": None}
 """The measure that should raise the alarm, and the judge that should make it."""
 SMALL = (
     "--rounds=1", "--prompts.limit=4", "--align.max_steps=12", "--align.learning_rate=2e-3",
+    "--align.batch_size=4", "--align.micro_batch=4",
     "--prompts.held_out_limit=8", "--audit.clips=0", "--judge.second_path=null",
 )  # fmt: skip
 """Half a minute of one core, where the default run takes a quarter of an hour; few steps, as large in sum."""

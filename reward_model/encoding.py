@@ -85,6 +85,7 @@ class ShowingEncoder:
         self.video_token_id = processor.tokenizer.convert_tokens_to_ids(self.vision_token)
         self.size = self.sized(max_pixels)
         self._videos: OrderedDict[tuple, VideoInputs] = OrderedDict()
+        self._known: OrderedDict[tuple, dict[str, Tensor]] = OrderedDict()
         self._ahead = ReadAhead(self._read)
 
     @classmethod
@@ -112,10 +113,14 @@ class ShowingEncoder:
         if key not in self._videos:
             clip = self._ahead.take(path) if clip is None else sample_clip(clip, self.num_frames)
             self._videos[key] = self.patchified(path, clip)
+            self._videos[key].known.update(self._known.pop(key, {}))
         # Seen last, so given up last.
         self._videos.move_to_end(key)
         while len(self._videos) > self.keep:
-            self._videos.popitem(last=False)
+            gone, video = self._videos.popitem(last=False)
+            self._known[gone] = video.known  # of 9 kB, and it took a network: the next epoch asks for it
+        while len(self._known) > 128 * self.keep:
+            self._known.popitem(last=False)
         return self._videos[key]
 
     def expect(self, path: str) -> None:

@@ -206,10 +206,9 @@ class ScoreSummary:
 def write_summary(folder: Path, summary: Any) -> None:
     """Keep one of the records above."""
     rows = to_dict(summary)
-    for name in ("audited", "judges"):
-        if not rows.get(name, True):
-            # A run that has none says nothing of it, as before there were any.
-            rows.pop(name)
+    if not rows.get("judges", True):
+        # Where no judge went first nothing is said of it, as before any could.
+        rows.pop("judges")
     write_json(folder / "summary.json", {**(rows.pop("figures", None) or {}), **rows})
 
 

@@ -90,8 +90,7 @@ class Assessor(nn.Module):
     def __init__(self, model: Any, encoder: ShowingEncoder, prompt: VideoPrompt):
         super().__init__()
         self.model, self.encoder, self.prompt = model, encoder, prompt
-        # Heads need no words.
-        self.levels = [] if scores_in_numbers(model) else level_tokens(encoder, prompt)
+        self._levels: list[int] | None = None
 
     def rows(self, asked: Sequence[Asked]) -> Rows:
         """``asked`` as the language model takes them, where it is."""
@@ -148,8 +147,12 @@ class Assessor(nn.Module):
         )
 
     def level_logits(self, before: Tensor) -> Tensor:
-        """Logits of the five levels (B, dimensions, 5) from :meth:`before_levels`, in float32."""
-        return self.model.get_output_embeddings()(before)[..., self.levels].float()
+        """Logits of the five levels (B, dimensions, 5) from :meth:`before_levels`, in float32. Raises InputError where
+        a level is no word of its own.
+        """
+        if self._levels is None:
+            self._levels = level_tokens(self.encoder, self.prompt)
+        return self.model.get_output_embeddings()(before)[..., self._levels].float()
 
     def scores(self, before: Tensor) -> Tensor:
         """Scores (B, dimensions) float32, MOS / 100, from :meth:`before_levels`: by the heads; where there are none the

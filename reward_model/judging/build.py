@@ -75,7 +75,9 @@ def build_judge(
     from reward_model.judging.loading import rates_in_numbers
 
     options: dict[str, Any] = {"preset": preset, "prompt": prompt, "shown": shown, "dtype": dtype}
-    here = {"adapter": adapter, "batch_size": batch_size, "device": device or this_device()}
+    here: dict[str, Any] = {}
+    if backend == "transformers":
+        here = {"adapter": adapter, "batch_size": batch_size, "device": device or this_device()}
     if rates_in_numbers(path):
         return _in_numbers(path, backend, **options, **here)
     return _in_words(path, backend, decoding, options, here)

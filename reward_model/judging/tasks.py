@@ -5,6 +5,7 @@ from typing import Any
 from reward_model.datasets import Item, PreferenceItem, QuestionItem, ScoredClip
 from reward_model.prompts import Prompts, TaskPrompts
 from reward_model.questions import Question, ScoreQuestion
+from videoduet.errors import InputError
 
 Scale = tuple[float, float]
 
@@ -40,6 +41,11 @@ def right_answer(item: Item, given: Scale | None, asked: Scale) -> dict[str, Any
     (None: people saw a tie) or the right option.
     """
     if isinstance(item, PreferenceItem):
+        if "overall" not in item.preferred:
+            raise InputError(
+                f"The pair of {item.first} and {item.second} is labelled by dimension alone; learn from such with "
+                "assessor.stage: pairs."
+            )
         label = item.preferred["overall"]
         return {"kind": "preference", "preferred": None if label == "tie" else label}
     if isinstance(item, QuestionItem):

@@ -27,7 +27,10 @@ class Ingredient:
 def usable(reading: Reading) -> Reading:
     """What can be trained on: a pair that people call a tie has no label, and is counted as left out."""
     kept = [
-        item for item in reading.items if not (isinstance(item, PreferenceItem) and item.preferred["overall"] == "tie")
+        item
+        for item in reading.items
+        # Pairs that are labelled by dimension alone have no overall preference.
+        if not (isinstance(item, PreferenceItem) and item.preferred.get("overall") == "tie")
     ]
     left_out = reading.left_out.copy()
     if ties := len(reading.items) - len(kept):

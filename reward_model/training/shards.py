@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from accelerate.utils import parse_flag_from_env, reduce
 from peft import PeftModel
+from safetensors import safe_open
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
@@ -24,6 +25,7 @@ from transformers import Trainer
 
 from reward_model.families import family_of
 from videoduet.errors import InputError
+from videoduet.loading import some
 from videoduet.processes import processes
 
 ASKED = "ACCELERATE_USE_FSDP"
@@ -140,13 +142,26 @@ class ShardingTrainer(Trainer):
         return loss
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write the model, whole."""
-        if not self.shards or not any(isinstance(p, DTensor) for p in _trained(self.model)):
-            super().save_model(output_dir, _internal_call)
-            return
-        weights = whole_weights(self.model)
-        if self.args.should_save:
-            self._save(output_dir, state_dict=weights)
+        """Write the model, whole, under the names that it has itself: a checkpoint is read by these alone."""
+        with _own_names(self.model):
+            if not self.shards or not any(isinstance(p, DTensor) for p in _trained(self.model)):
+                super().save_model(output_dir, _internal_call)
+                return
+            weights = whole_weights(self.model)
+            if self.args.should_save:
+                self._save(output_dir, state_dict=weights)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not isinstance(self.model, PeftModel):
+            # The library would take none of them, say so in a warning, and go on from the start's weights.
+            whole: Any = self.model
+            known = whole.state_dict().keys()
+            if other := {name for name in _stored(resume_from_checkpoint) if name not in known}:
+                raise InputError(
+                    f"Checkpoint {resume_from_checkpoint} holds {some(other)}, which this judge has under another name "
+                    "or not at all; take the checkpoints away, and it is trained from its start."
+                )
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.shards:
@@ -176,6 +191,30 @@ class ShardingTrainer(Trainer):
 
     def _part(self, directory: str) -> Path:
         return Path(directory) / f"optimizer_{self.args.process_index}_of_{self.args.world_size}.pt"
+
+
+@contextmanager
+def _own_names(model: Any) -> Generator[None]:
+    """Within it transformers writes a whole model's weights under its own names, not under those of the files that it
+    was loaded from.
+    """
+    if isinstance(model, PeftModel):
+        yield
+        return
+    before = vars(model).get("_weight_conversions")
+    model._weight_conversions = []
+    try:
+        yield
+    finally:
+        model._weight_conversions = before
+
+
+def _stored(checkpoint: str) -> set[str]:
+    names: set[str] = set()
+    for file in Path(checkpoint).glob("*.safetensors"):
+        with safe_open(file, "pt") as opened:
+            names |= set(opened.keys())
+    return names
 
 
 def _base(model: Any) -> nn.Module:

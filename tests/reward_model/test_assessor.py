@@ -174,18 +174,18 @@ def test_the_last_relu_is_off_unless_it_is_asked_for(stages, tmp_path, frames):
     assert head(hidden).tolist() == [0, 0, 0]
     head.relu = False
     assert (head(hidden) < -50).all()
-    state = stage2_state()
-    state["mlpscore.fc5.bias"] = state["mlpscore.fc5.bias"] - 10
-    source = release(tmp_path / "source", state)
-    for more, least in (((), -1100.0), (("--relu", "true", "--dimension", "dynamic degree"), 0.0)):
-        out = tmp_path / f"out{len(more)}"
-        assert run("aigv_assessor", source, out, *more) == 0
-        config = json.loads((out / "config.json").read_text())
-        assert config["score_relu"] == bool(more)
-        (score, _) = judge(out).score(frames)
-        assert least <= score.score <= 0
-    assert config["score_dimensions"] == ["dynamic degree"]
-    assert len({judge(tmp_path / f"out{n}").judge_id for n in (0, 4)}) == 2
+    plain = judge(stages[2])
+    assert json.loads((stages[2] / "config.json").read_text())["score_relu"] is False
+    with torch.no_grad():
+        plain.assessor.model.score_heads[0].fc5.bias -= 10
+    assert next(plain.score(frames)).score < -500
+    source = release(tmp_path / "source", stage2_state())
+    assert run("aigv_assessor", source, tmp_path / "out", "--relu", "true", "--dimension", "dynamic degree") == 0
+    cut = judge(tmp_path / "out")
+    assert cut.prompt.keys == ("dynamic degree",) and cut.judge_id != plain.judge_id
+    with torch.no_grad():
+        cut.assessor.model.score_heads[0].fc5.bias -= 10
+    assert next(cut.score(frames)).score == 0
 
 
 def test_bad_checkpoints_are_named(tmp_path, capsys):

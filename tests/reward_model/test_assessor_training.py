@@ -18,13 +18,14 @@ from small_assessor import write_assessor
 from reward_model import build_judge
 from reward_model.datasets import PreferenceItem, Reading, ScoredClip
 from reward_model.judging.assessor import AssessorJudge
+from reward_model.judging.tasks import right_answer
 from reward_model.presets import ASSESSED
 from reward_model.training import assessing, assessor_trainer
 from reward_model.training.assessed_rows import lessons
 from reward_model.training.assessor_config import AssessorTraining
 from reward_model.training.calibration import measured
 from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig
-from reward_model.training.mixture import Ingredient
+from reward_model.training.mixture import Ingredient, usable
 from reward_model.training.stage import Trained, cost, train_stage
 from videoduet.errors import InputError
 from videoduet.video import write_video
@@ -177,6 +178,13 @@ def test_data_that_do_not_fit_are_told(stages, clips, tmp_path):
         AssessorTraining(question="How good is it?")
     told = cost(config("scores", stages["levels"].path, tmp_path), [scored(clips)])
     assert told == {"steps": 6, "items": 12}, "nothing is generated"
+
+
+def test_pairs_by_dimension_alone_are_for_numbers(clips):
+    ingredient = paired(clips)
+    assert len(usable(ingredient.reading).items) == 11
+    with pytest.raises(InputError, match="labelled by dimension alone"):
+        right_answer(ingredient.reading.items[0], None, (0, 1))
 
 
 def test_calibration_covers_what_it_says():

@@ -3,11 +3,12 @@
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from small_internvl import write_internvl
 from small_judge import PROMPTS, SMALL_PROMPT, labelled
 from transformers import InternVLForConditionalGeneration
@@ -22,6 +23,8 @@ from reward_model.training.perturbed_videos import perturbed
 from reward_model.training.policy import policy_of
 from reward_model.training.sft import run_sft
 from reward_model.training.trainer import build_trainer, train_judge
+from videoduet.config import resolve
+from videoduet.errors import InputError
 
 PROMPT = replace(SMALL_PROMPT, max_new_tokens=5)
 CONFIG = GRPOTraining(
@@ -180,3 +183,56 @@ def test_it_learns_right_answers(internvl, small, tmp_path):
         internvl, rows, tmp_path, config, seed=3, prompt=PROMPT, counts={"items": 2}, kept=Prompts(PROMPT)
     )
     assert summary["loss_last"] < summary["loss_first"]
+
+
+@pytest.mark.parametrize("family", ["internvl", "qwen"])
+def test_all_weights_go_on_from_where_they_were(internvl, small, family, tmp_path):
+    """A checkpoint has the model's own names, whatever those of the files are that it was loaded from: the library
+    reads no others, and would go on from the start's weights.
+    """
+    start = internvl
+    if family == "qwen":
+        model = load_model(small.path)
+        model._weight_conversions = load_model(resolve("shapes_world/models/judge"))._weight_conversions
+        model.save_pretrained(start := tmp_path / "start")
+        load_processor(small.path).save_pretrained(start)
+    rows = [
+        {
+            "prompt": PROMPT.messages("red", small.videos["red"].path, small.videos["blue"].path),
+            "right": json.dumps({"kind": "preference", "preferred": "second"}),
+        }
+    ] * 6
+    config = replace(CONFIG, method="sft", parameters="all", vision="all", steps=3, micro_batch=2, learning_rate=1e-3)
+
+    def learn(output: Path, stop: int | None = None) -> bytes:
+        def on_step(step: int) -> None:
+            if step == stop:
+                raise Stop
+
+        run_sft(
+            start,
+            rows,
+            output,
+            config,
+            seed=3,
+            prompt=PROMPT,
+            counts={"items": 2},
+            kept=Prompts(PROMPT),
+            on_step=on_step,
+        )
+        return (output / "model" / "model.safetensors").read_bytes()
+
+    whole = learn(tmp_path / "whole")
+    assert (
+        load_file(tmp_path / "whole" / "model" / "model.safetensors").keys()
+        == load_file(start / "model.safetensors").keys()
+    ), "what is left has the names of the files that it came from"
+    with pytest.raises(Stop):
+        learn(tmp_path / "stopped", stop=3)
+    assert learn(tmp_path / "stopped") == whole
+    with pytest.raises(Stop):
+        learn(tmp_path / "older", stop=3)
+    kept = tmp_path / "older" / "checkpoints" / "checkpoint-2" / "model.safetensors"
+    save_file(load_file(start / "model.safetensors"), kept, metadata={"format": "pt"})
+    with pytest.raises(InputError, match="under another name"):
+        learn(tmp_path / "older")
