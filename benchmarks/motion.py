@@ -12,7 +12,7 @@ Interrupted, the same command goes on.
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,15 +97,14 @@ def expected(judge: Judge, paths: Sequence[str], batch: int = 50) -> list[float]
     """
     prompt, words = judge.prompts.of("score"), judge.tokenizer
     encoder = ShowingEncoder.for_view(judge.processor, prompt.view, motion=has_motion(judge.model))
-    begun, levels = words("<answer>").input_ids, [words(str(level)).input_ids[0] for level in range(11)]
+    levels = [words(str(level)).input_ids[0] for level in range(11)]
     seam, found = seam_for(judge.model, encoder), []
     for first in range(0, len(paths), batch):
         some = paths[first : first + batch]
-        showings = [encoder.showing(prompt.score("", path).messages) for path in some]
+        showings = [encoder.showing(prompt.score("", path).messages, begun="<answer>") for path in some]
         if seam is not None:
             seam.expect([showing.videos for showing in showings])
-        rows = [replace(showing, ids=showing.ids + begun) for showing in showings]
-        logits = judge.model(**encoder.collate(rows, pixels=True), logits_to_keep=1).logits[:, -1, levels]
+        logits = judge.model(**encoder.collate(showings, pixels=True), logits_to_keep=1).logits[:, -1, levels]
         found += (logits.softmax(-1) @ torch.arange(11.0)).tolist()
     return found
 

@@ -85,7 +85,7 @@ class ShowingEncoder:
         self.video_token_id = processor.tokenizer.convert_tokens_to_ids(self.vision_token)
         self.size = self.sized(max_pixels)
         self._videos: OrderedDict[tuple, VideoInputs] = OrderedDict()
-        self._known: OrderedDict[tuple, dict[str, Tensor]] = OrderedDict()
+        self._known: dict[tuple, dict[str, Tensor]] = {}
         self._ahead = ReadAhead(self._read)
 
     @classmethod
@@ -117,9 +117,8 @@ class ShowingEncoder:
         self._videos.move_to_end(key)
         while len(self._videos) > self.keep:
             gone, video = self._videos.popitem(last=False)
-            self._known[gone] = video.known  # of 9 kB, and it took a network: the next epoch asks for it
-        while len(self._known) > 128 * self.keep:
-            self._known.popitem(last=False)
+            if video.known and len(self._known) < 128 * self.keep:  # 9 kB each, which took a network
+                self._known[gone] = video.known
         return self._videos[key]
 
     def expect(self, path: str) -> None:
@@ -191,9 +190,8 @@ class ShowingEncoder:
 
     def _ids(self, text: str) -> list[int]:
         """Tokens of a text in which what stands for a video stands many times in a row; each row is tokenised once."""
-        one, many = self.vision_token, re.compile(f"(?:{re.escape(self.vision_token)})+")
+        one, many, ids = self.vision_token, re.compile(f"(?:{re.escape(self.vision_token)})+"), list[int]()
         rows = iter([len(row) // len(one) for row in many.findall(text)])
-        ids: list[int] = []
         for token in self.processor.tokenizer(many.sub(one, text)).input_ids:
             ids += [token] * (next(rows) if token == self.video_token_id else 1)
         return ids
