@@ -3,8 +3,9 @@
 The tiny InternVL that ships, which describes and scores clips frame by frame, learns in one last supervised stage to
 say the *temporal quality* of a clip, all weights but the motion encoder's, once for each seed in three arms: with a
 motion token from the tiny SlowFast that was trained on how clips move, with one from the same network at random, and
-without. All see the same frames of the same clips in the same order. Measured is the rank correlation (SRCC) of greedy
-answers with the truth on held-out clips, with 95 % intervals over the clips.
+without. All see the same frames of the same clips in the same order. Measured is the rank correlation (SRCC) of scores
+with the truth on held-out clips, with 95 % intervals over the clips. A score is the mean of the levels that an answer
+may begin with, by their probabilities.
 
 Interrupted, the same command goes on.
 """
@@ -16,21 +17,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jsonargparse
 import torch
-from jsonargparse import CLI
 from rich.table import Table
 
 from benchmarks.motion_data import probed, write_clips
 from benchmarks.reward_learning import correlation
 from benchmarks.workers import finish, logged, workers
 from pipelines.train_reward_model import train
+from reward_model.datasets import read_dataset
+from reward_model.encoding import ShowingEncoder
+from reward_model.families.base import has_motion
 from reward_model.families.convert import add_motion
+from reward_model.families.sense import seam_for
 from reward_model.judging.local import Judge
-from reward_model.judging.tasks import rescaled
-from reward_model.measuring.benchmark import answered, items_of
-from reward_model.measuring.config import JudgeEvaluationConfig
 from reward_model.motion import SlowFast
-from reward_model.parsing import parse_score
 from reward_model.prompts import TaskPrompts
 from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig
 from shapes_world.build_slowfast import random_slowfast
@@ -81,35 +82,44 @@ def learn(arm: str, seed: int, root: Path) -> dict[str, Any]:
 
 
 def measure(judge: Path, data: Path, home: Path) -> dict[str, Any]:
-    """The truth and what the judge says, held-out clip by clip (None: it cannot be read); kept in ``home``."""
+    """The truth and the judge's score, held-out clip by clip; kept in ``home``."""
     if not (file := home / "outcomes.json").exists():
-        torch.manual_seed(0)
-        config = JudgeEvaluationConfig(
-            judge=str(judge), benchmark="lsvq", data=str(data), output=str(home / "measured"), split="test",
-            scale=SCALE, prompts=WORDING, batch_size=64,
-        )  # fmt: skip
-        reading, loaded = items_of(config), Judge.from_pretrained(judge, batch_size=64, device="cpu")
-        texts = answered(config, reading.items, loaded, home / "measured")
-        truth = [rescaled(item.scores["overall"], reading.scale, SCALE) for item in reading.items]
-        write_json(file, {"truth": truth, "said": [parse_score(text or "", SCALE) for text in texts]})
+        items: Sequence[Any] = read_dataset("lsvq", str(data), "test").items
+        said = expected(Judge.from_pretrained(judge, device="cpu"), [item.path for item in items])
+        write_json(file, {"truth": [item.scores["overall"] for item in items], "said": said})
     return read_json(file)
+
+
+@torch.no_grad()
+def expected(judge: Judge, paths: Sequence[str], batch: int = 50) -> list[float]:
+    """The mean level, by the probabilities of the eleven that an answer may begin with: finer than the likeliest, which
+    is one of two or three.
+    """
+    prompt, words = judge.prompts.of("score"), judge.tokenizer
+    encoder = ShowingEncoder.for_view(judge.processor, prompt.view, motion=has_motion(judge.model))
+    levels = [words(str(level)).input_ids[0] for level in range(11)]
+    seam, found = seam_for(judge.model, encoder), []
+    for first in range(0, len(paths), batch):
+        some = paths[first : first + batch]
+        showings = [encoder.showing(prompt.score("", path).messages, begun="<answer>") for path in some]
+        if seam is not None:
+            seam.expect([showing.videos for showing in showings])
+        logits = judge.model(**encoder.collate(showings, pixels=True), logits_to_keep=1).logits[:, -1, levels]
+        found += (logits.softmax(-1) @ torch.arange(11.0)).tolist()
+    return found
 
 
 def of(outcome: dict[str, Any]) -> tuple[float, float, float]:
     """SRCC with its interval over the clips."""
-    truth, said = outcome["truth"], _numbers(outcome)
+    truth, said = outcome["truth"], outcome["said"]
     return correlation(truth, said), *bootstrap_interval(correlation, truth, said)
 
 
 def difference(more: dict[str, Any], less: dict[str, Any]) -> tuple[float, float, float]:
     """By how much SRCC is higher on the same clips, with the interval over them."""
-    truth, a, b = more["truth"], _numbers(more), _numbers(less)
+    truth, a, b = more["truth"], more["said"], less["said"]
     interval = bootstrap_interval(lambda t, a, b: correlation(t, a) - correlation(t, b), truth, a, b)
     return correlation(truth, a) - correlation(truth, b), *interval
-
-
-def _numbers(outcome: dict[str, Any]) -> list[float]:
-    return [sum(SCALE) / 2 if score is None else score for score in outcome["said"]]
 
 
 def show(found: dict[tuple, dict[str, Any]], seeds: int) -> None:
@@ -121,8 +131,6 @@ def show(found: dict[tuple, dict[str, Any]], seeds: int) -> None:
         gains = [difference(found["motion", seed], found[other, seed]) for seed in range(seeds)]
         table.add_row(f"motion - {other}", *(_told(gain, "+") for gain in gains))
     console.print(table)
-    unread = sum(score is None for outcome in found.values() for score in outcome["said"])
-    console.print(f"{unread} of {sum(len(outcome['said']) for outcome in found.values())} answers cannot be read.")
 
 
 def _told(values: tuple[float, float, float], sign: str) -> str:
@@ -162,4 +170,4 @@ def main(
 
 
 if __name__ == "__main__":
-    CLI(main, as_positional=False, description=__doc__)
+    jsonargparse.auto_cli(main, as_positional=False, description=__doc__)

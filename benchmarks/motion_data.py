@@ -5,12 +5,14 @@ Truth comes from how a clip was made, never from the oracle.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from benchmarks.reward_learning_data import shipped_vae, write_csv
-from reward_model.datasets import ScoredClip, read_dataset
+from reward_model.datasets import read_dataset
+from reward_model.datasets.items import Split
 from reward_model.metrics import srcc
 from reward_model.motion import SlowFast
 from shapes_world.build_internvl import clips_of
@@ -36,7 +38,8 @@ def timed_clips(seed: int) -> Iterator[DamagedClip]:
 
 def write_clips(folder: Path, train: int, held_out: int) -> None:
     """``train`` and ``held_out`` clips as LSVQ would have them, with their temporal quality, 0 to 100, as the score;
-    once.
+    once. What is learnt from is told in levels, as in the judge's lessons: two decimals of every score are more than a
+    small judge can learn in so short a stage.
     """
     if folder.exists():
         return
@@ -46,7 +49,7 @@ def write_clips(folder: Path, train: int, held_out: int) -> None:
             for index, clip in zip(range(count), timed_clips(held), strict=False):
                 name = f"{held}_{index:04d}"
                 write_video(root / f"{name}.mp4", clip.frames, FPS)
-                rows.append((name, 100 * clip.temporal, held))
+                rows.append((name, 100 * clip.temporal if held else 10 * round(10 * clip.temporal), held))
         write_csv(root / "labels_train_test.csv", ("name", "mos", "is_test"), *rows)
 
 
@@ -61,7 +64,7 @@ def probed(slowfast: SlowFast, folder: Path, ridge: float = 1.0) -> float:
     return srcc(held @ weights, truth)
 
 
-def _features(slowfast: SlowFast, folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    items: Sequence[ScoredClip] = read_dataset("lsvq", str(folder), split).items
+def _features(slowfast: SlowFast, folder: Path, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    items: Sequence[Any] = read_dataset("lsvq", str(folder), split).items
     found = torch.stack([slowfast.features(read_video(item.path).frames) for item in items])
     return found.double().numpy(), np.array([item.scores["overall"] for item in items])

@@ -260,8 +260,8 @@ def main(
     Args:
         output: Where everything is kept.
         seeds: How many seeds.
-        arms: Which arms, the whole among them; 'temporal modeling', 'fidelity', 'contrast', 'severity' or 'margin', too, where
-            another temporal reward is to be compared with the whole's.
+        arms: Which arms, the whole among them; 'temporal modeling', 'fidelity', 'contrast', 'severity' or 'margin',
+            too, where another temporal reward is to be compared with the whole's.
         jobs: How many judges are trained at a time, each on one core.
     """
     if WHOLE not in arms or not set(arms) <= set(ARMS | TEMPORAL):

@@ -85,6 +85,7 @@ class ShowingEncoder:
         self.video_token_id = processor.tokenizer.convert_tokens_to_ids(self.vision_token)
         self.size = self.sized(max_pixels)
         self._videos: OrderedDict[tuple, VideoInputs] = OrderedDict()
+        self._known: dict[tuple, dict[str, Tensor]] = {}
         self._ahead = ReadAhead(self._read)
 
     @classmethod
@@ -107,15 +108,17 @@ class ShowingEncoder:
 
     def video(self, path: str, clip: Clip | None = None) -> VideoInputs:
         """The patches of one video, or of ``clip``. Raises InputError where the file cannot be read or shown."""
-        # A file that was written anew at an old path is another video.
-        key = (path, written(path))
+        key = (path, written(path))  # a file that was written anew at an old path is another video
         if key not in self._videos:
             clip = self._ahead.take(path) if clip is None else sample_clip(clip, self.num_frames)
-            self._videos[key] = self.patchified(path, clip)
+            self._videos[key] = video = self.patchified(path, clip)
+            video.known.update(self._known.pop(key, {}))
         # Seen last, so given up last.
         self._videos.move_to_end(key)
         while len(self._videos) > self.keep:
-            self._videos.popitem(last=False)
+            gone, video = self._videos.popitem(last=False)
+            if video.known and len(self._known) < 128 * self.keep:  # 9 kB each, which took a network
+                self._known[gone] = video.known
         return self._videos[key]
 
     def expect(self, path: str) -> None:
@@ -167,8 +170,7 @@ class ShowingEncoder:
         return told
 
     def showing(self, messages: Sequence[dict], clips: Mapping[str, Clip] | None = None, begun: str = "") -> Showing:
-        """``messages`` tokenised, with the generation prompt, what is ``begun`` of the answer, and as many tokens for
-        each video as it needs.
+        """``messages`` tokenised, with the generation prompt and what is ``begun`` of the answer.
 
         ``clips`` are videos that lie in no file, by path. Raises InputError where a video cannot be shown, and where
         the words hold what stands for one.
@@ -188,9 +190,8 @@ class ShowingEncoder:
 
     def _ids(self, text: str) -> list[int]:
         """Tokens of a text in which what stands for a video stands many times in a row; each row is tokenised once."""
-        one, many = self.vision_token, re.compile(f"(?:{re.escape(self.vision_token)})+")
+        one, many, ids = self.vision_token, re.compile(f"(?:{re.escape(self.vision_token)})+"), list[int]()
         rows = iter([len(row) // len(one) for row in many.findall(text)])
-        ids: list[int] = []
         for token in self.processor.tokenizer(many.sub(one, text)).input_ids:
             ids += [token] * (next(rows) if token == self.video_token_id else 1)
         return ids

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from transformers import (
     AutoTokenizer,
     GotOcr2ImageProcessor,
@@ -119,7 +119,7 @@ def new_internvl(processor: InternVLProcessor, seed: int) -> InternVLForConditio
     """An InternVL of 900 thousand parameters: a random vision tower before the language model of the tiny judge, as
     InternVL was put before a Qwen2.5. Words that the judge did not know are drawn at random.
     """
-    judge = Qwen2_5_VLForConditionalGeneration.from_pretrained(resolve(JUDGE), dtype=torch.float32)
+    judge: Any = Qwen2_5_VLForConditionalGeneration.from_pretrained(resolve(JUDGE), dtype=torch.float32)
     tokenizer: Any = processor.tokenizer
     known = AutoTokenizer.from_pretrained(resolve(JUDGE)).get_vocab()
     token, plain = tokenizer.convert_tokens_to_ids, judge.config.get_text_config()
@@ -139,7 +139,7 @@ def new_internvl(processor: InternVLProcessor, seed: int) -> InternVLForConditio
         image_seq_length=(SIZE // PATCH // 2) ** 2, tie_word_embeddings=True,
     )  # fmt: skip
     torch.manual_seed(seed)
-    model = InternVLForConditionalGeneration(config)
+    model: Any = InternVLForConditionalGeneration(config)
     state = judge.model.language_model.state_dict()
     table, words = model.get_input_embeddings().weight.detach().clone(), state["embed_tokens.weight"]
     table *= words.std() / table.std()

@@ -8,9 +8,9 @@ InternVL goes on.
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import jsonargparse
 import torch
-from diffusers import AutoencoderKL
-from jsonargparse import CLI
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from shapes_world.build_internvl import InternVLBuild, teach_internvl
 from shapes_world.build_slowfast import SlowFastBuild, teach_motion
@@ -48,4 +48,4 @@ def main(output: Path, build: MotionBuild = MotionBuild()) -> None:
 
 
 if __name__ == "__main__":
-    CLI(main, as_positional=False, description=__doc__)
+    jsonargparse.auto_cli(main, as_positional=False, description=__doc__)

@@ -90,6 +90,8 @@ stable_id('vllm', _, _, _, _)
 """
 """Every call with a word in it, as it must be found in the code."""
 NEW_CALLS = """
+seed_for('moving', _)
+seed_for('slowfast', _)
 stable_id('factory', _, _)
 seed_for(_, 'version', _, _)
 seed_for('audit', _)

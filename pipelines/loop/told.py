@@ -8,7 +8,7 @@ from pipelines.loop.config import RunConfig, parse
 from pipelines.loop.plan import counts
 from pipelines.loop.prompts import read_run_prompts
 
-DEFAULT_TIME = "12 minutes on two cores that do nothing else"
+DEFAULT_TIME = "7 to 12 minutes on two cores"
 """What the default run takes, as docs/performance.md has it."""
 
 
@@ -20,7 +20,7 @@ def beginning(config: RunConfig) -> str:
     found = counts(config, len(prompts.train), len(prompts.held_out), 1)
     rounds = f"{config.rounds} rounds" if config.rounds > 1 else "One round"
     known = replace(parse([])[0], run_dir=config.run_dir) == config
-    time = f"That takes about {DEFAULT_TIME}." if known else "--plan says what that takes."
+    time = f"That takes {DEFAULT_TIME}." if known else "--plan says what that takes."
     return (
         f"{rounds} over {len(prompts.train):,} prompts: {found['videos']:,} videos to draw, "
         f"{found['judge rollouts']:,} answers of judges, {found['denoiser forwards (alignment)']:,} passes to align "

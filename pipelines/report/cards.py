@@ -93,7 +93,7 @@ def card_of(run: RecordedRun, exported: Exported, *, asked: bool = False) -> byt
     """
     part, adapter = exported.part, run.adapters[exported.part]
     base, is_hub_id = base_name(str(adapter.get("base_model_name_or_path") or ""))
-    return render(
+    card = render(
         "card.md", part=part, form=exported.form, files=exported.files, base=base, is_hub_id=is_hub_id,
         licence=licence_of(base), metadata=Markup(_metadata(exported, base, is_hub_id)),
         snippet=Markup(snippet(run, exported, base)), recipe=_recipe(run) if run.config else [],
@@ -101,6 +101,8 @@ def card_of(run: RecordedRun, exported: Exported, *, asked: bool = False) -> byt
         limits=[text for level, text in notes(run) if level == "warning"], asked=asked,
         rank=adapter.get("r"), alpha=adapter.get("lora_alpha"),
     )  # fmt: skip
+    # What is escaped for a page's sake; in text quotation marks open nothing.
+    return card.replace(b"&#39;", b"'").replace(b"&#34;", b'"')
 
 
 def write_cards(run_dir: str | Path) -> list[Path]:

@@ -154,7 +154,8 @@ class ShardingTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not isinstance(self.model, PeftModel):
             # The library would take none of them, say so in a warning, and go on from the start's weights.
-            known = self.model.state_dict().keys()
+            whole: Any = self.model
+            known = whole.state_dict().keys()
             if other := {name for name in _stored(resume_from_checkpoint) if name not in known}:
                 raise InputError(
                     f"Checkpoint {resume_from_checkpoint} holds {some(other)}, which this judge has under another name "

@@ -17,7 +17,7 @@ from videoduet.config import resolve
 
 def outcome(truth: np.ndarray, noise: float, seed: int) -> dict:
     said = truth + np.random.default_rng(seed).normal(0, noise, len(truth))
-    return {"truth": truth.tolist(), "said": [None, *said[1:].tolist()]}
+    return {"truth": truth.tolist(), "said": said.tolist()}
 
 
 def test_a_difference_is_of_the_same_clips():
@@ -52,7 +52,8 @@ def test_an_arm_learns_and_is_measured(clips, arm, tmp_path, monkeypatch):
     monkeypatch.setattr(motion, "LAST", replace(motion.LAST, steps=1, pairs_per_step=2, checkpoint_steps=1))
     (tmp_path / "clips").symlink_to(clips)
     found = learn(arm, 0, tmp_path)
-    assert len(found["truth"]) == len(found["said"]) == 6
+    assert len(found["truth"]) == len(found["said"]) == 6 and len(set(found["said"])) > 1
+    assert all(0 <= level <= 10 for level in found["said"])
     assert learn(arm, 0, tmp_path) == found
     model = load_model(tmp_path / "seed_0" / arm / "stage" / "model")
     if arm == "none":

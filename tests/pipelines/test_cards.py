@@ -81,6 +81,11 @@ def test_a_base_in_a_subfolder_of_the_hub_is_loaded_from_there(run):
     assert yaml.safe_load(card.split("---")[1])["base_model"] == "ByteDance/Q-Insight"
 
 
+def test_quotation_marks_are_not_escaped(run):
+    for card in write_cards(run):
+        assert "&#3" not in card.read_text()
+
+
 def test_what_is_not_there_has_no_card(run):
     shutil.rmtree(run / "final/judge")
     shutil.rmtree(run / "score")

@@ -14,7 +14,7 @@ from pipelines.loop.config import parse
 
 def test_the_default_run_says_how_long_it_takes():
     said = told.beginning(replace(parse([])[0], run_dir="runs/mine"))
-    assert said.startswith("2 rounds over ") and f"about {told.DEFAULT_TIME}" in said
+    assert said.startswith("2 rounds over ") and f"takes {told.DEFAULT_TIME}" in said
     assert "runs/mine/report.html" in said and "Ctrl-C" in said
     assert "--plan says what that takes" in told.beginning(parse(["--rounds", "1", "--generator.batch_size", "2"])[0])
 

@@ -291,6 +291,14 @@ def test_features_of_other_frames_are_others(moving, small):
     assert not torch.equal(sense.features(turned), plain) and sense.features(video) is plain
 
 
+def test_how_a_video_moves_outlives_its_frames(moving, small):
+    judge = Judge.from_pretrained(moving, device="cpu")
+    judge.encoder.keep, sense = 1, MotionSense(judge.model, judge.encoder)
+    found = [sense.features(judge.encoder.video(small.videos[name].path)) for name in (*NAMES, *NAMES)]
+    assert all(one is other for one, other in zip(found[:3], found[3:], strict=True))
+    assert not torch.equal(found[0], found[1])
+
+
 def test_an_id_says_what_motion_pools_by(moving, small, tmp_path):
     shutil.copytree(moving, tmp_path / "judge")
     config = json.loads((moving / "config.json").read_text())
