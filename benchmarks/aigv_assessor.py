@@ -22,7 +22,7 @@ from reward_model.datasets.aigvqa import DIMENSIONS
 from reward_model.families.convert import add_motion
 from reward_model.judging.assessor import AssessorJudge
 from reward_model.judging.build import scorer_at
-from reward_model.metrics import correlations
+from reward_model.metrics import srcc
 from reward_model.presets import ASSESSMENT
 from reward_model.training.assessor_config import AssessorTraining
 from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig
@@ -173,8 +173,7 @@ def measured(judge: AssessorJudge, folder: Path) -> dict[str, Any]:
     for place, name in enumerate(DIMENSIONS):
         mine = np.array([score.dimensions[place].value for score in scores])
         true = np.array([about["scores"][name] for about in truth.values()])
-        interval = bootstrap_interval(lambda a, b: correlations(a, b)["srcc"], mine, true, resamples=200)
-        found["dimensions"][name] = {"srcc": correlations(mine, true)["srcc"], "interval": interval}
+        found["dimensions"][name] = {"srcc": srcc(mine, true), "interval": bootstrap_interval(srcc, mine, true)}
     with (folder / "pairs_test.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     pairs = [(str(folder / row["first"]), str(folder / row["second"]), row["prompt"]) for row in rows]

@@ -24,8 +24,8 @@ FINE = {
     "saturation": 0.05, "brightness": 0.03, "contrast": 0.18, "sharpness": 0.18, "motion": 0.28, "flicker": 0.43,
     "diversity": 0.29,
 }  # fmt: skip
-"""The largest changes in the rounds of runs whose generators became better by the truth (``benchmarks/drift.py``): a
-better generator flickers less, and its videos of a prompt are more alike.
+"""The largest changes in the two rounds of the default run (seed 0), whose generator became better by the truth: such a
+one flickers less, and its videos of a prompt are more alike.
 """
 TOLERANCES = {name: max(LEAST, MARGIN * most) for name, most in FINE.items()}
 FRAMES = 16

@@ -108,12 +108,11 @@ class ShowingEncoder:
 
     def video(self, path: str, clip: Clip | None = None) -> VideoInputs:
         """The patches of one video, or of ``clip``. Raises InputError where the file cannot be read or shown."""
-        # A file that was written anew at an old path is another video.
-        key = (path, written(path))
+        key = (path, written(path))  # a file that was written anew at an old path is another video
         if key not in self._videos:
             clip = self._ahead.take(path) if clip is None else sample_clip(clip, self.num_frames)
-            self._videos[key] = self.patchified(path, clip)
-            self._videos[key].known.update(self._known.pop(key, {}))
+            self._videos[key] = video = self.patchified(path, clip)
+            video.known.update(self._known.pop(key, {}))
         # Seen last, so given up last.
         self._videos.move_to_end(key)
         while len(self._videos) > self.keep:
@@ -171,8 +170,7 @@ class ShowingEncoder:
         return told
 
     def showing(self, messages: Sequence[dict], clips: Mapping[str, Clip] | None = None, begun: str = "") -> Showing:
-        """``messages`` tokenised, with the generation prompt, what is ``begun`` of the answer, and as many tokens for
-        each video as it needs.
+        """``messages`` tokenised, with the generation prompt and what is ``begun`` of the answer.
 
         ``clips`` are videos that lie in no file, by path. Raises InputError where a video cannot be shown, and where
         the words hold what stands for one.

@@ -125,7 +125,7 @@ def test_a_finished_training_is_not_repeated(data):
         train(data, SmallGenerator(), "out", replace(config, beta=1.0))
 
 
-@pytest.mark.parametrize("stop_after", [3, 4])
+@pytest.mark.parametrize("stop_after", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_resumed_equals_uninterrupted(data, undisturbed, stop_after):
     config = replace(CONFIG, epochs=2, checkpoint_steps=2)
     summary, undisturbed = undisturbed

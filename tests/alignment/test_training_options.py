@@ -114,6 +114,7 @@ def test_the_live_reference_is_the_cached_one(data, first_adapter, kind):
     assert trainable == run.parameters.keys()
 
 
+@pytest.mark.slow
 def test_the_anchor_holds_the_policy_back(data):
     moved = {}
     for weight in (0.0, 100.0):

@@ -83,6 +83,7 @@ def test_a_judge_takes_fifteen_lines():
     assert len([line for line in lines if line.strip()]) <= 15
 
 
+@pytest.mark.slow
 def test_another_diffusers_pipeline_is_named_in_the_config(tmp_path, modelscope_directory, monkeypatch, no_report):
     settings = yaml.safe_load(*blocks("your_own_generator.md", "yaml"))
     assert settings["generator"]["path"] == "ali-vilab/text-to-video-ms-1.7b"

@@ -95,7 +95,7 @@ def test_resumed_ends_with_the_same_bytes(small, pairs, undisturbed, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "training.json"]
 
 
-@pytest.mark.parametrize("stop", [3, 4])
+@pytest.mark.parametrize("stop", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_resumed_in_a_later_round_through_the_pairs(small, pairs, tmp_path, stop):
     """Two steps see four of the five pairs: the third begins the next round, in its own order."""
     config = replace(CONFIG, steps=5)
