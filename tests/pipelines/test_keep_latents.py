@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from small_loop import do, samples_of
 
 from pipelines.loop.config import JudgeConfig
@@ -32,17 +33,29 @@ def hashes_fit(folder: Path) -> bool:
     return files == {name: content_hash(folder / name) for name in files} and len(files) >= 2
 
 
-def test_the_latents_of_pairs_are_enough_and_others_are_drawn_again(finished, tmp_path):
+@pytest.fixture
+def pruned(finished, tmp_path) -> Run:
+    """The finished run, about to align on the latents of its pairs alone."""
     root = tmp_path / "run"
     shutil.copytree(finished.root, root)
     shutil.rmtree(root / "round_00" / "align")
-    pruned = Run.open(root)
-    pruned.config = replace(pruned.config, run_dir=str(root), keep_latents="pairs")
+    run = Run.open(root)
+    run.config = replace(run.config, run_dir=str(root), keep_latents="pairs")
+    return run
+
+
+def test_the_latents_of_pairs_are_enough(finished, pruned):
+    root = pruned.directory.root
     expected = (finished.root / "round_00" / "align" / "adapter" / "adapter_model.safetensors").read_bytes()
     assert aligned(pruned) == expected
     assert there(root) == sides(root) and len(there(root)) == 8 and len(samples_of(root, "sample", 0)) == 12
     assert hashes_fit(root / "round_00" / "sample")
-    # Another judge makes other pairs, and all is the same whether their latents were there or not.
+
+
+@pytest.mark.slow
+def test_latents_that_were_not_kept_are_drawn_again(finished, pruned, tmp_path):
+    """Another judge makes other pairs, and all is the same whether their latents were there or not."""
+    root, expected = pruned.directory.root, aligned(pruned)
     config = replace(pruned.config, keep_latents="all", judge=JudgeConfig(factory="scripted_judges.ByName"))
     whole = tmp_path / "whole"
     shutil.copytree(finished.root, whole)
