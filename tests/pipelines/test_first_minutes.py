@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,8 @@ def test_three_things_to_do_next(judged_run):
     assert f"{judged_run}/report.html" in look and f"{judged_run}/final/generator" in take
     videos = [part for part in ask.split() if part.endswith(".mp4")]
     assert len(set(videos)) == 2 and f"--judge {judged_run}/final/judge" in ask
+    base, last = (Path(video).name for video in videos)
+    assert (base[:4], last[:4], base[4:]) == ("G_0_", "G_2_", last[4:]) and " --prompt " in ask
 
 
 def test_a_run_tells_both(tmp_path, monkeypatch, capsys):
