@@ -90,7 +90,7 @@ def execute(config: RunConfig, options: LoopOptions) -> None:
 
         tell(rehearse(config), config.run_dir)
         return
-    if options.push_to_hub:
+    if options.push_to_hub and machine.first:
         check(f"{options.push_to_hub}-generator")
     if machine.first and not (Path(config.run_dir) / "config.yaml").exists():
         from pipelines.loop.told import beginning

@@ -92,8 +92,9 @@ def audit_round(
 
 def _audited(how: Audit, judge: Callable[[], PairwiseJudge], output: Path, round_number: int) -> AuditSummary:
     console.print(f"round {round_number}: audit of the judge", markup=False)
+    loaded = judge()
     try:
-        card = how.card(judge(), output)
+        card = how.card(loaded, output)
     except InputError as error:
         # A judge that only knows votes about the run's own videos is no reason to stop.
         return AuditSummary(status="off", judge=f"D_{round_number}", reason=str(error))

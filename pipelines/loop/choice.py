@@ -59,11 +59,12 @@ def bet(comparisons: Sequence[Comparison], prompts: Sequence[Prompt], videos_per
 
 def best_so_far(version: str, bets: Mapping[str, Bet], before: str) -> str:
     """The best version once ``version`` has bet, against the base and against the best ``before``: another takes its
-    place where it is surely better, or, both surely better than the base, where its bet against it holds the more.
+    place where it is surely better and not surely worse than the base, or, both surely better than the base, where its
+    bet against it holds the more.
     """
     over_base, over_best = bets[BASE], bets[before]
     leads = before != BASE and over_base.better and over_best.e_better > over_best.e_worse
-    return version if over_best.better or leads else before
+    return version if (over_best.better and not over_base.worse) or leads else before
 
 
 def said(bets: Mapping[str, Bet]) -> str:
@@ -89,7 +90,9 @@ def chosen(measured: Mapping[int, MeasureSummary], rounds: int, keep: Literal["b
         return Choice(number=rounds, sure=last.sure, reason="The last round is kept, as the config says (score.keep).")
     if best != BASE:
         number = next(number for number, one in measured.items() if one.version == best)
-        return Choice(number=number, sure=True, reason=f"{best} is surely better than the base, and no other round is "
+        beaten = [name for name, one in measured[number].bets.items() if one.better] or [BASE]
+        over = "the base" if BASE in beaten else f"{beaten[0]}, which is surely better than the base"
+        return Choice(number=number, sure=True, reason=f"{best} is surely better than {over}, and no other round is "
                       "surer to be better than it.")  # fmt: skip
     return _unsure(found)
 

@@ -69,6 +69,7 @@ class Run:
             "generator.path": config.generator.path,
             "judge.path": config.judge.path if config.judge.server is None else None,
             "judge.second_path": config.judge.second_path,
+            "judge.first_pass": config.judge.first_pass,
             "refresh.original_data": config.refresh.original_data,
             "refresh.held_out_data": config.refresh.held_out_data,
             "refresh.second_path": config.refresh.second_path,
@@ -76,7 +77,7 @@ class Run:
         for name, path in paths.items():
             if path is None or Path(resolve(path)).exists():
                 continue
-            if not name.endswith("path") or path.count("/") != 1 or path.startswith((".", "/")):
+            if not name.endswith(("path", "first_pass")) or path.count("/") != 1 or path.startswith((".", "/")):
                 raise InputError(f"{name} {path} does not exist; give one that does, or a model's hub id (owner/name).")
         if not self.directory.is_done(self.folder("score")):
             check_suite(config.score.vbench)

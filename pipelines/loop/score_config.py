@@ -89,8 +89,9 @@ class VBenchConfig:
     def versions(self, rounds: int) -> list[int]:
         """Numbers of the versions that draw the official prompts: 0, the base, and r + 1 for each chosen round r."""
         chosen = [rounds - 1] if self.rounds is None else sorted(set(self.rounds))
-        # A run may have stopped before a round that was chosen.
-        return [0, *(number + 1 for number in chosen if number < rounds)]
+        # A run may have stopped before a round that was chosen: then its last is scored.
+        there = [number for number in chosen if number < rounds] or [rounds - 1]
+        return [0, *(number + 1 for number in there)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,11 +98,16 @@ def card_of(run: RecordedRun, exported: Exported, *, asked: bool = False) -> byt
         licence=licence_of(base), metadata=Markup(_metadata(exported, base, is_hub_id)),
         snippet=Markup(snippet(run, exported, base)), recipe=_recipe(run) if run.config else [],
         figures=_figures(run, part), known=bool(run.config), verdict=verdict(run)[0] if run.config else "",
-        limits=[text for level, text in notes(run) if level == "warning"], asked=asked,
+        limits=[_without_place(text, run) for level, text in notes(run) if level == "warning"], asked=asked,
         rank=adapter.get("r"), alpha=adapter.get("lora_alpha"),
     )  # fmt: skip
     # What is escaped for a page's sake; in text quotation marks open nothing.
     return card.replace(b"&#39;", b"'").replace(b"&#34;", b'"')
+
+
+def _without_place(text: str, run: RecordedRun) -> str:
+    """What a note says, but not where the run lies, or anything else on this disk."""
+    return text.replace(f"{run.directory.absolute()}/", "").replace(f"{Path.home()}/", "")
 
 
 def write_cards(run_dir: str | Path) -> list[Path]:

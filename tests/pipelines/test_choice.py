@@ -74,6 +74,7 @@ def test_a_prompt_is_one_bet():
         (the_bet(50), the_bet(0.5, 2), "G_1", "G_1"),
         (the_bet(10), the_bet(2, 0.5), "G_1", "G_1"),
         (the_bet(0.1, 30), the_bet(0.1, 50), "G_1", "G_1"),
+        (the_bet(0.1, 30), the_bet(50), "G_1", "G_1"),
     ],
 )
 def test_the_best_so_far(over_base, over_best, before, expected):
