@@ -195,6 +195,22 @@ def as_shown(given: object) -> tuple[tuple[Video, Prompt], Clips]:
     return (video, prompt if isinstance(prompt, Prompt) else Prompt.of(prompt)), clips
 
 
+def in_order(
+    pairs: Sequence[VideoPair], known: Sequence[Comparison | None], asked: Iterable[Comparison]
+) -> Iterator[Comparison]:
+    """The ``known`` comparison of each pair, or the next of those ``asked`` for where there is none (None), in the
+    order of the pairs; what was asked about leaves out pairs that could not be shown.
+    """
+    answers = iter(asked)
+    answer = next(answers, None)
+    for pair, given in zip(pairs, known, strict=True):
+        if given is not None:
+            yield given
+        elif answer is not None and (answer.first_id, answer.second_id) == (pair.first.id, pair.second.id):
+            yield answer
+            answer = next(answers, None)
+
+
 def joined(answers: list[Answer]) -> str:
     """The text of an answer, or of several samples one after the other."""
     if len(answers) == 1:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reward_model.judging.base import Failure, PairwiseJudge
+from reward_model.judging.base import Failure, PairwiseJudge, in_order
 from videoduet.records import Comparison, OrderVerdict, Prompt, Verdict, Video, VideoPair, VideoScore
 
 SURE = 0.95
@@ -100,14 +100,7 @@ class FirstPassJudge:
             self.told.scoring += time.perf_counter() - started
             left = [pair for pair, known in zip(window, found, strict=True) if known is None]
             self.told.told, self.told.asked = self.told.told + len(window) - len(left), self.told.asked + len(left)
-            asked = self._ask(left, failures)
-            answer = next(asked, None)
-            for pair, known in zip(window, found, strict=True):
-                if known is not None:
-                    yield known
-                elif answer is not None and (answer.first_id, answer.second_id) == (pair.first.id, pair.second.id):
-                    yield answer
-                    answer = next(asked, None)
+            yield from in_order(window, found, self._ask(left, failures))
 
     def _score(self, pairs: Iterable[VideoPair]) -> None:
         new: dict[tuple[str, str], tuple[Video, Prompt]] = {}

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reward_model.judging.base import PairwiseJudge
+from reward_model.judging.base import PairwiseJudge, in_order
 from reward_model.judging.build import build_judge
 from videoduet.errors import InputError
 from videoduet.records import Comparison, VideoPair
@@ -47,14 +47,7 @@ class RecordedJudge:
         while window := list(itertools.islice(waiting, AT_ONCE)):
             found = [self._found(pair) for pair in window]
             unknown = [pair for pair, known in zip(window, found, strict=True) if known is None]
-            asked = iter(self._asked(unknown[0]).compare(unknown) if unknown else ())
-            answer = next(asked, None)
-            for pair, known in zip(window, found, strict=True):
-                if known is not None:
-                    yield known
-                elif answer is not None and (answer.first_id, answer.second_id) == (pair.first.id, pair.second.id):
-                    yield answer
-                    answer = next(asked, None)
+            yield from in_order(window, found, self._asked(unknown[0]).compare(unknown) if unknown else ())
 
     def _found(self, pair: VideoPair) -> Comparison | None:
         known = self._given.get(_key(pair.prompt.id, pair.first.id, pair.second.id))
