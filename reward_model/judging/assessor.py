@@ -186,16 +186,28 @@ class AssessorJudge(VideoJudge):
                         key = (video.id, pair.prompt.id)
                         if key not in known:
                             known[key] = self._asked((video, pair.prompt), clips)
+                    shown = {_frames(known[video.id, pair.prompt.id]) for video in (pair.first, pair.second)}
+                    if by == "networks" and len(shown) > 1:
+                        raise InputError(f"Videos of {sorted(shown)} frames cannot be compared; show as many of each.")
                     good.append(pair)
                 except Exception as error:
                     _fail(failures, given, error)
-            if good:
-                keys = sorted(known)
-                first, second = ([keys.index((v.id, p.prompt.id)) for v, p in side] for side in (
-                    [(pair.first, pair) for pair in good], [(pair.second, pair) for pair in good],
-                ))  # fmt: skip
-                for pair, row in zip(good, self._logits([known[key] for key in keys], first, second, by), strict=True):
-                    yield pair, dict(zip(self.prompt.keys, row, strict=True))
+            for pair, row in zip(good, self._rows(good, known, by), strict=True):
+                yield pair, dict(zip(self.prompt.keys, row, strict=True))
+
+    def _rows(self, pairs: list[VideoPair], known: Mapping[tuple[str, str], Asked], by: By) -> list[list[float]]:
+        """Logits by dimension of the ``pairs``, whose videos are ``known``: those of as many frames together."""
+        lengths = [_frames(known[pair.first.id, pair.prompt.id]) if by == "networks" else 0 for pair in pairs]
+        found: dict[int, list[float]] = {}
+        for length in sorted(set(lengths)):
+            places = [place for place, other in enumerate(lengths) if other == length]
+            together = [pairs[place] for place in places]
+            firsts = [(pair.first.id, pair.prompt.id) for pair in together]
+            seconds = [(pair.second.id, pair.prompt.id) for pair in together]
+            keys = sorted({*firsts, *seconds})
+            first, second = ([keys.index(key) for key in side] for side in (firsts, seconds))
+            found |= dict(zip(places, self._logits([known[key] for key in keys], first, second, by), strict=True))
+        return [found[place] for place in range(len(pairs))]
 
     @torch.no_grad()
     def _logits(self, asked: list[Asked], first: list[int], second: list[int], by: By) -> list[list[float]]:
@@ -263,6 +275,10 @@ def _told(logits: Mapping[str, float], sign: int) -> str:
 
 def _sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+
+
+def _frames(asked: Asked) -> int:
+    return len(asked.video.patches)
 
 
 def _chosen(held: Looked, places: list[int]) -> Looked:

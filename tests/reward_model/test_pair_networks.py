@@ -11,10 +11,12 @@ from small_assessor import write_assessor
 
 from reward_model import build_judge
 from reward_model.families.pairs import Looked, PairNetwork, PairNetworks, layers_of
+from reward_model.judging.assessor import AssessorJudge
 from reward_model.judging.base import Failure
 from reward_model.presets import ASSESSED
+from reward_model.wordings import Shown
 from videoduet.errors import InputError
-from videoduet.video import Clip
+from videoduet.video import Clip, FrameSampling
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,26 @@ def test_bad_pairs_end_no_batch(directory, videos):
     assert len(list(judge.compare(pairs, failures=failures))) == 1 and len(failures) == 2
     with pytest.raises(InputError, match="nowhere"):
         list(judge.compare(pairs))
+
+
+def test_videos_of_other_lengths_are_compared_among_themselves(directory, videos):
+    """At so many frames a second, a pair of like length is compared, one of unlike length is told of."""
+    short = [Clip(clip.frames[:4], clip.seconds[:4], 8.0) for clip in videos]
+    shown = Shown(frames=FrameSampling(fps=8, min_frames=4, max_frames=8))
+    judge = AssessorJudge.from_pretrained(directory, device="cpu", batch_size=2, shown=shown)
+    pairs = [
+        (videos[0], videos[1], "a"),
+        (short[0], short[1], "a"),
+        (videos[0], short[1], "a"),
+        (videos[2], videos[0], "a"),
+    ]
+    failures: list[Failure] = []
+    found = list(judge.preferences(pairs, failures=failures))
+    alone = [next(judge.preferences([pairs[place]]))[1] for place in (0, 1, 3)]
+    for (_, logits), once in zip(found, alone, strict=True):
+        assert [*logits.values()] == pytest.approx([*once.values()], abs=1e-5)
+    (failure,) = failures
+    assert "frames cannot be compared" in failure.reason
 
 
 def test_a_judge_without_networks_compares_by_scores(tmp_path, videos):
