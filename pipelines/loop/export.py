@@ -35,9 +35,10 @@ def export_final(run: Run, *, merge: bool = False) -> None:
         reported = run.measured()[kept].reported if kept else {}
         write_json(final / CHOICE, {"version": version_name(kept), **to_dict(choice), "reported": reported})
     _write_adapter(generator, final / "generator", lambda: load_generator(run.base).denoiser, run.base)
-    for name in () if merge else ("merged_generator", "merged_judge"):
-        # Of another export: they may be of another version.
-        shutil.rmtree(final / name, ignore_errors=True)
+    if not merge:
+        # What another export merged may be of another version.
+        for name in ("merged_generator", "merged_judge"):
+            shutil.rmtree(final / name, ignore_errors=True)
     if merge:
         with atomic_path(final / "merged_generator") as temporary:
             with_adapter(load_generator(run.base), generator).pipeline.save_pretrained(temporary)
