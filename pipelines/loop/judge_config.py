@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reward_model.judging.config import Backend, BatchSize, ServerSettings, check_backend
+from reward_model.judging.config import Backend, BatchSize, ServerSettings, check_backend, check_sure
 from reward_model.presets import PRESETS, preset_named
 from reward_model.training.config import DataConfig, GRPOTraining, RewardConfig
 from videoduet.config import Precision, at_least, execution, identity, within
@@ -61,6 +61,7 @@ class JudgeConfig:
         batch = None if self.batch_size == "auto" else self.batch_size
         at_least(1, **{"judge.batch_size": batch, "judge.samples": self.samples})
         check_backend(self.preset, self.backend, self.settings)
+        check_sure(self.first_pass_sure, "judge.first_pass_sure")
         if not preset_named(self.preset).compares:
             able = ", ".join(name for name, preset in PRESETS.items() if preset.compares)
             raise InputError(

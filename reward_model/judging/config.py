@@ -158,6 +158,16 @@ class JudgeOptions:
         return ServerSettings.at(self.server, self.judge, self.concurrency, self.cache, self.logprobs)
 
 
+SURE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+"""How sure of a difference a judge that scores can be asked to be."""
+
+
+def check_sure(sure: float, name: str = "first_pass_sure") -> None:
+    """Raises InputError unless a judge that scores can be so ``sure``; ``name`` is the option's."""
+    if sure not in SURE:
+        raise InputError(f"{name} is {sure}; give one of {', '.join(map(str, SURE))}.", exit_code=2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class JudgingConfig(JudgeOptions):
     """Options of all four commands.
@@ -177,6 +187,10 @@ class JudgingConfig(JudgeOptions):
     report: str | None = None
     first_pass: str | None = None
     first_pass_sure: float = 0.95
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sure(self.first_pass_sure)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from reward_model.judging.config import SURE
 from reward_model.training.assessor_loss import AssessorLoss
 
 LEAST = 8
 """Pairs without which nothing is said."""
-SURE = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 def calibrate(lesson: AssessorLoss, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -34,8 +34,9 @@ def calibrate(lesson: AssessorLoss, rows: Sequence[dict[str, Any]]) -> dict[str,
 
 def measured(given: NDArray[np.float64], true: NDArray[np.float64], groups: Sequence[str]) -> dict[str, Any]:
     """``margins`` by how sure they are: within how many points so many of the differences of ``given`` scores lie of
-    those of ``true`` ones (conformal: Vovk et al. 2005); a difference beyond it is a preference that can be relied on.
-    ``slope``: by how many logits a point makes the better score likelier to be the better video (maximum likelihood).
+    those of ``true`` ones (conformal: Vovk et al. 2005), where there are enough of them to say; a difference beyond it
+    is a preference that can be relied on. ``slope``: by how many logits a point makes the better score likelier to be
+    the better video (maximum likelihood).
 
     Differences are of videos of one group, or of any two where fewer than ``LEAST`` pairs share one; {} where there are
     too few of these, too.
@@ -50,8 +51,9 @@ def measured(given: NDArray[np.float64], true: NDArray[np.float64], groups: Sequ
     first, second = np.array(pairs).T
     gaps, wanted = given[first] - given[second], true[first] - true[second]
     errors = np.sort(np.abs(gaps - wanted))
-    most = len(errors) - 1
-    margins = {f"{sure:g}": float(errors[min(most, math.ceil(sure * (most + 2)) - 1)]) for sure in SURE}
+    # The quantile of n errors and one more, which few errors have only of what is less sure.
+    places = {sure: math.ceil(sure * (len(errors) + 1)) for sure in SURE}
+    margins = {f"{sure:g}": float(errors[place - 1]) for sure, place in places.items() if place <= len(errors)}
     clear = wanted != 0
     return {"margins": margins, "slope": _slope(np.where(wanted > 0, gaps, -gaps)[clear])}
 

@@ -263,6 +263,8 @@ class JudgeTrainingConfig:
                 "assessor.stage goes on from a whole model and takes all items; leave adapter and hard_pairs out.",
                 exit_code=2,
             )
+        if self.assessor.stage != "none" and self.training.load_in is not None:
+            raise InputError("assessor.stage trains on weights as they are; leave training.load_in out.", exit_code=2)
         if self.rewards.score == "bell" and self.scale != (1.0, 5.0):
             raise InputError(
                 f"rewards.score is 'bell', VQAThinker's on 1 to 5, and scale is {list(self.scale)}; give scale: [1, 5] "

@@ -10,6 +10,7 @@ from pipelines.loop.judge_config import JudgeConfig
 from pipelines.loop.rank import selected
 from reward_model.judging.base import Failure
 from reward_model.judging.batch import ask_groups
+from reward_model.judging.config import JudgingConfig
 from reward_model.judging.first_pass import FirstPassJudge, Told
 from videoduet.errors import InputError
 from videoduet.records import Comparison, OrderVerdict, Prompt, Video, VideoPair, VideoScore
@@ -103,3 +104,10 @@ def test_a_judge_of_numbers_may_judge_the_loop():
     assert JudgeConfig(preset="aigv-assessor", path="x", first_pass="y").first_pass_sure == 0.95
     with pytest.raises(InputError, match="made to score single videos"):
         JudgeConfig(preset="vqathinker")
+
+
+def test_a_certainty_that_is_never_calibrated_is_refused_at_once():
+    with pytest.raises(InputError, match="judge.first_pass_sure is 0.93; give one of 0.5, 0.6"):
+        JudgeConfig(path="judge", first_pass="scorer", first_pass_sure=0.93)
+    with pytest.raises(InputError, match="first_pass_sure is 0.93"):
+        JudgingConfig(first_pass_sure=0.93)
