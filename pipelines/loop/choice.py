@@ -91,7 +91,7 @@ def chosen(measured: Mapping[int, MeasureSummary], rounds: int, keep: Literal["b
     if best != BASE:
         number = next(number for number, one in measured.items() if one.version == best)
         beaten = [name for name, one in measured[number].bets.items() if one.better] or [BASE]
-        over = "the base" if BASE in beaten else f"{beaten[0]}, which is surely better than the base"
+        over = "the base" if BASE in beaten else f"{beaten[0]}, the best before it"
         return Choice(number=number, sure=True, reason=f"{best} is surely better than {over}, and no other round is "
                       "surer to be better than it.")  # fmt: skip
     return _unsure(found)
