@@ -13,6 +13,7 @@ from reward_model import PRESETS
 from reward_model.judging.audit import audit, plan
 from reward_model.judging.audit.alterations import ALTERATIONS, BRIBES, TIME
 from reward_model.judging.audit.card import PROBES, AuditCard, Measure, Probe
+from reward_model.judging.audit.config import CLIPS as CLIPS_BY_DEFAULT
 from reward_model.judging.audit.material import Material
 from reward_model.judging.audit.people import read_votes
 from reward_model.judging.audit.significance import holm, measured, verdicts
@@ -221,6 +222,16 @@ def test_figures_count_prompts_not_videos():
     assert measured("x", []) is None
     alike = measured("x", [(str(i), 0.0) for i in range(4)], least=0.65)
     assert 0.001 < alike.p < 0.05 and alike.high > 0.4, "four that agree are no certainty"
+
+
+def test_prompts_that_all_agree_reach_as_far_as_their_number_bears():
+    """A perfect judge passes on as many clips as an audit has by default; of few it is in doubt."""
+    many, few = (measured("x", [(str(i), 0.0) for i in range(count)], most=0.1) for count in (CLIPS_BY_DEFAULT, 8))
+    assert many.low == 0 and many.within and not few.within
+    middle = measured("x", [(str(i), 0.5) for i in range(16)], least=0.35, most=0.65)
+    assert middle.within and middle.high - 0.5 == pytest.approx((1 - 0.05 ** (1 / 16)) / 2)
+    signed = measured("x", [(str(i), 0.0) for i in range(32)], signed=True)
+    assert signed.low == pytest.approx(-signed.high)
 
 
 def test_figures_at_their_margin_seldom_fail():
