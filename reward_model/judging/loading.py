@@ -182,15 +182,18 @@ def _whole_model(path: str | Path, dtype: str, load_in: LoadIn | None = None) ->
 @contextmanager
 def _without_table() -> Generator[None]:
     """Within it transformers prints no table of what a checkpoint lacks or has too much, which would name every motion
-    weight: what matters of it is refused, in one sentence.
+    weight: what matters of it is refused, in one sentence. Nor does it list the layers that it did not split over
+    devices, as releases from 5.24 on do where the other logger is this quiet.
     """
-    logger = logging.getLogger("transformers.modeling_utils")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    names = ("transformers.modeling_utils", "transformers.distributed.tensor_parallel")
+    before = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in before:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 def _adapted(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:
