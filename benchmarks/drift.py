@@ -6,6 +6,8 @@ end stands the largest move of each measure in the rounds of the last kind: what
 it goes on.
 """
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from pipelines.loop.phases import turns
 from pipelines.loop.run import Run
 from pipelines.loop.summaries import MeasureSummary, read_summary
 from videoduet.progress import console
+from videoduet.store import atomic_path
 
 TASTES = {"saturation": "SaturationLover", "motion": "StillLover", "none": None}
 """The measure that should raise the alarm, and the judge that should make it."""
@@ -33,12 +36,19 @@ large in sum as those of its two rounds, and half of its held-out prompts.
 
 
 def measure(taste: str, seed: int, output: Path, options: list[str]) -> list[dict[str, Any]]:
-    """What each round of a run measured of drift."""
+    """What each round of a run measured of drift. What the base draws is the same, whatever the judge likes."""
     directory, judge = output / f"{taste}_{seed}", TASTES[taste]
     given = ["--run_dir", str(directory), "--seed", str(seed), *options]
     if judge:
         factory = f"benchmarks.flawed_judges.{judge}"
         given += ["--judge.path", "null", "--judge.second_path", "null", "--judge.factory", factory]
+    base = Path("round_00") / "sample"
+    drawn = next(
+        (folder for folder in sorted(output.glob(f"*_{seed}")) if (folder / base / "done.json").exists()), None
+    )
+    if drawn is not None and not (directory / base).exists():
+        with atomic_path(directory / base) as temporary:
+            shutil.copytree(drawn / base, temporary, copy_function=os.link)
     run = Run.start(parse(given)[0])
     for turn in turns(run.config.rounds):
         path = run.directory.root / turn.path

@@ -86,6 +86,22 @@ def test_a_coin_repeats_nothing(few):
     assert abs(measures["changed_by_company"]) < 0.4, "it is no worse in company"
 
 
+class Overwhelmed(Oracle):
+    """Says nothing of a video that is larger than others."""
+
+    def said(self, prompt, first, second):
+        if max(frames_of(video.path).shape[1] for video in (first, second)) > 32:
+            return OrderVerdict(text="too large", verdict=None)
+        return super().said(prompt, first, second)
+
+
+def test_what_is_not_answered_of_bribes_counts_too(few):
+    card = few(Overwhelmed())
+    (unreadable,) = (one for one in card.probes["answers"].measures if one.name == "unreadable")
+    assert 0.03 < unreadable.value < 0.1
+    assert "resolution" not in {measure.name for measure in card.probes["not_bribed"].measures}
+
+
 class Once:
     """The oracle, asked in one order only."""
 
