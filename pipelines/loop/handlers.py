@@ -144,11 +144,13 @@ def held_out(run: Run, machine: Machine = ALONE) -> HeldOut:
 
 def measure(run: Run, round_number: int) -> None:
     """G_(r + 1) is measured on held-out prompts."""
-    before, drawn = run.measured().get(round_number), held_out(run, run.machine)
+    measured, drawn = run.measured(), held_out(run, run.machine)
+    before = [measured.get(number) for number in range(1, round_number + 1)]
     measuring = Measuring(
         held_out=drawn,
         judge=run.second_judge(),
-        best=BASE if round_number == 0 else None if before is None else before.best,
+        best=BASE if not before else before[-1] and before[-1].best,
+        earlier=[one.bets if one else {} for one in before],
         rival=lambda: best_of(run) if round_number == 0 else None,
         output=run.folder("measure", round_number),
     )
