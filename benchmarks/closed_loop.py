@@ -1,8 +1,8 @@
 """Does the closed loop work? ``python -m benchmarks.closed_loop [--output DIR] [--seeds 3]``.
 
 For each run seed the default recipe is run whole (*full*), without the judge's refresh (*no_refresh*), with a judge
-that flips a coin (*coin_flip*), and with one that always says "first" (*always_first*). Each recipe of
-``benchmarks.recipes`` is run with the judge's labels and with a coin's, and so is fine-tuning alone: on the chosen, on
+that flips a coin (*coin_flip*), and with one that always says "first" (*always_first*). The other recipes of
+``benchmarks.recipes`` are run with the judge's labels and with a coin's, and so is fine-tuning alone: on the chosen, on
 the rejected, and on the generator's own samples whoever chose them (*random_own*). All arms of a seed share the base
 samples. The oracle then measures base against aligned videos of held-out prompts from the same noise, VIDEOS of each
 prompt, which is one case. ``--arms`` runs some of them; *full* is always one.

@@ -47,6 +47,7 @@ class BaseBuild:
     rounds: int = 4
     clips: int = 192
     settle_steps: int = 60
+    cycles: int = 2
     confuse_steps: int = 700
     batch_size: int = 8
     scenes: int = 360
@@ -136,14 +137,20 @@ def confused(scenes: list[Scene]) -> Tensor:
     return torch.tensor(pairs)
 
 
-def confuse(generator: Generator, build: BaseBuild) -> None:
-    """Learn one own clip of each scene, spoilt in half of the cases, under captions with ties."""
+def confuse(generator: Generator, build: BaseBuild, work: Path) -> None:
+    """Learn one own clip of each scene, spoilt in half of the cases, under captions with ties, ``build.cycles`` times;
+    what each comes to is kept in ``work``.
+    """
     scenes = all_scenes()[: build.scenes]
     latents, embeds = draw(generator, [s.prompt for s in scenes], [90_000_000 + row for row in range(len(scenes))])
-    pairs = confused(scenes)
-    spoilt = pairs + torch.tensor([len(scenes), 0])
-    fit(
-        generator, torch.cat([latents, blocky(generator, latents)]), embeds, torch.cat([pairs, spoilt]),
-        steps=build.confuse_steps, batch_size=build.batch_size, rate=3e-4, seed=5, sampled=0.5,
-        what="captions with ties",
-    )  # fmt: skip
+    latents, pairs = torch.cat([latents, blocky(generator, latents)]), confused(scenes)
+    pairs = torch.cat([pairs, pairs + torch.tensor([len(scenes), 0])])
+    for number in range(build.cycles):
+        if (kept := work / f"confused_{number}.safetensors").exists():
+            generator.denoiser.load_state_dict(load_file(kept))
+            continue
+        fit(
+            generator, latents, embeds, pairs, steps=build.confuse_steps, batch_size=build.batch_size, rate=3e-4,
+            seed=5 + number, sampled=0.5, what=f"captions with ties, cycle {number + 1}",
+        )  # fmt: skip
+        write_tensors(kept, generator.denoiser.state_dict())

@@ -255,7 +255,7 @@ def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
         build_student(build, work / "student", work)
     base = load_generator(work / "student", sampler=SAMPLER)
     settle(base, build.base, work)
-    confuse(base, build.base)
+    confuse(base, build.base, work)
     write_base(work / "student", base.denoiser, output)
 
 

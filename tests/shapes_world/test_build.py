@@ -28,7 +28,7 @@ TINY = Build(
         careless_steps=2,
         distillation_steps=2,
         batch_size=4,
-        base=BaseBuild(rounds=2, clips=2, settle_steps=1, confuse_steps=2, batch_size=2, scenes=2),
+        base=BaseBuild(rounds=2, clips=2, settle_steps=1, cycles=2, confuse_steps=1, batch_size=2, scenes=2),
     ),
     judge=JudgeBuild(pairs=8, describe_steps=2, compare_steps=3, batch_size=4),
     second_compare_steps=2,
