@@ -12,6 +12,7 @@ and a tiny judge, on a laptop, in minutes. The same command resumes an interrupt
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,10 +37,12 @@ def run_loop(config: RunConfig, *, merge: bool = False, machine: str = "0/1") ->
     from pipelines.loop.run import Run
     from pipelines.loop.told import next_steps
     from pipelines.report.cards import write_cards
+    from pipelines.report.going_on import going_on
     from pipelines.report.page import write_report
 
     run = Run.start(config, Machine.parse(machine))
-    drive(run, merge=merge, after_each=lambda: write_report(run.directory.root, running=True))
+    with going_on(run.directory.root) if run.machine.first else nullcontext():
+        drive(run, merge=merge, after_each=lambda: write_report(run.directory.root, running=True))
     if not run.machine.first:
         return run
     report = write_report(run.directory.root)

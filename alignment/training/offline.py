@@ -11,7 +11,9 @@ from diffusers import DiffusionPipeline
 from alignment.preferences.stored import write_preferences
 from alignment.training.config import PreferenceTrainingConfig
 from alignment.training.gathering import gather
-from alignment.training.trainer import align
+from alignment.training.optimizer import check_optimizer
+from alignment.training.tracking import check_tracker
+from alignment.training.trainer import SUMMARY, align
 from generators.base import Generator
 from generators.drawing import unread
 from generators.loading import load_generator
@@ -46,6 +48,9 @@ def train_on_preferences(
     workspace, state = Workspace(config.output), processes()
     workspace.check(config, "trained")
     output, path = workspace.root, resolve(config.generator)
+    if not (output / "align" / SUMMARY).exists():
+        check_tracker(config.align.tracker)
+        check_optimizer(config.align)
     generator = load_generator(
         path, sampler=config.sampler, dtype=config.dtype, device=str(state.device), load_in=config.align.load_in
     )

@@ -26,9 +26,9 @@ class RunDirectory(Workspace):
         """The identity fields in which ``config`` differs from the one kept, each with the first phase it touches."""
         return {name: earliest_phase(name) for name in self.changed(config)}
 
-    def adopt_config(self, config: RunConfig) -> None:
-        """Keep ``config`` as the run's. Raises InputError where it contradicts the one kept: the message names the
-        field, and the first phase that it touches.
+    def adopt_config(self, config: RunConfig, *, again: bool = True) -> None:
+        """Keep ``config`` as the run's, ``again`` where there is one. Raises InputError where it contradicts the one
+        kept: the message names the field, and the first phase that it touches.
         """
         for name, (kept, asked) in self.changed(config).items():
             phase = earliest_phase(name)
@@ -37,7 +37,8 @@ class RunDirectory(Workspace):
                 f"'{phase}' on; take another --run_dir, or add --from {phase} to start a sibling run that reuses the "
                 "phases before it."
             )
-        kept = self.kept()
+        if (kept := self.kept()) is not None and not again:
+            return
         # A run from before there were audits goes on without, and is known by the section that it lacks.
         older = [name for name in ("audit",) if kept is not None and name not in kept]
         self.adopt(config, "made", again=True, without=older)

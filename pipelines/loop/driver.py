@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from pipelines.loop.export import export_final
+from pipelines.loop.first_checks import check_alike
 from pipelines.loop.phases import Turn, turns
 from pipelines.loop.run import Run
 from videoduet.config import resolve
@@ -26,6 +27,7 @@ def drive(run: Run, *, merge: bool, after_each: Callable[[], object]) -> None:
         _reopen_score(run)
     for turn in turns(run.config.rounds):
         folder = run.directory.root / turn.path
+        check_alike(run.config, run.directory, run.machine)
         if run.leaves_out(turn):
             continue
         if run.directory.is_done(folder):

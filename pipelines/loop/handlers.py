@@ -13,9 +13,9 @@ from pipelines.loop.rival import Rival, rival
 from pipelines.loop.run import Run
 from pipelines.loop.sample import sample_round
 from pipelines.loop.score import score_versions
-from pipelines.loop.summaries import AuditSummary, MeasureSummary, RefreshSummary, read_summary
+from pipelines.loop.summaries import AuditSummary, RefreshSummary, read_summary
 from pipelines.loop.tournament import played
-from pipelines.loop.watching import watched
+from pipelines.loop.watching import send_measured
 from reward_model.judging.base import PairwiseJudge
 from reward_model.judging.build import judge_source
 from reward_model.judging.first_pass import FirstPassJudge
@@ -146,20 +146,26 @@ def held_out(run: Run, machine: Machine = ALONE) -> HeldOut:
 
 def measure(run: Run, round_number: int) -> None:
     """G_(r + 1) is measured on held-out prompts."""
-    before, drawn = run.measured().get(round_number), held_out(run, run.machine)
+    measured, drawn = run.measured(), held_out(run, run.machine)
+    before = [measured.get(number) for number in range(1, round_number + 1)]
     measuring = Measuring(
         held_out=drawn,
         judge=run.second_judge(),
-        best=BASE if round_number == 0 else None if before is None else before.best,
+        best=BASE if not before else before[-1] and before[-1].best,
+        earlier=[one.bets if one else {} for one in before],
         rival=lambda: best_of(run) if round_number == 0 else None,
         output=run.folder("measure", round_number),
     )
     measure_round(measuring, round_number=round_number)
+    send(run)
+
+
+def send(run: Run) -> None:
+    """What was measured so far is sent to be watched, unless it was before."""
     if run.machine.finishes:
-        watched(
-            drawn, read_summary(MeasureSummary, measuring.output), round_number + 1, tracker=run.config.align.tracker,
-            events=run.directory.root / "events" / "measure",
-        )  # fmt: skip
+        found = {number: (one, run.folder("measure", number - 1)) for number, one in run.measured().items()}
+        events = run.directory.root / "events" / "measure"
+        send_measured(held_out(run), found, tracker=run.config.align.tracker, events=events)
 
 
 def best_of(run: Run) -> Rival | None:
@@ -176,3 +182,4 @@ def score(run: Run, round_number: int) -> None:
         rounds=run.rounds,
     )  # fmt: skip
     no_latents(run.folder("score"), run.directory, kept=run.config.keep_latents)
+    send(run)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pipelines.loop.choice import Choice, chosen
 from pipelines.loop.config import RunConfig, parse
 from pipelines.loop.directory import RunDirectory
-from pipelines.loop.official_prompts import check_suite
+from pipelines.loop.first_checks import PATIENCE, check_alike, check_run
 from pipelines.loop.phases import Turn, needed, turns
 from pipelines.loop.prompts import PromptSplit, read_run_prompts
 from pipelines.loop.summaries import (
@@ -51,9 +51,11 @@ class Run:
     def start(cls, config: RunConfig, machine: Machine = ALONE) -> "Run":
         """Make or enter the run directory; refuses a config that contradicts it."""
         run = cls(RunDirectory(config.run_dir), config, machine)
-        run._check()
+        check_run(config, run.directory)
+        check_alike(config, run.directory, machine, PATIENCE)
         prompts = read_run_prompts(config.prompts)
-        run.directory.adopt_config(config)
+        # What the first machine says of the run holds for all.
+        run.directory.adopt_config(config, again=machine.first)
         for name, group in (("prompts.parquet", prompts.train), ("score/prompts.parquet", prompts.held_out)):
             if not (file := run.directory.root / name).exists():
                 write_records(file, group, Prompt)
@@ -61,36 +63,6 @@ class Run:
             versions = {name: version(name) for name in LIBRARIES}
             write_json(file, {"python": platform.python_version(), "platform": platform.platform(), **versions})
         return run
-
-    def _check(self) -> None:
-        """Find cheap mistakes before hours of work: models and data that are not there, a run that would shrink."""
-        config = self.config
-        paths = {
-            "generator.path": config.generator.path,
-            "judge.path": config.judge.path if config.judge.server is None else None,
-            "judge.second_path": config.judge.second_path,
-            "judge.first_pass": config.judge.first_pass,
-            "refresh.original_data": config.refresh.original_data,
-            "refresh.held_out_data": config.refresh.held_out_data,
-            "refresh.second_path": config.refresh.second_path,
-        }
-        for name, path in paths.items():
-            if path is None or Path(resolve(path)).exists():
-                continue
-            if not name.endswith(("path", "first_pass")) or path.count("/") != 1 or path.startswith((".", "/")):
-                raise InputError(f"{name} {path} does not exist; give one that does, or a model's hub id (owner/name).")
-        if not self.directory.is_done(self.folder("score")):
-            check_suite(config.score.vbench)
-        if config.refresh.data and config.rounds > 1 and config.refresh.why_off(config.judge) is None:
-            from reward_model.training.united import read_own_data
-
-            refresh = config.refresh
-            read_own_data(refresh.data, config.seed, refresh.original_data, refresh.held_out_data)
-        kept = (self.directory.kept() or {}).get("rounds", 0)
-        if config.rounds < kept:
-            raise InputError(
-                f"{self.directory.root} has {kept} rounds; give --rounds {kept} or more, or another --run_dir."
-            )
 
     @classmethod
     def open(cls, run_dir: str | Path, machine: Machine = ALONE) -> "Run":

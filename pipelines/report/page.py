@@ -6,6 +6,7 @@ side by side, and how to load the results. It can be written at any time: for an
 
 import base64
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,8 @@ def _context(run: RecordedRun) -> dict[str, Any]:
 
 RENEWED = 30
 """Seconds after which a browser shows the page of a run that goes on anew."""
+SILENT = 300
+"""Seconds without a sign of life after which a page takes its run for stopped (:mod:`pipelines.report.going_on`)."""
 
 
 def write_report(run_dir: str | Path, *, running: bool = False) -> Path:
@@ -168,8 +171,10 @@ def write_report(run_dir: str | Path, *, running: bool = False) -> Path:
     script = (TEMPLATES / "report.js").read_text("utf-8")
     # Only this script may run: even an escaping mistake could not let a prompt or a judge's answer run code.
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    renewed = RENEWED if running else None
-    page = render("report.html", **_context(run), script=Markup(script), script_hash=allowed, renewed=renewed)
+    alive = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "silent": SILENT, "renewed": RENEWED}
+    page = render(
+        "report.html", **_context(run), script=Markup(script), script_hash=allowed, alive=alive if running else None
+    )
     path = run.directory / "report.html"
     try:
         write_bytes(path, page)

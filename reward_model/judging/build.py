@@ -154,7 +154,7 @@ def _place(path: str, preset: str | None, subfolder: str | None) -> str:
         return resolve(path)
     from reward_model.judging.loading import local_directory
 
-    return local_directory(resolve(path), inner)
+    return local_directory(path, inner)
 
 
 def _in_numbers(path: str, backend: Backend, *, prompt: JudgePrompt | None, **options: Any) -> VideoJudge:

@@ -24,6 +24,7 @@ from reward_model.judging.beside import beside
 from reward_model.presets import kept_prompts, preset_named
 from reward_model.prompts import PROMPT_FILES, Prompts
 from videoduet.adapters import base_of, put_on
+from videoduet.config import resolve
 from videoduet.errors import InputError
 from videoduet.loading import check_files, lacking, loading, refuse_odd
 from videoduet.quantized import LoadIn, check, how
@@ -60,11 +61,13 @@ def weights_id(directory: str | Path) -> str:
 
 
 def local_directory(path: str | Path, subfolder: str | None = None) -> str:
-    """Where a judge's files lie: a directory, or a hub id's from the cache or the hub, and the subfolder in it.
+    """Where a judge's files lie: a directory (also one that ships), or a hub id's from the cache or the hub, and the
+    subfolder in it.
 
     A directory that has no such subfolder is taken to be the checkpoint itself. Raises InputError where nothing is
     found.
     """
+    path = resolve(str(path))
     if subfolder is None or Path(path).exists():
         inner = Path(path) / (subfolder or "")
         if subfolder is not None and Path(path).is_dir() and not inner.is_dir():

@@ -34,3 +34,12 @@ if (button && videos.length) {
   button.addEventListener("click", () => play(button.getAttribute("aria-pressed") === "true"));
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) play(false);
 }
+// A process that was killed cannot say so; one that lives says it every minute.
+const alive = document.getElementById("alive");
+if (alive) {
+  const last = new Date(alive.dataset.alive);
+  if (Date.now() - last > 1000 * Number(alive.dataset.silent)) {
+    alive.textContent = `Nothing was heard of the run since ${last.toLocaleString()}: it was stopped, or killed. The same command goes on; this page no longer renews itself.`;
+    addEventListener("load", () => setTimeout(() => window.stop(), 0));
+  }
+}
