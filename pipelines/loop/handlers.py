@@ -7,7 +7,7 @@ from pipelines.loop.held_out import HeldOut, Versions
 from pipelines.loop.labels import Generated, by_prompt
 from pipelines.loop.latents import latents_of, no_latents
 from pipelines.loop.measure import Measuring, measure_round
-from pipelines.loop.rank import rank_round
+from pipelines.loop.rank import keep_to_first, rank_round
 from pipelines.loop.refresh import Refresh, refresh_judge
 from pipelines.loop.rival import Rival, rival
 from pipelines.loop.run import Run
@@ -97,8 +97,10 @@ def rank(run: Run, round_number: int) -> None:
     judges: list[PairwiseJudge] = []
 
     def load() -> PairwiseJudge:
-        judges.append(run.ranking_judge(round_number))
-        return judges[-1]
+        judges.append(judge := run.ranking_judge(round_number))
+        if isinstance(judge, FirstPassJudge):
+            keep_to_first(judge, run.folder("rank", round_number))
+        return judge
 
     rank_round(
         load, run.split.labelled(round_number), run.samples("sample", round_number),

@@ -42,8 +42,8 @@ PROCESSOR_FILES = {
 
 
 def weights_id(directory: str | Path) -> str:
-    """A hash of the weights in a local directory, and of what a sense of motion pools by and how scores are cut off,
-    where that is said; the name itself for a hub id (whose revision the config pins).
+    """A hash of the weights in a local directory, and of what a sense of motion pools by, how scores are cut off
+    and how sure they are, where that is said; the name itself for a hub id (whose revision the config pins).
     """
     files = sorted(Path(directory).glob("*.safetensors"))
     if not files:
@@ -52,7 +52,11 @@ def weights_id(directory: str | Path) -> str:
     with loading(f"Judge {directory} cannot be loaded", WHOLE):
         kept = read_json(about) if about.exists() else {}
     # Nothing is said of other judges, whose ids stand in what was recorded.
-    told = [f"{name} {kept[name]}" for name in ("motion_window", "score_relu") if kept.get(name) is not None]
+    told = [
+        f"{name} {kept[name]}"
+        for name in ("motion_window", "score_relu", "score_calibration")
+        if kept.get(name) is not None
+    ]
     return stable_id(*map(content_hash, files), *told)
 
 
