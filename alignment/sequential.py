@@ -6,6 +6,9 @@ stop, under the null it reaches 1/α with probability α at most (Ville 1939). T
 K_t = Π (1 + λ (x_i - m))), with capital split evenly over fixed bets λ, so that none has to be guessed.
 
 One prompt is one bet: several videos of a prompt are not independent, so their mean is what is given.
+
+A run bets again after each round, and would be fooled in one of them sooner or later: a :class:`Budget` shares out the
+level over a whole run, however long.
 """
 
 import numpy as np
@@ -15,6 +18,8 @@ from videoduet.errors import InputError
 LEVEL = 0.05
 SHARES = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.95)
 """The bets, as shares of the largest, 1/m, that no outcome can make lose more than all."""
+SPENT = 0.75
+"""What a round may spend of what is left of a run's level: most, for the first rounds are those that runs have."""
 
 
 class WinEProcess:
@@ -52,6 +57,32 @@ class WinEProcess:
     def better(self) -> bool:
         """Whether it is surely better, now or at any time before."""
         return self._most >= 1 / self.level
+
+
+class Budget:
+    """The chance of being fooled that a whole run may spend: the probability that it ever says "better" of a version
+    that is not is ``level`` at most, however many rounds there are, and however their verdicts depend on one another.
+
+    Each round may spend SPENT of what is ``left`` (alpha spending), and what is spent on a bet that is won comes back
+    (the fallback procedure, Wiens & Dmitrienko 2005). A round bets against the base, and against the best version so
+    far where that is another: half each. Any of the ``rounds`` before could have been the best, so that each of them
+    has a share of that half, whether it is bet against or not.
+    """
+
+    def __init__(self, level: float = LEVEL):
+        self.left, self.rounds = level, 0
+
+    def levels(self, both: bool) -> tuple[float, float]:
+        """The levels of the next round's bets against the base and against the best (0 unless it bets on ``both``)."""
+        spent = SPENT * self.left
+        return (spent / 2, spent / 2 / self.rounds) if both else (spent, 0.0)
+
+    def settle(self, over_base: bool, over_best: bool | None = None) -> None:
+        """The next round bet, and which of its bets it won (None: the base is the best so far)."""
+        spent = SPENT * self.left
+        levels = self.levels(over_best is not None)
+        self.left += levels[0] * over_base + levels[1] * bool(over_best) - spent
+        self.rounds += 1
 
 
 def e_values(prompt_means: np.ndarray, null: float = 0.5) -> np.ndarray:

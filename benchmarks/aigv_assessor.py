@@ -43,10 +43,9 @@ MOVES = {"slowly": 40.0, "fast": 90.0}
 """The dynamic degree by speed, of which the world has two."""
 BARS = {"static quality": 0.8, "temporal smoothness": 0.7, "text-video correspondence": 0.6}
 ASKED = replace(
-    ASSESSMENT, system=None, question="{prompt} {dimension}", answer="{dimension} is", num_frames=8,
-    max_pixels=SIZE * SIZE,
+    ASSESSMENT, system=None, question="{prompt}", answer="{dimension}", num_frames=8, max_pixels=SIZE * SIZE,
 )  # fmt: skip
-"""Few words, as the tiny judge knows few."""
+"""Few words, as the tiny judge knows few, and spells the others letter by letter."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Laboratory:
     prompts: int = 400
     clips: int = 5
     tested: int = 80
-    levels: Stage = field(default_factory=lambda: Stage(150, 2e-3))
+    levels: Stage = field(default_factory=lambda: Stage(60, 1e-3))
     scores: Stage = field(default_factory=lambda: Stage(700, 2e-3))
     pairs: Stage = field(default_factory=lambda: Stage(600, 1e-3))
     seed: int = 0

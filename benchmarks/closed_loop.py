@@ -1,11 +1,11 @@
 """Does the closed loop work? ``python -m benchmarks.closed_loop [--output DIR] [--seeds 3]``.
 
 For each run seed the default recipe is run whole (*full*), without the judge's refresh (*no_refresh*), with a judge
-that flips a coin (*coin_flip*), and with one that always says "first" (*always_first*). Each recipe of
-``benchmarks.recipes`` is run with the judge's labels and with a coin's, and so is fine-tuning alone: on the chosen, on
+that flips a coin (*coin_flip*), and with one that always says "first" (*always_first*). The other recipes of
+``benchmarks.recipes`` are run with the judge's labels and with a coin's, and so is fine-tuning alone: on the chosen, on
 the rejected, and on the generator's own samples whoever chose them (*random_own*). All arms of a seed share the base
-samples. The oracle then measures base against aligned videos of held-out prompts from the same noise. ``--arms`` runs
-some of them; *full* is always one.
+samples. The oracle then measures base against aligned videos of held-out prompts from the same noise, VIDEOS of each
+prompt, which is one case. ``--arms`` runs some of them; *full* is always one.
 
 Arms run side by side, each on one core, and write what they do to ``log.txt`` beside them. Interrupted, the same
 command goes on.
@@ -25,6 +25,7 @@ from jsonargparse import CLI
 from rich.table import Table
 
 from benchmarks.closed_loop_arms import ARMS, TWINS
+from benchmarks.own_samples import held_out_scores
 from benchmarks.recipes import gains
 from benchmarks.workers import finish, logged, workers
 from pipelines.loop.config import parse
@@ -37,6 +38,7 @@ from videoduet.records import Comparison, Sample, VideoPair
 from videoduet.store import atomic_path, read_json, write_json
 from videoduet.video import read_video
 
+VIDEOS = 8
 EQUAL, CLEAR = 0.02, 0.1
 """Oracle gaps: clips closer than the one are equals, pairs further apart than the other have a clear winner."""
 
@@ -60,7 +62,7 @@ def measure_arm(arm: str, seed: int, output: Path) -> dict:
         return read_json(file)
     with logged(directory / "log.txt"):
         run = run_arm(arm, seed, output)
-        measured: dict[str, Any] = {"cases": measure(run)}
+        measured: dict[str, Any] = {"cases": measure(run, output / f"seed_{seed}" / "base.json")}
         if arm == "full":
             measured["refresh"] = measure_refresh(run)
         aligned = [read_summary(AlignSummary, run.folder("align", number)) for number in range(run.config.rounds)]
@@ -82,11 +84,18 @@ def _overall(run: Run, samples: list[Sample]) -> dict[tuple[str, int], float]:
     return {case: overall(scores) for case, scores in _oracle(run, samples).items()}
 
 
-def measure(run: Run) -> dict:
-    """Oracle scores of base and last version on every held-out case (:func:`scores`)."""
-    versions = (run.samples("score", version=f"G_{number}") for number in (0, run.config.rounds))
-    base, last = (_oracle(run, samples) for samples in versions)
-    return scores([base[case] for case in sorted(base)], [last[case] for case in sorted(base)])
+def measure(run: Run, kept: Path) -> dict:
+    """Oracle scores of base and last version on held-out prompts (:func:`scores`); those of the base are ``kept``."""
+    prompts = [prompt.text for prompt in run.held_out_prompts]
+    first = 300_000_000 + 1_000_000 * run.config.seed
+    if not kept.exists():
+        write_json(kept, held_out_scores(run.generator(0), prompts, VIDEOS, first).tolist())
+    last = held_out_scores(run.generator(run.config.rounds), prompts, VIDEOS, first)
+    return scores(*([_named(video) for row in part for video in row] for part in (read_json(kept), last.tolist())))
+
+
+def _named(values: list[float]) -> dict[str, float]:
+    return dict[str, float](zip(DIMENSIONS, values, strict=True))
 
 
 def scores(base: Sequence[dict[str, float]], aligned: Sequence[dict[str, float]]) -> dict:
@@ -162,19 +171,24 @@ def oracle_wins(case: dict, over: dict | None = None) -> list[float]:
     return [0.5 * (np.sign(a - b) + 1) for a, b in zip(case["aligned"], others, strict=True)]
 
 
+def wins_by_prompt(case: dict) -> list[float]:
+    """Oracle wins over the base of each prompt's VIDEOS, as :func:`measure` made them, on average."""
+    return np.reshape(oracle_wins(case), (-1, VIDEOS)).mean(1).tolist()
+
+
 Cases = dict[str, dict[int, dict]]
 """What each arm came to: by run seed, oracle scores as :func:`scores` gives them."""
 
 
-def differences(results: Cases, arm: str, over: str | None = None) -> dict[str, list[list[float]]]:
+def differences(results: Cases, arm: str, over: str | None = None, videos: int = 1) -> dict[str, list[list[float]]]:
     """By dimension, their mean, and *wins*: what ``arm`` has over the base, or over the arm ``over``; one list a
-    seed.
+    seed. ``videos`` neighbours are of one prompt, and make one value.
     """
     rows: dict[str, list[list[float]]] = {}
     for seed, case in results[arm].items():
         other = None if over is None else results[over][seed]
         for name, values in {**gains(case, other), "wins": oracle_wins(case, other)}.items():
-            rows.setdefault(name, []).append(values)
+            rows.setdefault(name, []).append(np.reshape(values, (-1, videos)).mean(1).tolist())
     return rows
 
 
@@ -183,22 +197,26 @@ def _cell(values: list[list[float]]) -> str:
     return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
-def worth_table(results: Cases, twins: dict[str, str], title: str) -> Table:
-    """What each arm gains over the base and each recipe over its twin, by dimension, with 95 % intervals over cases."""
+def worth_table(results: Cases, twins: dict[str, str], title: str, videos: int = 1) -> Table:
+    """What each arm gains over the base and each recipe over its twin, by dimension, with 95 % intervals over cases
+    (of ``videos`` each).
+    """
     names = (*DIMENSIONS, "mean", "wins")
     table = Table("what", *names, title=title)
     for arm in results:
-        table.add_row(arm, *(_cell(differences(results, arm)[name]) for name in names))
+        gained = differences(results, arm, None, videos)
+        table.add_row(arm, *(_cell(gained[name]) for name in names))
     for arm, twin in twins.items():
         if arm in results and twin in results:
-            table.add_row(f"{arm} - {twin}", *(_cell(differences(results, arm, twin)[name]) for name in names))
+            gained = differences(results, arm, twin, videos)
+            table.add_row(f"{arm} - {twin}", *(_cell(gained[name]) for name in names))
     return table
 
 
 def report(results: Cases, refresh: list[dict]) -> None:
     """Print the tables of all arms, with intervals over cases."""
     table = Table("what", "mean", "95 % interval", "cases", title="Oracle win rate over the base; the judge's refresh")
-    wins = {arm: [oracle_wins(case) for case in cases.values()] for arm, cases in results.items()}
+    wins = {arm: [wins_by_prompt(case) for case in cases.values()] for arm, cases in results.items()}
 
     def row(name: str, values: list[list[float]]) -> None:
         mean, low, high = bootstrap(values)
@@ -213,7 +231,7 @@ def report(results: Cases, refresh: list[dict]) -> None:
         if isinstance(refresh[0][name], list):
             row(name, [seed[name] for seed in refresh])
     console.print(table)
-    console.print(worth_table(results, TWINS, "Gain of the mean oracle over the base, and over the twin"))
+    console.print(worth_table(results, TWINS, "Gain of the mean oracle over the base, and over the twin", VIDEOS))
 
 
 def run_arms(arms: Sequence[str], seeds: int, output: Path, jobs: int) -> dict[tuple[str, int], dict]:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from benchmarks.recipes import FINE_TUNING, RECIPES
+from benchmarks.recipes import DEFAULT, FINE_TUNING, RECIPES
 from pipelines.loop.config import JudgeConfig, RunConfig
 from reward_model.judging.build import build_judge
 from videoduet.records import Comparison, OrderVerdict, Verdict, VideoPair
@@ -81,6 +81,8 @@ def _trained(align: dict[str, Any], labels: Change) -> Change:
     return lambda config: labels(dataclasses.replace(config, align=dataclasses.replace(config.align, **align)))
 
 
+OTHERS = {name: recipe for name, recipe in RECIPES.items() if name != DEFAULT}
+"""The recipes besides the default, whose arms are *no_refresh* and *coin_flip*."""
 SAMPLED, RANKED = ("round_00/sample",), ("round_00/sample", "round_00/rank")
 
 ARMS: dict[str, tuple[Change, tuple[str, ...]]] = {
@@ -88,8 +90,8 @@ ARMS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "no_refresh": (_no_refresh, ("round_00", "round_01/sample")),
     "coin_flip": (_coin, SAMPLED),
     "always_first": (lambda config: _without(config, "AlwaysFirst"), SAMPLED),
-    **{name: (_trained(recipe, _no_refresh), RANKED) for name, recipe in RECIPES.items()},
-    **{f"{name}_coin": (_trained(recipe, _coin), SAMPLED) for name, recipe in RECIPES.items()},
+    **{name: (_trained(recipe, _no_refresh), RANKED) for name, recipe in OTHERS.items()},
+    **{f"{name}_coin": (_trained(recipe, _coin), SAMPLED) for name, recipe in OTHERS.items()},
     "chosen_alone": (_trained(FINE_TUNING, _no_refresh), RANKED),
     "rejected_alone": (_trained(FINE_TUNING, _opposite), SAMPLED),
     "random_own": (_trained(FINE_TUNING, _coin), SAMPLED),
@@ -97,5 +99,5 @@ ARMS: dict[str, tuple[Change, tuple[str, ...]]] = {
 """Each arm's change of the default recipe, and what it shares with the full arm. The judge is never refreshed but in
 *full*, so that a recipe and its twin differ in labels alone.
 """
-TWINS = {"no_refresh": "coin_flip", **{name: f"{name}_coin" for name in RECIPES}}
+TWINS = {"no_refresh": "coin_flip", **{name: f"{name}_coin" for name in OTHERS}}
 """Each recipe's twin, which learns from labels by a coin."""

@@ -3,23 +3,27 @@
 Clips of shapes world with known damage, several for each prompt, are compared by a judge that reasons, all C(N,2) pairs
 of each prompt, and again behind the scores of an AIGV-Assessor (as ``benchmarks.aigv_assessor`` leaves one), which are
 replayed on the same answers. Told: comparisons, seconds, and how often best and worst are the full tournament's. Then
-both score the same clips, and their rates are compared: the reasoning judge, of the assessor's own size, writes as many
-tokens as a thought has.
+both score clips, each in the batch that is best for it, and their rates are compared: the reasoning judge, of the
+assessor's own size, writes as many tokens as a thought has. Both decode, and see frames and motion, by the same code.
 """
 
 import itertools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 import numpy as np
+import torch
 
 from alignment.preferences.ranking import order_by_standing, rank_prompts
 from benchmarks.adaptive import Recorded
 from benchmarks.reward_learning_data import shipped_vae
 from reward_model import Judge
 from reward_model.families.base import has_motion
+from reward_model.families.sense import seen_tokens
+from reward_model.judging.assessor import AssessorJudge
 from reward_model.judging.build import build_judge, scorer_at
 from reward_model.judging.config import TINY
 from reward_model.judging.first_pass import FirstPassJudge
@@ -32,6 +36,9 @@ from videoduet.records import Comparison, Prompt, Video, VideoPair
 from videoduet.seeding import seed_for
 from videoduet.store import read_records, write_json, write_records
 from videoduet.video import video_id, write_video
+
+BATCHES = (16, 64, 256)
+"""Clips at once that are tried."""
 
 
 def clips(folder: Path, prompts: int, videos: int, seed: int) -> dict[Prompt, list[Video]]:
@@ -79,7 +86,7 @@ def beside(full: list[Comparison], few: list[Comparison]) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in same.items()}
 
 
-def talking(assessor: str, tokens: int) -> Judge:
+def talking(assessor: str, tokens: int, batch_size: int) -> Judge:
     """A judge in words of the assessor's size and weights, which always writes ``tokens`` tokens."""
     judge: Any = scorer_at(assessor)
     model, processor = judge.assessor.model, judge.assessor.encoder.processor
@@ -88,14 +95,52 @@ def talking(assessor: str, tokens: int) -> Judge:
         system=None, before="", question="score {prompt}", num_frames=8, max_pixels=judge.prompt.max_pixels,
         max_new_tokens=tokens, layout=judge.prompt.layout if has_motion(model) else None,
     )  # fmt: skip
-    return Judge(model, processor, Prompts(score=score), judge_id="talking", batch_size=64)
+    return Judge(model, processor, Prompts(score=score), judge_id="talking", batch_size=batch_size)
 
 
-def rate(judge: Any, shown: list[tuple[str, str]]) -> float:
-    """Clips a second."""
-    started = time.perf_counter()
+def rate(judge: Any, shown: list[tuple[str, str]]) -> dict[str, float]:
+    """Clips a second, and core-milliseconds a clip, which say more where other work goes on beside it."""
+    wall, core = time.perf_counter(), time.process_time()
     count = sum(1 for _ in judge.score(shown))
-    return count / (time.perf_counter() - started)
+    return _rate(count, wall, core)
+
+
+def _rate(count: int, wall: float, core: float) -> dict[str, float]:
+    wall, core = time.perf_counter() - wall, time.process_time() - core
+    return {"a second": count / wall, "core ms": 1000 * core / count}
+
+
+def best_rate(load: Callable[[int], Any], shown: list[tuple[str, str]]) -> dict[str, float]:
+    """The rate on ``shown`` in batches that take the least on the first of them."""
+    pilots = {size: rate(load(size), shown[: max(BATCHES)])["core ms"] for size in BATCHES}
+    size = min(pilots, key=lambda size: pilots[size])
+    return {"batch": size, **rate(load(size), shown)}
+
+
+@torch.no_grad()
+def seeing(judge: AssessorJudge, shown: list[tuple[str, str]]) -> dict[str, float]:
+    """The rate of what both judges do: decode, see frames and motion. No judge is faster."""
+    wall, core, assessor = time.perf_counter(), time.process_time(), judge.assessor
+    for start in range(0, len(shown), judge.batch_size):
+        for path, _ in shown[start : start + 2 * judge.batch_size]:
+            assessor.encoder.expect(path)
+        videos = [assessor.encoder.video(path) for path, _ in shown[start : start + judge.batch_size]]
+        seen_tokens(assessor.model, assessor.encoder, dict(enumerate(videos)))
+    return _rate(len(shown), wall, core)
+
+
+def counted(batch: int, tokens: int, flops: float = 786e12, bandwidth: float = 3.0e12) -> float:
+    """How many times as fast InternVL2-8B scores in numbers as in ``tokens`` tokens of words, ``batch`` clips at once,
+    if nothing but products and reading memory took time, at the rates measured on an H100 (docs/performance.md).
+
+    8 frames of 448x448: 1,025 places of a vision tower of 0.3 billion weights, 256 tokens of a language model of 7.4
+    billion in bfloat16 each, with 8 heads of 128 kept of 32 layers; 150 tokens of text.
+    """
+    places, length, weights = 8 * 1025, 8 * 256 + 150, 7.4e9
+    reading = (2 * places * 0.304e9 + 2 * length * weights) / flops
+    kept = length * 32 * 2 * 8 * 128 * 2
+    a_token = max(2 * weights / flops, (2 * weights / batch + kept) / bandwidth)
+    return (reading + tokens * a_token) / reading
 
 
 def ranked(assessor: str, output: Path, groups: dict[Prompt, list[Video]], judge: str) -> dict[str, Any]:
@@ -122,23 +167,36 @@ def ranked(assessor: str, output: Path, groups: dict[Prompt, list[Video]], judge
     return results
 
 
-def rated(assessor: str, groups: dict[Prompt, list[Video]], count: int, tokens: int) -> dict[str, Any]:
-    """Clips a second in numbers, ``count`` of them, and in words, a twentieth of that."""
+def rated(assessor: str, groups: dict[Prompt, list[Video]], tokens: int) -> dict[str, Any]:
+    """Clips a second in numbers, all of them, and in words, a quarter."""
     shown = [(video.path, prompt.text) for prompt, found in groups.items() for video in found]
-    shown = (shown * -(-count // len(shown)))[:count]
-    rates = {"numbers": rate(scorer_at(assessor), shown)}
-    rates["words"] = rate(talking(assessor, tokens), shown[: max(1, count // 20)])
-    ratio = rates["numbers"] / rates["words"]
+    numbers = best_rate(lambda size: scorer_at(assessor, batch_size=size), shown)
+    words = best_rate(lambda size: talking(assessor, tokens, size), shown[: max(max(BATCHES), len(shown) // 4)])
+    most = seeing(scorer_at(assessor, batch_size=int(numbers["batch"])), shown)
+    told = {"in numbers": numbers, f"in {tokens} tokens of words": words, "seeing alone": most}
+    for name, found in told.items():
+        batch = f", batch {found['batch']}" if "batch" in found else ""
+        console.print(
+            f"{name}: {found['a second']:.1f} clips a second, {found['core ms']:.1f} core-milliseconds a clip{batch}",
+            markup=False, highlight=False,
+        )  # fmt: skip
+    ratios = {
+        "wall": numbers["a second"] / words["a second"], "cores": words["core ms"] / numbers["core ms"],
+        "bound": words["core ms"] / most["core ms"],
+    }  # fmt: skip
+    at_8b = {batch: counted(batch, tokens) for batch in (1, 4, 32, 128)}
     console.print(
-        f"clips a second: {rates['numbers']:.1f} in numbers, {rates['words']:.2f} in {tokens} tokens of words: "
-        f"{ratio:.1f} times", markup=False, highlight=False,
+        f"{len(shown)} clips: {ratios['wall']:.1f} times as fast in numbers, {ratios['cores']:.1f} in core-seconds, "
+        f"of which seeing leaves at most {ratios['bound']:.1f}. Counted for 8B on an H100, by batch: "
+        + ", ".join(f"{batch}: {times:.1f}" for batch, times in at_8b.items()),
+        markup=False, highlight=False,
     )  # fmt: skip
-    return {"clips a second": rates, "ratio": ratio}
+    return {**told, "ratios": ratios, "counted, 8B": at_8b}
 
 
 def main(
-    assessor: str, output: Path, judge: str = TINY, prompts: int = 64, videos: int = 8, scored: int = 1000,
-    tokens: int = 128, seed: int = 0, parts: str = "rank,rate",
+    assessor: str, output: Path, judge: str = TINY, prompts: int = 64, videos: int = 8, scored: int = 125,
+    tokens: int = 416, seed: int = 0, parts: str = "rank,rate",
 ) -> None:  # fmt: skip
     """Compare all pairs, then those that are close; then score.
 
@@ -148,16 +206,16 @@ def main(
         judge: The judge that reasons.
         prompts: Prompts.
         videos: Clips of each.
-        scored: Clips that are scored for the rate.
-        tokens: Length of a reasoning judge's answer, in tokens.
+        scored: Prompts whose clips are scored for the rate: with 8 clips each, 1,000.
+        tokens: Length of a reasoning judge's answer: the middle of the 320 to 512 that VQ-Insight rewards.
         seed: Of the clips.
         parts: What is measured: rank, rate.
     """
-    groups, results = clips(output / "clips", prompts, videos, seed), dict[str, Any]()
+    results = dict[str, Any]()
     if "rank" in parts:
-        results |= ranked(assessor, output, groups, judge)
+        results |= ranked(assessor, output, clips(output / "clips", prompts, videos, seed), judge)
     if "rate" in parts:
-        results |= rated(assessor, groups, scored, tokens)
+        results |= rated(assessor, clips(output / "clips", scored, videos, seed), tokens)
     write_json(output / "results.json", results)
 
 

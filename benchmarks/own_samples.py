@@ -13,67 +13,30 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jsonargparse import CLI  # pyright: ignore[reportPrivateImportUsage]
 from rich.table import Table
 from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from generators.base import Generator
-from generators.families.t2v_turbo import consistency_grid
 from generators.loading import load_generator
 from pipelines.loop.config import parse
+from shapes_world.build_base import DRAWN_AT_ONCE, draw, fit
 from shapes_world.oracle import DIMENSIONS, oracle_score
 from shapes_world.world import all_scenes
 from videoduet.config import resolve
-from videoduet.progress import console, track
+from videoduet.progress import console
 from videoduet.store import read_json, write_json, write_tensors
 from videoduet.tables import read_lines
 
-CLIPS, STEPS, WARMUP, BATCH, RATE = 192, 60, 10, 8, 2e-4
-DRAWN_AT_ONCE = 32
+CLIPS, STEPS, BATCH, RATE = 192, 60, 8, 2e-4
 
 
-@torch.no_grad()
-def draw(generator: Generator, prompts: list[str], seeds: list[int]) -> tuple[Tensor, Tensor]:
-    """Latents (n, C, T, h, w) of one video for each prompt and seed, and the prompts' embeddings (n, L, D)."""
-    each = list(dict.fromkeys(prompts))
-    known = dict(zip(each, generator.encode_prompts(each), strict=True))
-    embeds = torch.stack([known[prompt] for prompt in prompts])
-    starts = range(0, len(prompts), DRAWN_AT_ONCE)
-    parts = [slice(start, start + DRAWN_AT_ONCE) for start in starts]
-    return torch.cat([generator.sample(embeds[part], seeds[part]) for part in parts]), embeds
-
-
-def fine_tune(generator: Generator, latents: Tensor, embeds: Tensor, seed: int) -> None:
-    """All weights of the denoiser learn to predict ``latents`` (n, C, T, h, w) from noise, STEPS times, at timesteps of
-    the student's own grid; the rate rises over WARMUP steps and then falls to 0.
+def held_out_scores(generator: Generator, prompts: list[str], videos: int, first: int = 777) -> np.ndarray:
+    """The oracle's scores (prompts, videos, dimensions) of ``videos`` of each prompt, whose noise is of seeds from
+    ``first`` on.
     """
-    denoiser, rng = generator.denoiser.requires_grad_(True).train(), torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min((step + 1) / WARMUP, (STEPS - step) / (STEPS - WARMUP), 1.0)
-    )
-    grid, settings = consistency_grid(50), [generator.settings] * BATCH
-    for _ in track(range(STEPS), "fine-tuning on own samples"):
-        rows = torch.randint(len(latents), (BATCH,), generator=rng)
-        timesteps = grid[torch.randint(len(grid), (BATCH,), generator=rng)]
-        noise = torch.randn(latents[rows].shape, generator=rng)
-        predicted = generator.predict(
-            generator.add_noise(latents[rows], noise, timesteps), timesteps, embeds[rows], settings
-        )
-        optimizer.zero_grad()
-        F.mse_loss(predicted, generator.target(latents[rows], noise, timesteps)).backward()
-        nn.utils.clip_grad_norm_(denoiser.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    denoiser.requires_grad_(False).eval()
-
-
-def held_out_scores(generator: Generator, prompts: list[str], videos: int) -> np.ndarray:
-    """The oracle's scores (prompts, videos, dimensions) of ``videos`` of each prompt."""
     texts = [prompt for prompt in prompts for _ in range(videos)]
-    seeds = [777 + 1000 * number + index for number in range(len(prompts)) for index in range(videos)]
+    seeds = [first + 1000 * number + index for number in range(len(prompts)) for index in range(videos)]
     latents, _ = draw(generator, texts, seeds)
     scores = []
     for start in range(0, len(latents), DRAWN_AT_ONCE):
@@ -97,7 +60,10 @@ def train_round(generator: Generator, number: int, file: Path) -> None:
     rng, scenes = random.Random(0), [scene.prompt for scene in all_scenes()]
     prompts = [rng.sample(scenes, CLIPS) for _ in range(number)][-1]
     latents, embeds = draw(generator, prompts, [50_000_000 + 1000 * (number - 1) + index for index in range(CLIPS)])
-    fine_tune(generator, latents, embeds, number - 1)
+    fit(
+        generator, latents, embeds, torch.arange(CLIPS).repeat(2, 1).T, steps=STEPS, batch_size=BATCH, rate=RATE,
+        seed=number - 1, sampled=0.0, what="fine-tuning on own samples",
+    )  # fmt: skip
     write_tensors(file, generator.denoiser.state_dict())
 
 

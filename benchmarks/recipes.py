@@ -16,6 +16,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "sft": {"sdpo_mu": None, "sft_weight": 50.0},
 }
 """What each sets of :class:`AlignConfig`."""
+DEFAULT = "sdpo"
+"""The one that the default run has."""
 FINE_TUNING: dict[str, Any] = {"sdpo_mu": None, "sft_weight": 50.0, "beta": 0.001}
 """Hardly any preference: the error on what is called chosen is all that counts."""
 

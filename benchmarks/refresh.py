@@ -25,7 +25,7 @@ import numpy as np
 from jsonargparse import CLI  # pyright: ignore[reportPrivateImportUsage]
 from rich.table import Table
 
-from benchmarks.closed_loop import CLEAR, EQUAL, bootstrap, measure, oracle_wins
+from benchmarks.closed_loop import CLEAR, EQUAL, bootstrap, measure, wins_by_prompt
 from benchmarks.refresh_arms import ARMS, Sizes, config_of, truth
 from benchmarks.refresh_judge import first_judge
 from benchmarks.workers import finish, logged, workers
@@ -153,7 +153,7 @@ def measured_of(run: Run, none: Run, *, rendered: bool) -> Measured:
         "newer": newer_between_equals(
             last, prompts, *(run.samples("score", version=f"G_{number}") for number in (rounds, rounds - 1))
         ),
-        "wins": oracle_wins(measure(run)),
+        "wins": wins_by_prompt(measure(run, run.directory.root.parent / "base.json")),
         "labels": {name: labels_right(run, int(name[2:])) for name in refreshes},
         "refreshes": {name: to_dict(summary) for name, summary in refreshes.items()},
     }

@@ -16,6 +16,7 @@ from typing import Any
 import jsonargparse
 
 from videoduet.commands import CommandParser, guarded, program
+from videoduet.config import at_least
 from videoduet.errors import InputError
 from videoduet.progress import console
 
@@ -62,6 +63,7 @@ def aigv_assessor(
     alpha: float | None = None,
     relu: bool = False,
     window: int | None = None,
+    num_frames: int = 8,
 ) -> None:
     """AIGV-Assessor's judge, which rates in numbers: of stage 1 (levels in words) or of stage 2 (a score head).
 
@@ -72,11 +74,15 @@ def aigv_assessor(
         alpha: Alpha of its LoRA, which is merged (None: what adapter_config.json says, else twice its rank).
         relu: Keep the ReLU behind the released head, which is 0 wherever a score would be below.
         window: The side of SlowFast's pooling in a map (None: 7, or all of the map where frames are small).
+        num_frames: How many frames of a video it was trained with.
     """
 
     def write() -> None:
+        at_least(1, num_frames=num_frames)
         convert = _writer("convert_assessor").convert_assessor
-        rated = convert(source, out, dimension=dimension, alpha=alpha, relu=relu, window=window)
+        rated = convert(
+            source, out, dimension=dimension, alpha=alpha, relu=relu, window=window, num_frames=num_frames
+        )  # fmt: skip
         console.print(f"It rates {', '.join(rated)}; another dimension is named with --dimension.", markup=False)
 
     _convert(out, write)

@@ -50,9 +50,9 @@ def rank(config: JudgingConfig, names: Sequence[str], adaptive: bool = False) ->
     most, scorer = max(map(len, groups)), first_pass(config)
     if adaptive:
         ask = ask_groups(adaptive_comparisons, scorer, config.first_pass_sure)
-        return judge_in_shards(config, "rank_adaptive", groups, ask, 3 * most // 2)
+        return judge_in_shards(config, "rank_adaptive", groups, ask, 3 * most // 2, scorer)
     ask = ask_groups(None, scorer, config.first_pass_sure)
-    return judge_in_shards(config, "rank", groups, ask, most * (most - 1) // 2)
+    return judge_in_shards(config, "rank", groups, ask, most * (most - 1) // 2, scorer)
 
 
 def score(config: JudgingConfig, names: Sequence[str]) -> "Judgements | None":

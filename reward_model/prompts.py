@@ -202,13 +202,13 @@ class TaskPrompts:
         low, high = (f"{bound:g}" for bound in scale)
         before = "" if prompt is None else _fill(self.prompted, prompt=plain(prompt))
         if len(names) == 1:
-            asked = _fill(self.score, low=low, high=high)
+            asked, keys, about = _fill(self.score, low=low, high=high), (), names[0]
         else:
             example = ", ".join(f'"{name}": {high}' for name in names)
             several = {"dimensions": ", ".join(names), "example": f"{{{example}}}"}
-            asked = _fill(self.dimensions, low=low, high=high, **several)
-        keys = () if len(names) == 1 else tuple(names)
-        return ScoreQuestion(messages=self._messages([path], before + asked), view=view, keys=keys, prompt=prompt or "")
+            asked, keys, about = _fill(self.dimensions, low=low, high=high, **several), tuple(names), None
+        messages = self._messages([path], before + asked)
+        return ScoreQuestion(messages=messages, view=view, keys=keys, prompt=prompt or "", about=about, asked_on=scale)
 
     def choose(self, paths: Sequence[str], question: str, options: Sequence[str], view: View) -> OptionQuestion:
         """Which of ``options`` answers ``question`` about the videos at ``paths``."""

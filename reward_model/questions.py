@@ -76,13 +76,16 @@ class CompareQuestion(Question):
 class ScoreQuestion(Question):
     """How good a video is: one number, or one for each of ``keys``; a number outside ``scale`` (None: any number will
     do) cannot be read. ``prompt`` is what it was drawn for, which the words may say; ``read_as`` names the rule by
-    which an answer in a judge's own form is read.
+    which an answer in a judge's own form is read. For a judge that reads no words, ``about`` is what they ask about
+    where that is one thing, whose number has no key, and ``asked_on`` the scale that they name (None: ``scale``).
     """
 
     prompt: str = ""
     keys: tuple[str, ...] = ()
     scale: tuple[float, float] | None = None
     read_as: str | None = None
+    about: str | None = None
+    asked_on: tuple[float, float] | None = None
 
     def read(self, text: str) -> dict[str, float] | None:
         """The scores by key ("" for a single one); None where one is missing or outside the scale."""

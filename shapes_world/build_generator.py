@@ -1,11 +1,12 @@
-"""Train the tiny text-to-video generator from nothing: autoencoder, diffusion teacher, consistency student.
+"""Train the tiny text-to-video generator from nothing: autoencoder, diffusion teacher, consistency student, and what
+makes a base of the student (``shapes_world.build_base``).
 
 The student is of T2V-Turbo's kind: a consistency model, distilled from a classifier-free-guided teacher, that takes the
 guidance scale as an embedding.
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, get_wsd_schedule
 
 from generators.families.t2v_turbo import T2VTurboPipeline, guidance_embedding
+from generators.loading import load_generator
 from shapes_world.autoencoder import encode, load_autoencoder, train_autoencoder
+from shapes_world.build_base import SAMPLER, BaseBuild, confuse, settle
 from shapes_world.judge_data import with_errors
 from shapes_world.tokenizers import clip_tokenizer
 from shapes_world.world import NUM_FRAMES, Scene, all_scenes, render
@@ -50,6 +53,7 @@ class GeneratorBuild:
     careless_steps: int = 200
     distillation_steps: int = 100
     batch_size: int = 16
+    base: BaseBuild = field(default_factory=BaseBuild)
 
 
 def _videos(count: int, seed: int) -> tuple[list[str], np.ndarray]:
@@ -240,13 +244,38 @@ def build_autoencoder(build: GeneratorBuild, work: Path) -> None:
 
 
 def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
-    """Train teacher and student around the autoencoder in ``work``; write the diffusers directory ``output``.
+    """Train teacher, student and base around the autoencoder in ``work``; write the diffusers directory ``output``.
 
     Weights are written in float16. Finished stages are kept in ``work``; a build that was interrupted goes on with the
     first one missing, one that is done is left alone.
     """
     if output.exists():
         return
+    if not (work / "student").exists():
+        build_student(build, work / "student", work)
+    base = load_generator(work / "student", sampler=SAMPLER)
+    settle(base, build.base, work)
+    confuse(base, build.base, work)
+    write_base(work / "student", base.denoiser, output)
+
+
+def write_base(student: Path, denoiser: nn.Module, output: Path) -> None:
+    """The diffusers directory ``output``: ``student`` with the weights of ``denoiser``, in float16."""
+    pipeline = T2VTurboPipeline.from_pretrained(student)
+    pipeline.unet.load_state_dict(denoiser.state_dict())
+    _write(pipeline.to(torch.float16), output)
+
+
+def _write(pipeline: T2VTurboPipeline, output: Path) -> None:
+    for named in (pipeline, pipeline.vae, pipeline.unet):
+        # Where this build kept its stages is nobody else's business.
+        named.register_to_config(_name_or_path="")
+    with atomic_path(output) as temporary:
+        pipeline.save_pretrained(temporary)
+
+
+def build_student(build: GeneratorBuild, output: Path, work: Path) -> None:
+    """Train teacher and student around the autoencoder in ``work``; write the student's diffusers directory."""
     prompts, videos = _videos(build.clips, build.seed)
     tokenizer = clip_tokenizer()
     vae = load_autoencoder(work)
@@ -267,9 +296,4 @@ def build_generator(build: GeneratorBuild, output: Path, work: Path) -> None:
         text = text_encoder(captions.batch(torch.arange(len(prompts)))).last_hidden_state
         empty_text = text_encoder(captions.empty_ids).last_hidden_state
     student = distil(build, teacher, latents, text, empty_text)
-    for model in (vae, student):
-        # Where this build kept its stages is nobody else's business.
-        model.register_to_config(_name_or_path="")
-    pipeline = T2VTurboPipeline(vae, text_encoder, tokenizer, student, LCMScheduler(**SCHEDULE))
-    with atomic_path(output) as temporary:
-        pipeline.to(torch.float16).save_pretrained(temporary)
+    _write(T2VTurboPipeline(vae, text_encoder, tokenizer, student, LCMScheduler(**SCHEDULE)), output)

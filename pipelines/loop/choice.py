@@ -2,14 +2,15 @@
 
 A version that is looked at, taken for the best, and praised by what made it look best, is praised too much. So one half
 of the held-out prompts bets (an e-process each, see :mod:`alignment.sequential`), and the other half gives the win rate
-of what was chosen.
+of what was chosen. "Better" is said at a level that a whole run shares out over its rounds; "worse", which only makes
+it more careful, at that level in each bet.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from alignment.sequential import WinEProcess, fewest_sentence
+from alignment.sequential import LEVEL, SPENT, Budget, WinEProcess, fewest_sentence
 from pipelines.loop.summaries import Bet, MeasureSummary
 from videoduet.records import Comparison, Prompt
 from videoduet.seeding import seed_for
@@ -39,21 +40,35 @@ def halves(prompts: Sequence[Prompt], seed: int) -> tuple[list[Prompt], list[Pro
     return drawn[:betting], drawn[betting:]
 
 
-def bet(comparisons: Sequence[Comparison], prompts: Sequence[Prompt], videos_per_prompt: int) -> Bet:
-    """Whether the first videos are better or worse than the second ones: one bet for each of ``prompts``, on the mean
-    of its videos, where what was not decided counts ½.
+def spent(earlier: Sequence[Mapping[str, Bet]]) -> Budget:
+    """What is left of a run's level after the bets of ``earlier`` rounds (nothing of a round that did not bet)."""
+    budget = Budget()
+    for bets in earlier:
+        others = [one.better for name, one in bets.items() if name != BASE]
+        if bets:
+            budget.settle(bets[BASE].better, others[0] if others else None)
+        else:
+            budget.rounds += 1
+    return budget
+
+
+def bet(
+    comparisons: Sequence[Comparison], prompts: Sequence[Prompt], videos_per_prompt: int, level: float = LEVEL
+) -> Bet:
+    """Whether the first videos are better (at ``level``) or worse than the second ones: one bet for each of
+    ``prompts``, on the mean of its videos, where what was not decided counts ½.
     """
     won = dict.fromkeys((prompt.id for prompt in prompts), 0.0)
     for one in comparisons:
         if one.prompt_id in won and one.preferred_id is not None:
             won[one.prompt_id] += (0.5 if one.preferred_id == one.first_id else -0.5) / videos_per_prompt
-    better, worse = WinEProcess(), WinEProcess()
+    better, worse = WinEProcess(level=level), WinEProcess()
     for lead in won.values():
         better.update(0.5 + lead)
         worse.update(0.5 - lead)
     return Bet(
         prompts=len(prompts), e_better=better.e_value, e_worse=worse.e_value, better=better.better and not worse.better,
-        worse=worse.better and not better.better,
+        worse=worse.better and not better.better, needed=1 / level,
     )  # fmt: skip
 
 
@@ -100,7 +115,7 @@ def chosen(measured: Mapping[int, MeasureSummary], rounds: int, keep: Literal["b
 def _unsure(found: Sequence[MeasureSummary]) -> Choice:
     """Where no round is surely better than the base: the last that is not shown worse; the base where all are."""
     prompts = found[-1].bets[BASE].prompts
-    few = fewest_sentence(prompts * PARTS, of=PARTS)
+    few = fewest_sentence(prompts * PARTS, level=SPENT * LEVEL, of=PARTS)
     kept = [number for number, one in enumerate(found, 1) if not one.bets[BASE].worse]
     if not kept:
         return Choice(number=0, sure=False, reason="Every round is shown worse than the base, so nothing that was "

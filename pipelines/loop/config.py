@@ -110,11 +110,23 @@ class RunConfig:
             )
         if not (self.judge.path or self.judge.factory):
             raise InputError("No judge is named; set judge.path to a model or judge.factory to a class.", exit_code=2)
+        self._check_refreshable()
         refresh, videos = self.refresh, self.generator.videos_per_prompt
         if refresh.labels == "paper" and refresh.why_off(self.judge) is None and videos < FEWEST_RANKED:
             raise InputError(
                 f"refresh.labels is 'paper', which takes the best of a prompt's videos by all their comparisons, and "
                 f"generator.videos_per_prompt is {videos}; give {FEWEST_RANKED} or more, or labels: agreed.",
+                exit_code=2,
+            )
+
+    def _check_refreshable(self) -> None:
+        """Raises InputError where a refresh is asked for that would fail after a whole round."""
+        refresh = self.refresh
+        given = refresh.enabled and (refresh.data or refresh.original_data)
+        if given and self.rounds > 1 and self.judge.rates_in_numbers:
+            raise InputError(
+                f"judge.path {self.judge.path} rates in numbers (AIGV-Assessor), and a refresh teaches one that "
+                "answers in words; set refresh.enabled: false, or name it as judge.first_pass or judge.second_path.",
                 exit_code=2,
             )
 

@@ -7,7 +7,7 @@ from pipelines.loop.held_out import HeldOut, Versions
 from pipelines.loop.labels import Generated, by_prompt
 from pipelines.loop.latents import latents_of, no_latents
 from pipelines.loop.measure import Measuring, measure_round
-from pipelines.loop.rank import rank_round
+from pipelines.loop.rank import keep_to_first, rank_round
 from pipelines.loop.refresh import Refresh, refresh_judge
 from pipelines.loop.rival import Rival, rival
 from pipelines.loop.run import Run
@@ -97,8 +97,10 @@ def rank(run: Run, round_number: int) -> None:
     judges: list[PairwiseJudge] = []
 
     def load() -> PairwiseJudge:
-        judges.append(run.ranking_judge(round_number))
-        return judges[-1]
+        judges.append(judge := run.ranking_judge(round_number))
+        if isinstance(judge, FirstPassJudge):
+            keep_to_first(judge, run.folder("rank", round_number))
+        return judge
 
     rank_round(
         load, run.split.labelled(round_number), run.samples("sample", round_number),
@@ -144,11 +146,13 @@ def held_out(run: Run, machine: Machine = ALONE) -> HeldOut:
 
 def measure(run: Run, round_number: int) -> None:
     """G_(r + 1) is measured on held-out prompts."""
-    before, drawn = run.measured().get(round_number), held_out(run, run.machine)
+    measured, drawn = run.measured(), held_out(run, run.machine)
+    before = [measured.get(number) for number in range(1, round_number + 1)]
     measuring = Measuring(
         held_out=drawn,
         judge=run.second_judge(),
-        best=BASE if round_number == 0 else None if before is None else before.best,
+        best=BASE if not before else before[-1] and before[-1].best,
+        earlier=[one.bets if one else {} for one in before],
         rival=lambda: best_of(run) if round_number == 0 else None,
         output=run.folder("measure", round_number),
     )

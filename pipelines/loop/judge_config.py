@@ -1,12 +1,13 @@
 """What a run's config says of its judge, and of how that learns from each round."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
-from reward_model.judging.config import Backend, BatchSize, ServerSettings, check_backend, check_sure
+from reward_model.judging.config import Backend, BatchSize, ServerSettings, check_backend, check_sure, rates_in_numbers
 from reward_model.presets import PRESETS, preset_named
 from reward_model.training.config import DataConfig, GRPOTraining, RewardConfig
-from videoduet.config import Precision, at_least, execution, identity, within
+from videoduet.config import Precision, at_least, execution, identity, resolve, within
 from videoduet.errors import InputError
 
 
@@ -83,12 +84,21 @@ class JudgeConfig:
         return self.path if self.factory is None and self.backend == "transformers" else None
 
     @property
+    def rates_in_numbers(self) -> bool:
+        """Whether it is an AIGV-Assessor, as far as that is known before it is loaded."""
+        if self.model is None:
+            return False
+        return preset_named(self.preset).numbers or rates_in_numbers(Path(resolve(self.model)) / (self.subfolder or ""))
+
+    @property
     def untrainable(self) -> str | None:
         """Why the judge cannot learn; None where it can."""
         if self.factory is not None:
             return "The judge is a class (judge.factory), no model that could be trained here."
         if self.backend != "transformers":
             return f"A judge of backend {self.backend} answers and cannot be trained; judge.backend transformers can."
+        if self.rates_in_numbers:
+            return "The judge rates in numbers (AIGV-Assessor), and a refresh teaches one that answers in words."
         if (asked := preset_named(self.preset).prompts.compare) is not None and asked.read_as is not None:
             return f"Preset {self.preset} answers in scores of its own form, from which nothing here learns."
         return None

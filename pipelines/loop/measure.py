@@ -4,14 +4,15 @@ What is measured is a list of calls in :func:`measured`; one more is a line ther
 :class:`pipelines.loop.summaries.MeasureSummary`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from alignment.sequential import Budget
 from evaluation.drift import Moved, Pair, drift
-from pipelines.loop.choice import BASE, best_so_far, bet, halves, said
+from pipelines.loop.choice import BASE, best_so_far, bet, halves, said, spent
 from pipelines.loop.held_out import HeldOut, version_name, version_number, win_rate
 from pipelines.loop.rival import Rival, preferred
 from pipelines.loop.summaries import Bet, MeasureSummary, write_summary
@@ -32,6 +33,7 @@ class Measuring:
         held_out: The held-out videos.
         judge: The second judge.
         best: The best version so far: the base before the first round, None where that is not known.
+        earlier: The bets of the rounds before.
         rival: Gives what the generator is compared with beside its base; None: nothing.
         output: The phase's folder.
     """
@@ -39,6 +41,7 @@ class Measuring:
     held_out: HeldOut
     judge: SecondJudge
     best: str | None
+    earlier: Sequence[Mapping[str, Bet]]
     rival: Callable[[], Rival | None]
     output: Path
 
@@ -63,7 +66,7 @@ def measure_round(measuring: Measuring, *, round_number: int) -> None:
 def measured(measuring: Measuring, number: int, notes: list[str]) -> MeasureSummary:
     """All that is measured of a version whose videos are drawn: each thing is a call here."""
     judge = None if measuring.judge is None else cache(measuring.judge)
-    bets = placed(measuring.held_out, judge, number, measuring.best)
+    bets = placed(measuring.held_out, judge, number, measuring.best or BASE, spent(measuring.earlier))
     return MeasureSummary(
         version=version_name(number),
         notes=notes,
@@ -84,17 +87,19 @@ def second_opinion(held_out: HeldOut, second_judge: SecondJudge, number: int) ->
     return {SECOND: held_out.win_rate(second_judge, SECOND, number, "measure")}
 
 
-def placed(held_out: HeldOut, second_judge: SecondJudge, number: int, best: str | None) -> dict[str, Bet]:
+def placed(
+    held_out: HeldOut, second_judge: SecondJudge, number: int, best: str, budget: Budget
+) -> dict[str, Bet]:  # fmt: skip
     """The second judge's bets on a version, against the base and the best so far; nothing where there is none."""
     if second_judge is None:
         return {}
     betting, _ = halves(held_out.prompts, held_out.versions.seed)
     found: dict[str, Bet] = {}
-    for other in dict.fromkeys((BASE, best or BASE)):
+    for other, level in zip(dict.fromkeys((BASE, best)), budget.levels(best != BASE), strict=False):
         against = version_number(other)
         some = betting if against else None
         comparisons = held_out.compared(second_judge, SECOND, number, "measure", against, some)
-        found[other] = bet(comparisons, betting, held_out.videos_per_prompt)
+        found[other] = bet(comparisons, betting, held_out.videos_per_prompt, level)
     return found
 
 

@@ -9,9 +9,11 @@ from alignment.preferences.ranking import judge_statistics, rank_prompts
 from pipelines.loop.summaries import RankSummary, write_summary
 from pipelines.loop.tournament import Known, play, played
 from reward_model.judging.base import PairwiseJudge
+from reward_model.judging.first_pass import FirstPassJudge
+from videoduet.errors import InputError
 from videoduet.machines import ALONE, Machine
 from videoduet.records import Comparison, PreferencePair, Prompt, Sample
-from videoduet.store import write_records
+from videoduet.store import read_json, write_json, write_records
 from videoduet.workspace import Workspace
 
 
@@ -31,6 +33,17 @@ def rank_round(
         write_records(output / "pairs.parquet", pairs, PreferencePair)
         write_summary(output, summary)
         directory.finish(output, comparisons=len(comparisons), pairs=len(pairs))
+
+
+def keep_to_first(judge: FirstPassJudge, output: Path) -> None:
+    """Write down who goes first in a ranking. Raises InputError where another has told some of its pairs."""
+    file, name = output / "first_pass.json", judge.scorer.judge_id
+    if file.exists() and (kept := read_json(file)["judge_id"]) != name:
+        raise InputError(
+            f"{output} was begun with another judge.first_pass ({kept[:12]}, and it is {name[:12]}): its weights were "
+            "changed; put them back, or start a sibling run with --from rank."
+        )
+    write_json(file, {"judge_id": name})
 
 
 def selected(

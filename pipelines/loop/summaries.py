@@ -139,8 +139,10 @@ class Bet:
         prompts: Held-out prompts bet on, once each.
         e_better: Evidence that it is better, 1 at the beginning.
         e_worse: The same that it is worse.
-        better: Whether it is surely better: the evidence has reached 20.
-        worse: Whether it is surely worse.
+        better: Whether it is surely better: the evidence has reached what is ``needed``.
+        worse: Whether it is surely worse: the evidence has reached 20.
+        needed: The evidence that "better" takes: 20 for a single bet, more where a run shares out its level over many
+            (:class:`alignment.sequential.Budget`).
     """
 
     prompts: int
@@ -148,6 +150,7 @@ class Bet:
     e_worse: float
     better: bool
     worse: bool
+    needed: float = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ whose time is old stops renewing itself and says so.
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ def now() -> str:
 
 
 @contextmanager
-def going_on(run_dir: Path) -> Iterator[None]:
+def going_on(run_dir: Path) -> Generator[None]:
     """While the block runs, the report of the run in ``run_dir`` shows that it lives; where the block ends in an
     error, or at Ctrl-C, the report is written once more, as that of a run that was stopped.
     """

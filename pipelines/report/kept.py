@@ -26,7 +26,8 @@ def kept(run: RecordedRun) -> dict[str, Any]:
 def _told(name: str, bet: dict[str, Any]) -> str:
     better, worse = number(bet.get("e_better")) or 0.0, number(bet.get("e_worse")) or 0.0
     said = "surely better" if bet.get("better") else "surely worse" if bet.get("worse") else "not sure yet"
-    return f"{said} than {name} (evidence of better {better:.3g}, of worse {worse:.3g})"
+    needed = number(bet.get("needed")) or 20.0
+    return f"{said} than {name} (evidence of better {better:.3g}, of worse {worse:.3g}); better takes {needed:.0f}"
 
 
 def _rate(found: Any) -> str:

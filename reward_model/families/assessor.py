@@ -6,6 +6,7 @@ release reads the fourth token from the end of the whole answer instead, which i
 padded: there it reads padding.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -39,19 +40,32 @@ class Asked:
     """
 
     row: Branched
-    video: VideoInputs
     learned: tuple[int, ...]
+    video: VideoInputs
 
 
 def asked_about(
     encoder: ShowingEncoder, prompt: VideoPrompt, path: str, text: str = "", clips: Mapping[str, Clip] | None = None,
-    answers: Sequence[str] | None = None,
+    answers: Sequence[str] | None = None, known: "Questions | None" = None,
 ) -> Asked:  # fmt: skip
     """The questions of ``prompt`` about the video at ``path``, which was drawn for ``text``, one for each dimension.
 
-    ``answers`` are levels in words, which end the answers that are begun. Raises InputError where the video cannot be
-    shown.
+    ``answers`` are levels in words, which end the answers that are begun; ``known`` keeps what was tokenised before, by
+    the same encoder for the same prompt. Raises InputError where the video cannot be shown.
     """
+    video = encoder.video(path, (clips or {}).get(path))
+    known = Questions() if known is None else known
+    # All that a text says of a video is what stands for it.
+    key = (text, encoder.placeholder(video), None if answers is None else tuple(answers))
+    if key not in known.held:
+        known.keep(key, _tokenised(encoder, prompt, path, text, clips, answers))
+    return Asked(*known.held[key], video)
+
+
+def _tokenised(
+    encoder: ShowingEncoder, prompt: VideoPrompt, path: str, text: str, clips: Mapping[str, Clip] | None,
+    answers: Sequence[str] | None,
+) -> tuple[Branched, tuple[int, ...]]:  # fmt: skip
     rows: list[list[int]] = []
     learned: list[int] = []
     for place, dimension in enumerate(prompt.keys):
@@ -62,7 +76,22 @@ def asked_about(
         showing = encoder.showing(messages, clips, begun)
         rows.append(showing.ids)
         learned.append(len(showing.ids) - len(encoder.showing(messages, clips).ids) if answers is not None else 0)
-    return Asked(Branched.of(rows), encoder.video(path, (clips or {}).get(path)), tuple(learned))
+    # A right answer is learned from the token before it on, which has to be of its own question.
+    return Branched.of(rows, [1 + count for count in learned]), tuple(learned)
+
+
+class Questions:
+    """Questions that were tokenised: the same are asked about many videos. It keeps the last ``most``."""
+
+    def __init__(self, most: int = 1024):
+        self.most = most
+        self.held: OrderedDict[Any, tuple[Branched, tuple[int, ...]]] = OrderedDict()
+
+    def keep(self, key: Any, asked: tuple[Branched, tuple[int, ...]]) -> None:
+        """Keep what was tokenised, and give up the oldest."""
+        self.held[key] = asked
+        if len(self.held) > self.most:
+            self.held.popitem(last=False)
 
 
 def level_of(score: float) -> str:
@@ -91,6 +120,13 @@ class Assessor(nn.Module):
         super().__init__()
         self.model, self.encoder, self.prompt = model, encoder, prompt
         self._levels: list[int] | None = None
+        self._questions = Questions()
+
+    def asked(
+        self, path: str, text: str = "", clips: Mapping[str, Clip] | None = None, answers: Sequence[str] | None = None
+    ) -> Asked:
+        """What :func:`asked_about` makes of a video, with questions that are tokenised once each."""
+        return asked_about(self.encoder, self.prompt, path, text, clips, answers, self._questions)
 
     def rows(self, asked: Sequence[Asked]) -> Rows:
         """``asked`` as the language model takes them, where it is."""

@@ -20,9 +20,12 @@ class Branched:
     branches: list[list[int]]
 
     @classmethod
-    def of(cls, questions: Sequence[Sequence[int]]) -> "Branched":
-        """The row of ``questions``, each the tokens that it would be asked with alone."""
-        first, most = questions[0], min(map(len, questions)) - 1
+    def of(cls, questions: Sequence[Sequence[int]], own: Sequence[int] | None = None) -> "Branched":
+        """The row of ``questions``, each the tokens that it would be asked with alone, so many of whose last are its
+        ``own`` though they be the same in all (None: one).
+        """
+        first, kept = questions[0], own or [1] * len(questions)
+        most = min(len(question) - count for question, count in zip(questions, kept, strict=True))
         common = next((i for i in range(most) if any(other[i] != first[i] for other in questions)), most)
         return cls(list(first[:common]), [list(question[common:]) for question in questions])
 

@@ -31,13 +31,14 @@ def convert_assessor(
     alpha: float | None = None,
     relu: bool = False,
     window: int | None = None,
+    num_frames: int = ASSESSMENT.num_frames,
 ) -> tuple[str, ...]:
     """What the judge rates that is written as ``output`` from the release in ``source``, a whole checkpoint.
 
     A checkpoint of stage 2 rates the one ``dimension`` that it was trained in (None: static quality), one of stage 1,
     which has no head, any. ``alpha`` is that of its LoRA (None: what is said beside it, else twice its rank), which is
-    merged; ``relu`` keeps the released head's last ReLU, and ``window`` is that of its motion encoder. Raises
-    InputError as :func:`reward_model.families.convert.convert`.
+    merged; ``relu`` keeps the released head's last ReLU, ``window`` is that of its motion encoder, and ``num_frames``
+    are what it was trained with. Raises InputError as :func:`reward_model.families.convert.convert`.
     """
     if not (source / "config.json").exists():
         raise InputError(f"{source} has no config.json; give the released directory, whole.")
@@ -58,7 +59,7 @@ def convert_assessor(
         adds = begun is not None and words("a").input_ids[0] != begun
         processor.chat_template = f"{BEGIN}{CHAT_TEMPLATE}" if adds else CHAT_TEMPLATE
         side = processor.image_processor.size["height"]
-        replace(ASSESSMENT, keys=dimensions, max_pixels=side * side).save(directory, "score")
+        replace(ASSESSMENT, keys=dimensions, num_frames=num_frames, max_pixels=side * side).save(directory, "score")
 
     convert(source, output, motion=True, window=window, stored=tuned, more=more)
     return dimensions

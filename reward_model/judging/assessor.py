@@ -1,8 +1,5 @@
 """AIGV-Assessor as a judge: four scores of a video in one forward, a preference between two, and not a word said."""
 
-import itertools
-import json
-import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,14 +10,16 @@ import torch
 from transformers import ProcessorMixin
 
 from reward_model.encoding import ShowingEncoder
-from reward_model.families.assessor import Asked, Assessor, asked_about, level_of
+from reward_model.families.assessor import Asked, Assessor, level_of
 from reward_model.families.base import has_motion, plain_model
 from reward_model.families.pairs import Looked, compares
 from reward_model.families.scores import PAIRS, score_dimensions
 from reward_model.families.sense import see_motion
-from reward_model.inputs import GivenPair, GivenVideo, as_pair
-from reward_model.judging.base import Answer, Failure, VideoJudge, as_shown
+from reward_model.inputs import GivenPair, GivenVideo
+from reward_model.judging.base import Answer, Failure, VideoJudge
 from reward_model.judging.config import BatchSize
+from reward_model.judging.given import Item, paired, questioned, shown, windows
+from reward_model.judging.in_numbers import answer_to, by_logits, rated_in
 from reward_model.judging.loading import (
     base_directory,
     check_family,
@@ -32,16 +31,12 @@ from reward_model.judging.loading import (
 )
 from reward_model.presets import ASSESSMENT, preset_named
 from reward_model.prompts import Prompts, wording_id
-from reward_model.questions import Clips, Question, ScoreQuestion, video_paths
+from reward_model.questions import Clips, Question, ScoreQuestion
 from reward_model.wordings import Shown
 from videoduet.errors import InputError, in_words
 from videoduet.records import (
     Comparison,
     DimensionScore,
-    OrderVerdict,
-    Prompt,
-    Verdict,
-    Video,
     VideoPair,
     VideoScore,
     stable_id,
@@ -54,7 +49,6 @@ SLOPE = 0.1
 73 % of cases."""
 PAIRS_AT_ONCE = 8
 """Pairs that the pair networks see at once: patches of 8 frames of 448 pixels are 134 MB a video in float32."""
-Item = tuple[Video, Prompt]
 By = Literal["networks", "scores"]
 
 
@@ -109,52 +103,43 @@ class AssessorJudge(VideoJudge):
         return margins[f"{sure:g}"]
 
     def answer(self, questions: Iterable[Question]) -> Iterator[Answer]:
-        """The scores of a video as a judge in words would write them, in the order of the questions, whatever their
-        wording. Raises InputError for other questions, and for dimensions that it does not rate.
+        """The scores of a video as a judge in words would write them, in the order of the questions: in the dimensions
+        and on the scale that are asked for, whatever the wording. Raises InputError for other questions, and for
+        dimensions that it does not rate.
         """
-        for window in _windows(questions, self.batch_size):
+        for window in windows(self._checked(questions), questioned, self.batch_size, self.assessor.encoder):
             good: dict[int, tuple[Item, Asked]] = {}
             answers: dict[int, Answer] = {}
-            for place, question in enumerate(window):
-                path, prompt = self._rated(question)
+            for place, one in enumerate(window):
                 try:
-                    item = (Video(id=path, path=path), Prompt.of(prompt))
-                    good[place] = (item, self._asked(item, question.clips))
+                    good[place] = (one.items[0], self._asked(one.items[0], one.clips))
                 except Exception as error:
                     answers[place] = Answer(error=in_words(error))
             for place, score in zip(good, self._scored(list(good.values())), strict=True):
-                # A number off the scale could not be read.
-                told = {each.name: min(100.0, max(0.0, each.value)) for each in score.dimensions}
-                keys = window[place].keys
-                said = json.dumps({name: told[name] for name in keys} if keys else statistics.fmean(told.values()))
-                answers[place] = Answer(f"<answer>{said}</answer>")
+                question = window[place].record
+                told = {each.name: each.value for each in score.dimensions}
+                answers[place] = answer_to(question, rated_in(question, self.prompt.keys), told)
             yield from (answers[place] for place in range(len(window)))
 
-    def _rated(self, question: Question) -> tuple[str, str]:
-        """The path of the video that a question is about, and what it was drawn for."""
-        if not isinstance(question, ScoreQuestion):
-            raise InputError("This judge answers in numbers, not in words; ask it to score, compare or rank.")
-        if strange := [name for name in question.keys if name not in self.prompt.keys]:
-            raise InputError(
-                f"This judge rates {', '.join(self.prompt.keys)}, and is asked about {', '.join(strange)}; take a "
-                "benchmark of the same dimensions."
-            )
-        (path,) = video_paths(question.messages)
-        return path, question.prompt
+    def _checked(self, questions: Iterable[Question]) -> Iterator[ScoreQuestion]:
+        for question in questions:
+            if not isinstance(question, ScoreQuestion):
+                raise InputError("This judge answers in numbers, not in words; ask it to score, compare or rank.")
+            rated_in(question, self.prompt.keys)
+            yield question
 
     def score(
         self, videos: Iterable[GivenVideo | tuple[GivenVideo, str]], *, failures: list[Failure] | None = None
     ) -> Iterator[VideoScore]:
         """Scores from 0 to 100 of every video, or (video, prompt), in order: one for each dimension, and their mean."""
-        for window in _windows(videos, self.batch_size):
+        for window in windows(videos, shown, self.batch_size, self.assessor.encoder):
             asked: list[tuple[Item, Asked]] = []
-            for given in window:
+            for one in window:
                 try:
-                    item, clips = as_shown(given)
-                    asked.append((item, self._asked(item, clips)))
+                    asked.append((one.items[0], self._asked(one.items[0], one.clips)))
                 # Whatever is wrong with one item ends no batch.
                 except Exception as error:
-                    _fail(failures, given, error)
+                    one.fail(failures, error)
             yield from self._scored(asked)
 
     def compare(self, pairs: Iterable[GivenPair], *, failures: list[Failure] | None = None) -> Iterator[Comparison]:
@@ -176,22 +161,20 @@ class AssessorJudge(VideoJudge):
         was given first.
         """
         by = by or ("networks" if compares(self.assessor.model) else "scores")
-        for window in _windows(pairs, self.batch_size):
+        for window in windows(pairs, paired, self.batch_size, self.assessor.encoder):
             known: dict[tuple[str, str], Asked] = {}
             good: list[VideoPair] = []
-            for given in window:
+            for one in window:
                 try:
-                    pair, clips = as_pair(given)
-                    for video in (pair.first, pair.second):
-                        key = (video.id, pair.prompt.id)
-                        if key not in known:
-                            known[key] = self._asked((video, pair.prompt), clips)
-                    shown = {_frames(known[video.id, pair.prompt.id]) for video in (pair.first, pair.second)}
-                    if by == "networks" and len(shown) > 1:
-                        raise InputError(f"Videos of {sorted(shown)} frames cannot be compared; show as many of each.")
-                    good.append(pair)
+                    for video, prompt in one.items:
+                        if (video.id, prompt.id) not in known:
+                            known[video.id, prompt.id] = self._asked((video, prompt), one.clips)
+                    frames = {_frames(known[video.id, prompt.id]) for video, prompt in one.items}
+                    if by == "networks" and len(frames) > 1:
+                        raise InputError(f"Videos of {sorted(frames)} frames cannot be compared; show as many of each.")
+                    good.append(one.record)
                 except Exception as error:
-                    _fail(failures, given, error)
+                    one.fail(failures, error)
             for pair, row in zip(good, self._rows(good, known, by), strict=True):
                 yield pair, dict(zip(self.prompt.keys, row, strict=True))
 
@@ -231,7 +214,7 @@ class AssessorJudge(VideoJudge):
 
     def _asked(self, item: Item, clips: Clips) -> Asked:
         video, prompt = item
-        asked = asked_about(self.assessor.encoder, self.prompt, video.path, prompt.text, clips)
+        asked = self.assessor.asked(video.path, prompt.text, clips)
         see_motion(self.assessor.model, self.assessor.encoder, [asked.video])
         return asked
 
@@ -258,40 +241,9 @@ class AssessorJudge(VideoJudge):
         return f"{self.prompt.about(dimension).answer} {level_of(score / 100)} ({score:.1f})."
 
 
-def by_logits(pair: VideoPair, judge_id: str, logits: Mapping[str, float]) -> Comparison:
-    """The comparison of a pair whose first video is better in each dimension with these ``logits``."""
-    logit = statistics.fmean(logits.values())
-    verdict: Verdict = "first" if logit > 0 else "second" if logit < 0 else "tie"
-    mirrored: Verdict = "second" if logit > 0 else "first" if logit < 0 else "tie"
-    forward = OrderVerdict(text=_told(logits, 1), verdict=verdict, p=_sigmoid(logit))
-    backward = OrderVerdict(text=_told(logits, -1), verdict=mirrored, p=_sigmoid(-logit))
-    return Comparison.of(pair, judge_id, forward, backward, forward.p)
-
-
-def _told(logits: Mapping[str, float], sign: int) -> str:
-    said = ", ".join(f"{name} {_sigmoid(sign * logit):.3f}" for name, logit in logits.items())
-    return f"Probability that the first is better: {said}."
-
-
-def _sigmoid(logit: float) -> float:
-    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
-
-
 def _frames(asked: Asked) -> int:
     return len(asked.video.patches)
 
 
 def _chosen(held: Looked, places: list[int]) -> Looked:
     return Looked([layer[places] for layer in held.layers], held.before[places])
-
-
-def _windows(given: Iterable, size: int) -> Iterator[list]:
-    waiting = iter(given)
-    while window := list(itertools.islice(waiting, size)):
-        yield window
-
-
-def _fail(failures: list[Failure] | None, given: object, error: Exception) -> None:
-    if failures is None:
-        raise InputError(in_words(error)) from error
-    failures.append(Failure(given, in_words(error)))

@@ -45,12 +45,13 @@ class Judgements:
 
 
 def judge_in_shards(
-    config: JudgingConfig, command: str, items: Sequence[Any], ask: Ask, comparisons_each: int = 1
-) -> Judgements | None:
+    config: JudgingConfig, command: str, items: Sequence[Any], ask: Ask, comparisons_each: int = 1,
+    first: Callable[[], Scorer] | None = None,
+) -> Judgements | None:  # fmt: skip
     """What ``ask`` says of all ``items``, judged shard by shard; None for all processes but the first.
 
-    ``comparisons_each`` is how many comparisons an item takes. Raises InputError where ``config.output`` holds the
-    answers to something else, or of another judge.
+    ``comparisons_each`` is how many comparisons an item takes, and ``first`` gives the judge that goes first. Raises
+    InputError where ``config.output`` holds the answers to something else, or of another judge.
     """
     state = processes()
     if config.output is None and state.num_processes > 1:
@@ -71,7 +72,7 @@ def judge_in_shards(
         ]
         if missing:
             judge = load_judge(config)
-            _keep_to(workspace, judged, judge)
+            _keep_to(workspace, judged, judge, None if first is None else first().judge_id)
             _note_missing_prompts(judge, command, items)
             done = len(items) - sum(len(part) for _, part in missing)
             steps = track(iter(missing), command, total=len(items), done=done, advance=lambda shard: len(shard[1]))
@@ -94,7 +95,8 @@ def _judged(workspace: Workspace, config: JudgingConfig, command: str, items: Se
         command=command, judge=config.judge, preset=config.preset, adapter=config.adapter, dtype=config.dtype,
         samples=config.samples, temperature=config.temperature, backend=config.backend, items=len(items),
         items_id=stable_id(*items), shown=config.shown, first_pass=config.first_pass,
-        first_pass_sure=config.first_pass_sure, judge_id=(workspace.kept() or {}).get("judge_id"),
+        first_pass_sure=config.first_pass_sure,
+        **{name: (workspace.kept() or {}).get(name) for name in ("judge_id", "first_pass_id")},
     )  # fmt: skip
     workspace.check(judged, "judged")
     if processes().is_main_process:
@@ -102,11 +104,17 @@ def _judged(workspace: Workspace, config: JudgingConfig, command: str, items: Se
     return judged
 
 
-def _keep_to(workspace: Workspace, judged: Judged, judge: VideoJudge) -> None:
+def _keep_to(workspace: Workspace, judged: Judged, judge: VideoJudge, first_id: str | None) -> None:
     """Refuse to go on with a judge whose weights or wording are others, though it may lie where the first one lay."""
-    if judged.judge_id not in (None, judge.judge_id):
-        raise InputError(f"{workspace.root} was judged with other weights or another wording; give another --output.")
-    workspace.adopt(replace(judged, judge_id=judge.judge_id), "judged")
+    for kept, now, what in (
+        (judged.judge_id, judge.judge_id, ""),
+        (judged.first_pass_id, first_id, " of the judge that goes first"),
+    ):
+        if kept not in (None, now):
+            raise InputError(
+                f"{workspace.root} was judged with other weights or another wording{what}; give another --output."
+            )
+    workspace.adopt(replace(judged, judge_id=judge.judge_id, first_pass_id=first_id), "judged")
 
 
 def _note_missing_prompts(judge: VideoJudge, command: str, items: Sequence[Any]) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -115,11 +116,11 @@ def scorer_at(path: str, **options: Any) -> "AssessorJudge":
 
 
 def first_pass(config: JudgingConfig) -> "Callable[[], AssessorJudge] | None":
-    """What loads the judge that goes first, as the options of the judge's command say; None where none does."""
+    """What loads the judge that goes first, once, as the options of the judge's command say; None where none does."""
     path = config.first_pass
     if path is None:
         return None
-    return lambda: scorer_at(path, dtype=config.dtype, batch_size=config.batch_size)
+    return cache(lambda: scorer_at(path, dtype=config.dtype, batch_size=config.batch_size))
 
 
 def load_judge(config: JudgeOptions) -> VideoJudge:

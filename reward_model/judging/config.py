@@ -1,5 +1,6 @@
 """How judging is set up: how answers are drawn, how a server is asked, and the options of the judge's command."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,16 @@ class ServerSettings:
         if url is None:
             return None
         return cls(url, model, api_key(), concurrency, cache=cache, logprobs=logprobs)
+
+
+def rates_in_numbers(path: str | Path) -> bool:
+    """Whether the model in a directory on this disk is an AIGV-Assessor, as its config.json says; of a hub id it is
+    not known.
+    """
+    try:
+        return "score_dimensions" in json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def api_key() -> str | None:
@@ -195,8 +206,8 @@ class JudgingConfig(JudgeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What the answers in a directory are answers to, and whose: ``judge_id`` is not known before the judge is loaded,
-    so it is compared apart.
+    """What the answers in a directory are answers to, and whose: ``judge_id``, and ``first_pass_id`` of the judge that
+    goes first, are not known before these are loaded, so they are compared apart.
     """
 
     command: str
@@ -213,3 +224,4 @@ class Judged:
     first_pass: str | None = None
     first_pass_sure: float = 0.95
     judge_id: str | None = execution(None)
+    first_pass_id: str | None = execution(None)

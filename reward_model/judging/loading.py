@@ -42,8 +42,8 @@ PROCESSOR_FILES = {
 
 
 def weights_id(directory: str | Path) -> str:
-    """A hash of the weights in a local directory, and of what a sense of motion pools by and how scores are cut off,
-    where that is said; the name itself for a hub id (whose revision the config pins).
+    """A hash of the weights in a local directory, and of what a sense of motion pools by, how scores are cut off
+    and how sure they are, where that is said; the name itself for a hub id (whose revision the config pins).
     """
     files = sorted(Path(directory).glob("*.safetensors"))
     if not files:
@@ -52,7 +52,11 @@ def weights_id(directory: str | Path) -> str:
     with loading(f"Judge {directory} cannot be loaded", WHOLE):
         kept = read_json(about) if about.exists() else {}
     # Nothing is said of other judges, whose ids stand in what was recorded.
-    told = [f"{name} {kept[name]}" for name in ("motion_window", "score_relu") if kept.get(name) is not None]
+    told = [
+        f"{name} {kept[name]}"
+        for name in ("motion_window", "score_relu", "score_calibration")
+        if kept.get(name) is not None
+    ]
     return stable_id(*map(content_hash, files), *told)
 
 
@@ -185,15 +189,18 @@ def _whole_model(path: str | Path, dtype: str, load_in: LoadIn | None = None) ->
 @contextmanager
 def _without_table() -> Generator[None]:
     """Within it transformers prints no table of what a checkpoint lacks or has too much, which would name every motion
-    weight: what matters of it is refused, in one sentence.
+    weight: what matters of it is refused, in one sentence. Nor does it list the layers that it did not split over
+    devices, as releases from 5.24 on do where the other logger is this quiet.
     """
-    logger = logging.getLogger("transformers.modeling_utils")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    names = ("transformers.modeling_utils", "transformers.distributed.tensor_parallel")
+    before = {logger: logger.level for logger in map(logging.getLogger, names)}
+    for logger in before:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 def _adapted(model: torch.nn.Module, adapter: str | Path) -> torch.nn.Module:

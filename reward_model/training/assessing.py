@@ -25,7 +25,7 @@ from reward_model.presets import ASSESSMENT
 from reward_model.prompts import Prompts, VideoPrompt
 from reward_model.training.assessed_rows import Lessons, check_items, dimensions_in, lessons
 from reward_model.training.assessor_loss import AssessorLoss
-from reward_model.training.assessor_trainer import AssessorTrainer, StopEarly, best_weights
+from reward_model.training.assessor_trainer import CHECKPOINTS, AssessorTrainer, StopEarly, best_weights
 from reward_model.training.calibration import calibrate
 from reward_model.training.checkpoints import Marks, last_checkpoint
 from reward_model.training.config import JudgeTrainingConfig
@@ -78,9 +78,9 @@ def train_assessor(
             ))  # fmt: skip
             return [*found[-1].train, *found[-1].held_out]
 
-        readable_rows(ingredients, lay_out, prompt.view.sampling, output)
         processor = load_processor(base_directory(path))
         encoder = ShowingEncoder.for_view(processor, prompt.view, motion=has_motion(model))
+        readable_rows(ingredients, lay_out, encoder.num_frames, output, alike=config.assessor.stage == "pairs")
         lesson = AssessorLoss(Assessor(_prepared(model, config, dimensions), encoder, prompt), config.assessor.stage)
         with track_steps("training the judge") as show:
 
@@ -156,9 +156,9 @@ def _trainer(
             gradient_accumulation_steps=mine // size, max_steps=steps, learning_rate=training.learning_rate,
             weight_decay=config.assessor.weight_decay, lr_scheduler_type="cosine",
             warmup_steps=math.ceil(config.assessor.warmup * steps), save_strategy="steps",
-            save_steps=training.checkpoint_steps, save_total_limit=2, logging_steps=1, report_to=[], disable_tqdm=True,
-            bf16=cuda, use_cpu=not cuda, remove_unused_columns=False, seed=config.seed % 2**31, log_level="error",
-            ddp_find_unused_parameters=False, eval_strategy="steps" if rows.held_out else "no",
+            save_steps=training.checkpoint_steps, save_total_limit=CHECKPOINTS, logging_steps=1, report_to=[],
+            disable_tqdm=True, bf16=cuda, use_cpu=not cuda, remove_unused_columns=False, seed=config.seed % 2**31,
+            log_level="error", ddp_find_unused_parameters=False, eval_strategy="steps" if rows.held_out else "no",
             eval_steps=training.checkpoint_steps,
         ),
         train_dataset=[{**row, "seed": seed_for(config.seed, "row", i)} for i, row in enumerate(rows.train)],

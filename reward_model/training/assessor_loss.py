@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reward_model.families.assessor import Asked, Assessor, asked_about, level_of
+from reward_model.families.assessor import Asked, Assessor, level_of
 from reward_model.families.base import plain_model
 from reward_model.families.pairs import Looked
 from reward_model.families.scores import PAIRS
@@ -45,9 +45,15 @@ class AssessorLoss(nn.Module):
         return self.assessor.scores(self.assessor.before_levels([self._asked(row) for row in rows]))
 
     def logits(self, rows: Sequence[dict[str, Any]]) -> Tensor:
-        """Logits (B, dimensions) that the first of two videos is better."""
-        first, second = ([self._looked_at(row, side) for row in rows] for side in (0, 1))
-        return self.assessor.pair_logits(_together(first), _together(second))
+        """Logits (B, dimensions) that the first of two videos is better: pairs of as many frames together."""
+        pairs = [(self._looked_at(row, 0), self._looked_at(row, 1)) for row in rows]
+        lengths = [first.layers[0].shape[1] for first, _ in pairs]
+        found: dict[int, Tensor] = {}
+        for length in sorted(set(lengths)):
+            places = [place for place, other in enumerate(lengths) if other == length]
+            first, second = (_together([pairs[place][side] for place in places]) for side in (0, 1))
+            found |= dict(zip(places, self.assessor.pair_logits(first, second), strict=True))
+        return torch.stack([found[place] for place in range(len(rows))])
 
     def _levels(self, rows: Sequence[dict[str, Any]], target: Tensor) -> Tensor:
         """The mean cross-entropy on the tokens of each answer (B, dimensions)."""
@@ -60,8 +66,7 @@ class AssessorLoss(nn.Module):
         ])  # fmt: skip
 
     def _asked(self, row: dict[str, Any], answers: Sequence[str] | None = None, side: int = 0) -> Asked:
-        assessor = self.assessor
-        return asked_about(assessor.encoder, assessor.prompt, row["videos"][side], row["text"], answers=answers)
+        return self.assessor.asked(row["videos"][side], row["text"], answers=answers)
 
     def _looked_at(self, row: dict[str, Any], side: int) -> Looked:
         """What the frozen judge makes of a video, each of which it looks at alone, so that no bit depends on others."""

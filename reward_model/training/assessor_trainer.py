@@ -21,6 +21,10 @@ from videoduet.seeding import seed_for
 from videoduet.store import write_tensors
 
 WEIGHTS = "trained.safetensors"
+CHECKPOINTS = 2
+"""Checkpoints that are kept, from either of which a training may go on."""
+KEPT = CHECKPOINTS + 1
+"""Best weights that are kept: the best of now, and that before each checkpoint, as training may go on from there."""
 
 
 class AssessorTrainer(Trainer):
@@ -94,7 +98,10 @@ class StopEarly(TrainerCallback):
         """Keep it, or stop."""
         best = self.trainer.best(state.log_history)
         if best is not None and best == state.global_step and state.is_world_process_zero:
-            write_tensors(self.trainer.best_file(best), trained(self.trainer.lesson))
+            file = self.trainer.best_file(best)
+            write_tensors(file, trained(self.trainer.lesson))
+            for older in sorted(file.parent.glob(f"*{file.suffix}"))[:-KEPT]:
+                older.unlink()
         since = [row["step"] for row in state.log_history if "validation" in row and row["step"] > (best or 0)]
         if len(since) >= self.patience:
             control.should_training_stop = True

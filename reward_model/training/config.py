@@ -105,6 +105,12 @@ class GRPOTraining:
         return replace(self, steps=max(1, math.ceil(self.epochs * count / self.items_per_step)), epochs=None)
 
 
+IDLE = (
+    "method", "parameters", "vision", "num_generations", "temperature", "top_p", "top_k", "clip", "kl_weight",
+    "format_weight",
+)  # fmt: skip
+"""What AIGV-Assessor's stages do not take of a training."""
+
 Temporal = Literal["none", "modeling", "consistency", "fidelity", "contrast", "margin", "severity", "discount"]
 VERSIONS: dict[Temporal, tuple[float, ...]] = {
     "contrast": (1.0,),
@@ -253,18 +259,13 @@ class JudgeTrainingConfig:
         at_least(1, num_frames=self.num_frames, max_new_tokens=self.max_new_tokens, max_pixels=self.max_pixels)
         if self.scale[0] >= self.scale[1]:
             raise InputError(f"scale is {list(self.scale)}; give a low and a higher bound.", exit_code=2)
+        if self.assessor.stage != "none":
+            self._check_assessor()
         if self.training.method == "sft" and self.reasoning:
             raise InputError(
                 "training.method 'sft' learns the answers of the data, which hold no thoughts; give reasoning: false.",
                 exit_code=2,
             )
-        if self.assessor.stage != "none" and (self.adapter is not None or self.hard_pairs):
-            raise InputError(
-                "assessor.stage goes on from a whole model and takes all items; leave adapter and hard_pairs out.",
-                exit_code=2,
-            )
-        if self.assessor.stage != "none" and self.training.load_in is not None:
-            raise InputError("assessor.stage trains on weights as they are; leave training.load_in out.", exit_code=2)
         if self.rewards.score == "bell" and self.scale != (1.0, 5.0):
             raise InputError(
                 f"rewards.score is 'bell', VQAThinker's on 1 to 5, and scale is {list(self.scale)}; give scale: [1, 5] "
@@ -273,3 +274,23 @@ class JudgeTrainingConfig:
             )
         if self.rewards.ranking and self.training.pairs_per_step < 2:
             raise InputError("rewards.ranking compares videos; set training.pairs_per_step to 2 or more.", exit_code=2)
+
+    def _check_assessor(self) -> None:
+        """Raises InputError for what a stage of AIGV-Assessor would pay no heed to."""
+        if self.adapter is not None or self.hard_pairs:
+            raise InputError(
+                "assessor.stage goes on from a whole model and takes all items; leave adapter and hard_pairs out.",
+                exit_code=2,
+            )
+        if self.training.load_in is not None:
+            raise InputError("assessor.stage trains on weights as they are; leave training.load_in out.", exit_code=2)
+        usual = GRPOTraining()
+        idle = [f"training.{name}" for name in IDLE if getattr(self.training, name) != getattr(usual, name)]
+        usuals = {"rewards": RewardConfig(), "prompts": TaskPrompts(), "scale": (0.0, 100.0), "reasoning": True}
+        idle += [name for name, value in {**usuals, "max_new_tokens": None}.items() if getattr(self, name) != value]
+        if idle:
+            raise InputError(
+                f"assessor.stage says itself what is trained and by which loss, and nothing is generated; leave "
+                f"{', '.join(idle)} out.",
+                exit_code=2,
+            )

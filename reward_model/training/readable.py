@@ -1,6 +1,6 @@
 """Videos that cannot be read, found before a training that may meet them first after hours."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,21 +19,24 @@ Rows = list[dict[str, Any]]
 
 
 def readable_rows(
-    ingredients: Sequence[Ingredient], lay_out: Callable[[Sequence[Ingredient]], Rows], sampling: Sampling, output: Path
-) -> Rows:
-    """What ``lay_out`` makes of ``ingredients`` without the items whose video cannot be read, as ``sampling`` does.
+    ingredients: Sequence[Ingredient], lay_out: Callable[[Sequence[Ingredient]], Rows], sampling: Sampling,
+    output: Path, *, alike: bool = False,
+) -> Rows:  # fmt: skip
+    """What ``lay_out`` makes of ``ingredients`` without the items whose video cannot be read, as ``sampling`` does, and
+    where they have to be ``alike`` without pairs of videos that show other numbers of frames.
 
     Only videos that rows show are looked at, each once. ``output`` gets ``unreadable.json``, with each one's reason, so
     that a resumed training sees the same rows; the terminal says how many. Raises InputError where nothing is left.
     """
     kept = output / "unreadable.json"
     if processes().is_main_process and not kept.exists():
-        write_json(kept, _unreadable(ingredients, lay_out, sampling))
+        write_json(kept, _unreadable(ingredients, lay_out, sampling, alike))
     processes().wait_for_everyone()
     reasons = read_json(kept)
     if reasons and processes().is_main_process:
         console.print(
-            f"warning: {len(reasons)} videos cannot be read, and their items are left out; see {kept}. The first: "
+            f"warning: {len(reasons)} {'videos or pairs' if alike else 'videos'} cannot be "
+            f"{'shown' if alike else 'read'}, and their items are left out; see {kept}. The first: "
             f"{next(iter(reasons.values()))}",
             markup=False, highlight=False, soft_wrap=True,
         )  # fmt: skip
@@ -41,29 +44,48 @@ def readable_rows(
 
 
 def _unreadable(
-    ingredients: Sequence[Ingredient], lay_out: Callable[[Sequence[Ingredient]], Rows], sampling: Sampling
+    ingredients: Sequence[Ingredient], lay_out: Callable[[Sequence[Ingredient]], Rows], sampling: Sampling, alike: bool
 ) -> dict[str, str]:
-    """Why each of the videos that rows would show cannot be read, until all rows that are left can be shown."""
+    """Why each of the videos that rows would show cannot be read, until all rows that are left can be shown; of a pair
+    of unlike length under the names of both.
+    """
 
-    def wrong(path: str) -> str | None:
+    def looked_at(path: str) -> int | str:
         try:
-            read_video(path, sampling)
+            return len(read_video(path, sampling).frames)
         # Whatever is wrong with one video ends no training.
         except Exception as error:
             return in_words(error)
-        return None
 
     reasons: dict[str, str] = {}
-    seen: set[str] = set()
+    frames: dict[str, int | str] = {}
     with ThreadPoolExecutor() as pool:
         while True:
             rows = lay_out(_without(ingredients, reasons))
-            shown = dict.fromkeys(path for row in rows for path in video_paths(row["prompt"]) if path not in seen)
-            if not shown:
+            paths = [video_paths(row["prompt"]) for row in rows]
+            shown = dict.fromkeys(path for pair in paths for path in pair if path not in frames)
+            found = track(pool.map(looked_at, shown), f"{len(shown)} videos: can they be read?", total=len(shown))
+            frames |= zip(shown, found, strict=True)
+            new = {path: reason for path in shown if isinstance(reason := frames[path], str)}
+            if alike:
+                new |= {_both(pair): reason for pair in paths if (reason := _unlike(pair, frames)) is not None}
+            if not new:
                 return reasons
-            found = track(pool.map(wrong, shown), f"{len(shown)} videos: can they be read?", total=len(shown))
-            reasons |= {path: reason for path, reason in zip(shown, found, strict=True) if reason is not None}
-            seen |= shown.keys()
+            reasons |= new
+
+
+def _both(paths: Sequence[str]) -> str:
+    # Whichever is shown first.
+    return " / ".join(sorted(paths))
+
+
+def _unlike(paths: Sequence[str], frames: Mapping[str, int | str]) -> str | None:
+    """Why videos at ``paths``, which can be read, cannot be compared."""
+    shown = [frames[path] for path in paths]
+    if len(set(shown)) < 2 or any(isinstance(count, str) for count in shown):
+        return None
+    counts = " and ".join(str(frames[path]) for path in sorted(paths))
+    return f"{_both(paths)} show {counts} frames, and networks compare what shows as many; give num_frames."
 
 
 def _without(ingredients: Iterable[Ingredient], reasons: dict[str, str]) -> list[Ingredient]:
@@ -79,5 +101,5 @@ def _without(ingredients: Iterable[Ingredient], reasons: dict[str, str]) -> list
 
 def _paths(item: Item) -> set[str]:
     if isinstance(item, PreferenceItem):
-        return {item.first, item.second}
+        return {item.first, item.second, _both((item.first, item.second))}
     return set(item.paths) if isinstance(item, QuestionItem) else {item.path}

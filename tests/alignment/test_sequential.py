@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import alignment
-from alignment.sequential import LEVEL, WinEProcess, e_values, fewest_prompts, fewest_sentence
-from benchmarks.sequential import win_rates
+from alignment.sequential import LEVEL, SPENT, Budget, WinEProcess, e_values, fewest_prompts, fewest_sentence
+from benchmarks.sequential import falsely_better, null_bets, win_rates
 from videoduet.errors import InputError
 
 
@@ -70,6 +70,46 @@ def test_two_prompts_are_too_few():
     assert e_values(np.ones(needed))[-1] >= 20 > e_values(np.ones(needed - 1))[-1]
     assert fewest_sentence(2) == f"2 held-out prompts cannot show which round is better; give at least {needed}."
     assert fewest_sentence(needed) is None
+
+
+def test_runs_whose_rounds_are_no_better_seldom_say_that_one_is():
+    """However many rounds bet against the base and the best so far; at 5 % in each bet they would."""
+    evidence = null_bets(np.random.default_rng(5), 1000, 8, 64)
+    shares = [np.mean([falsely_better(evidence, run, 8, way) for run in range(1000)]) for way in (True, False)]
+    assert shares[0] <= 0.05 < shares[1]
+
+
+def test_a_level_is_shared_out_over_rounds_and_what_is_won_comes_back():
+    budget = Budget()
+    assert budget.levels(both=False) == (SPENT * LEVEL, 0.0)
+    budget.settle(False)
+    assert budget.left == pytest.approx((1 - SPENT) * LEVEL)
+    before = budget.left
+    budget.settle(True)
+    assert budget.left == pytest.approx(before), "a bet that is won costs nothing"
+    base, best = budget.levels(both=True)
+    assert base == pytest.approx(SPENT * before / 2) and best == pytest.approx(base / 2), "one of two earlier rounds"
+    budget.settle(True, False)
+    assert budget.left == pytest.approx(before - base)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_course_of_a_run_spends_more_than_its_level(seed):
+    """What is lost for ever, by bets that were not won, is the level at most."""
+    rng, budget, lost = np.random.default_rng(seed), Budget(), 0.0
+    for number in range(40):
+        both = number > 0 and bool(rng.random() < 0.5)
+        base, best = budget.levels(both)
+        won = bool(rng.random() < 0.3), bool(rng.random() < 0.3)
+        lost += base * (not won[0]) + best * (not won[1])
+        budget.settle(won[0], won[1] if both else None)
+        assert lost <= LEVEL + 1e-12 and budget.left > 0
+
+
+def test_the_fewest_prompts_of_a_run_are_those_of_its_first_round():
+    needed = 2 * fewest_prompts(level=SPENT * LEVEL)
+    found = fewest_sentence(2, level=SPENT * LEVEL, of=2)
+    assert found == f"2 held-out prompts cannot show which round is better; give at least {needed}."
 
 
 def test_it_is_found_where_the_room_shows_it():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks import first_pass
 from benchmarks.aigv_assessor import Rated, _beside, _pairs
 from benchmarks.first_pass import beside
 from reward_model.presets import ASSESSED
@@ -42,3 +43,22 @@ def test_the_same_best_and_worst():
     assert beside(full, full) == {"best": 1, "worst": 1, "both": 1}
     other = [said(0, 1, "first"), said(0, 2, "first"), said(1, 2, "second")]
     assert beside(full, other) == pytest.approx({"best": 1, "worst": 0, "both": 0})
+
+
+def test_what_a_score_in_numbers_saves_falls_with_the_batch():
+    found = [first_pass.counted(batch, 416) for batch in (1, 4, 32, 128)]
+    assert found == sorted(found, reverse=True) and found[0] > 10 > found[2] > 1
+    assert first_pass.counted(1, 0) == 1
+
+
+def test_both_judges_are_rated_in_the_batch_that_takes_least(monkeypatch, capsys):
+    """The rates themselves are stand-ins."""
+    takes = {"numbers": {16: 3.0, 64: 2.0, 256: 4.0}, "words": {16: 9.0, 64: 8.0, 256: 7.0}}
+    monkeypatch.setattr(first_pass, "rate", lambda judge, shown: {"a second": 1000 / judge, "core ms": judge})
+    monkeypatch.setattr(first_pass, "scorer_at", lambda path, batch_size: takes["numbers"][batch_size])
+    monkeypatch.setattr(first_pass, "talking", lambda path, tokens, batch_size: takes["words"][batch_size])
+    monkeypatch.setattr(first_pass, "seeing", lambda judge, shown: {"a second": 1000.0, "core ms": 1.0})
+    told = first_pass.rated("judge", {Prompt.of("a"): [Video(id="a", path="/a")]}, 416)
+    assert (told["in numbers"]["batch"], told["in 416 tokens of words"]["batch"]) == (64, 256)
+    assert told["ratios"] == pytest.approx({"wall": 3.5, "cores": 3.5, "bound": 7.0})
+    assert "3.5 times as fast in numbers" in " ".join("".join(capsys.readouterr()).split())

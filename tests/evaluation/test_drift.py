@@ -1,9 +1,11 @@
 """What changed in a generator's videos: each measure moves with its name, and an alarm takes certainty."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from evaluation.drift import DIVERSITY, MEASURES, Drift, Pair, drift
+from evaluation.drift import DIVERSITY, MEASURES, Drift, Pair, beyond, drift
 from shapes_world.degradations import blur, flicker
 from shapes_world.world import all_scenes, render
 from videoduet.errors import InputError
@@ -87,6 +89,18 @@ def test_an_alarm_in_words_and_as_plain_data(after):
     (sentence,) = (text for text in found.alarms if "saturation" in text)
     assert sentence.startswith("The videos' saturation moved by -100 % of the base's, surely by more than 25 %")
     assert found.to_json()["alarms"] == found.alarms and found.to_json()["changes"][0]["name"] == "saturation"
+
+
+def test_a_change_is_measured_by_how_much_the_base_s_videos_of_a_prompt_differ(after):
+    """Less than a tolerance, but beyond what any of them ever was; where they differ much it is nothing."""
+    assert beyond(-0.2, -0.15, 0.25, 0.1) and not beyond(-0.2, -0.15, 0.25, 0.2)
+    assert beyond(0.3, 0.4, 0.25, 0.5), "the tolerance stands, however much they differ"
+    assert not beyond(0.03, 0.09, 0.25, 0.0), "too slight"
+    found = {change.name: change for change in after(lambda frames, _: frames).changes}
+    assert found["diversity"].spread is None and found["sharpness"].spread > found["brightness"].spread > 0
+    moved = replace(found["saturation"], change=-0.2, low=-0.22, high=-0.18, alarm=True)
+    (sentence,) = Drift(changes=(moved,)).alarms
+    assert "surely by more than 5 %, which is beyond what the base's videos of a prompt differ by" in sentence
 
 
 def test_one_prompt_has_no_interval_and_raises_no_alarm(base):

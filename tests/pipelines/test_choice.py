@@ -10,7 +10,7 @@ from scripted_judges import Brightest
 from small_loop import do
 from test_report import text_of
 
-from pipelines.loop.choice import best_so_far, bet, chosen, halves, said
+from pipelines.loop.choice import best_so_far, bet, chosen, halves, said, spent
 from pipelines.loop.config import parse
 from pipelines.loop.directory import RunDirectory
 from pipelines.loop.driver import drive
@@ -62,6 +62,19 @@ def test_a_prompt_is_one_bet():
     lost = bet([won(prompt, "a", "b", "second") for prompt in prompts], prompts, 1)
     assert (lost.e_better, lost.e_worse, lost.worse) == (found.e_worse, found.e_better, True)
     assert bet(once, PROMPTS[10:], 1).e_better == 1.0, "prompts that do not bet change nothing"
+
+
+def test_what_better_takes_depends_on_the_rounds_before():
+    prompts = PROMPTS[:10]
+    wins = [won(prompt, "a", "b", "first") for prompt in prompts]
+    assert bet(wins, prompts, 1).better and not bet(wins, prompts, 1, level=1e-4).better
+    assert bet(wins, prompts, 1, level=0.01).needed == pytest.approx(100)
+    after = {
+        "none": spent([]), "lost": spent([{"G_0": the_bet()}]), "won": spent([{"G_0": the_bet(30)}]), "old": spent([{}])
+    }  # fmt: skip
+    assert after["none"].left == after["won"].left == after["old"].left > after["lost"].left
+    assert after["won"].levels(both=True)[0] > after["lost"].levels(both=False)[0], "a round that was better helps"
+    assert spent([{"G_0": the_bet(30)}, {"G_0": the_bet(30), "G_1": the_bet()}]).left < after["won"].left
 
 
 @pytest.mark.parametrize(

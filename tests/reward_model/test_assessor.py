@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,15 @@ from reward_model.families.branches import Branched, Rows
 from reward_model.families.scores import ScoreHead, ScoreHeads, put_heads
 from reward_model.judging.assessor import AssessorJudge
 from reward_model.judging.base import Failure
+from reward_model.judging.in_numbers import answer_to, rated_in
 from reward_model.presets import ASSESSED
-from reward_model.prompts import JudgePrompt
+from reward_model.prompts import JudgePrompt, TaskPrompts
+from reward_model.questions import View
 from videoduet.errors import InputError
 from videoduet.video import Clip
 
 SAME, PADDED = "same_length", "padded"
+SMALL = View(8, None, 16)
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +145,32 @@ def test_questions_share_what_they_begin_with():
     assert sees[4] == [1, 1, 0, 0, 1, 0] and sees[3] == [1, 1, 1, 1, 0, 0]
 
 
+def test_a_question_without_its_dimension_has_a_branch_of_its_own(stages, frames):
+    """Else a right answer would be learned from the end of another question."""
+    assessor = judge(stages[1]).assessor
+    row = ABOUT["cases"]["stage1.same_length"]["rows"][0]
+    plain = Assessor(assessor.model, assessor.encoder, replace(assessor.prompt, question="How good is this video?"))
+    with torch.no_grad():
+        (found,) = plain.answer_logits([about(plain, 0, frames[0], row, ASSESSED, True)])
+        for (logits, ids), name in zip(found, ASSESSED, strict=True):
+            ((alone, same),) = plain.answer_logits([about(plain, 0, frames[0], row, (name,), True)])[0]
+            assert torch.equal(ids, same) and torch.allclose(logits, alone, atol=1e-4)
+
+
+def test_one_of_several_dimensions_is_answered_alone():
+    scores = {"static quality": 25.0, "dynamic degree": 75.0}
+    rate = partial(TaskPrompts().rate, "v", None, scale=(1, 5), view=SMALL)
+    for names, rated, said in (
+        (("dynamic degree",), ("dynamic degree",), "4.0"),
+        (("overall",), (*scores,), "3.0"),
+        (("dynamic degree", "static quality"), ("dynamic degree", "static quality"),
+         '{"dynamic degree": 4.0, "static quality": 2.0}'),
+    ):  # fmt: skip
+        question = rate(names=names)
+        assert rated_in(question, (*scores,)) == rated
+        assert answer_to(question, rated, scores).text == f"<answer>{said}</answer>"
+
+
 def test_a_video_gets_its_scores_and_a_pair_its_probability(stages, frames, vectors):
     found = judge(stages[2])
     one, other = found.score([*frames])
@@ -180,8 +210,10 @@ def test_the_last_relu_is_off_unless_it_is_asked_for(stages, tmp_path, frames):
         plain.assessor.model.score_heads[0].fc5.bias -= 10
     assert next(plain.score(frames)).score < -500
     source = release(tmp_path / "source", stage2_state())
-    assert run("aigv_assessor", source, tmp_path / "out", "--relu", "true", "--dimension", "dynamic degree") == 0
+    line = ("--relu", "true", "--dimension", "dynamic degree", "--num_frames", "12")
+    assert run("aigv_assessor", source, tmp_path / "out", *line) == 0
     cut = judge(tmp_path / "out")
+    assert (cut.prompt.num_frames, plain.prompt.num_frames) == (12, 8)
     assert cut.prompt.keys == ("dynamic degree",) and cut.judge_id != plain.judge_id
     with torch.no_grad():
         cut.assessor.model.score_heads[0].fc5.bias -= 10
@@ -232,6 +264,14 @@ def test_it_is_not_asked_in_words(stages, frames):
     said, lost = found.answer([replace(question, clips={"memory:a": frames[0]}), missing])
     assert question.read(said.text) == {"static quality": pytest.approx(score.score, abs=1e-3)}
     assert lost.error is not None and "nowhere" in lost.error
+    view = found.prompt.view
+    asked = [TaskPrompts().rate("memory:a", "a cat", (name,), (1, 5), view) for name in ("static quality", "overall")]
+    both = found.answer([replace(each, clips={"memory:a": frames[0]}) for each in asked])
+    expected = 1 + 4 * score.score / 100
+    for question, one in zip(asked, both, strict=True):
+        assert question.read(one.text) == {"": pytest.approx(expected, abs=1e-4)}, "on the scale that is asked for"
+    with pytest.raises(InputError, match="rates static quality, and is asked about beauty"):
+        list(found.answer([TaskPrompts().rate("v", None, ("beauty",), (1, 5), view)]))
     with pytest.raises(InputError, match="rates static quality, and is asked about beauty"):
         list(found.answer([replace(question, keys=("beauty",))]))
     with pytest.raises(InputError, match="numbers"):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,8 @@ import pytest
 from small_assessor import write_assessor
 
 from pipelines.judge import main
-from pipelines.loop.judge_config import JudgeConfig
+from pipelines.loop.config import RunConfig
+from pipelines.loop.judge_config import JudgeConfig, RefreshConfig
 from pipelines.loop.run import Run
 from reward_model.inputs import as_video
 from reward_model.judging import batch
@@ -107,3 +109,32 @@ def test_a_run_ranks_behind_a_first_pass(folder):
     assert comparison.judge_id == judge.scorer.judge_id != "first"
     with pytest.raises(InputError, match=r"0\.5 sure of a difference: it knows 0\.95"):
         ranking(first_pass=str(folder / "sure"), first_pass_sure=0.5)
+
+
+def test_a_first_pass_that_was_trained_anew_is_another(folder, tmp_path, capsys, monkeypatch):
+    """What it told is not mixed with what another tells that lies in its place."""
+    monkeypatch.setattr(batch, "load_judge", lambda config: First())
+    shutil.copytree(folder / "sure", tmp_path / "first")
+    line = ["rank", folder / "in", "--prompt", "a", "--first_pass", tmp_path / "first", "--output", tmp_path / "out"]
+    assert run(capsys, *line)[0] == 0
+    (shard,) = (tmp_path / "out").glob("rank_*.json")
+    shard.unlink()
+    kept = json.loads((tmp_path / "first" / "config.json").read_text())
+    kept["score_calibration"]["margins"]["0.95"] = 1.0
+    (tmp_path / "first" / "config.json").write_text(json.dumps(kept))
+    code, _, err = run(capsys, *line)
+    assert code != 0 and "other weights or another wording of the judge that goes first" in err
+
+
+def test_a_run_with_a_judge_of_numbers_has_no_refresh(folder):
+    """That is said when the config is read, not after a round."""
+    judge = JudgeConfig(path=str(folder / "judge"))
+    assert judge.rates_in_numbers and not JudgeConfig(path="shapes_world/models/judge").rates_in_numbers
+    assert JudgeConfig(path="owner/name", preset="aigv-assessor").rates_in_numbers
+    own = RefreshConfig(original_data="pairs.jsonl", held_out_data="others.jsonl")
+    assert "rates in numbers" in (own.why_off(judge) or "")
+    with pytest.raises(InputError, match="rates in numbers .* set refresh.enabled: false"):
+        RunConfig(judge=judge, refresh=own)
+    RunConfig(judge=judge, refresh=replace(own, enabled=False))
+    RunConfig(judge=judge)
+    RunConfig(judge=judge, refresh=own, rounds=1)

@@ -24,11 +24,11 @@ from reward_model.training import assessing, assessor_trainer
 from reward_model.training.assessed_rows import lessons
 from reward_model.training.assessor_config import AssessorTraining
 from reward_model.training.calibration import measured
-from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig
+from reward_model.training.config import DataConfig, GRPOTraining, JudgeTrainingConfig, RewardConfig
 from reward_model.training.mixture import Ingredient, usable
 from reward_model.training.stage import Trained, cost, train_stage
 from videoduet.errors import InputError
-from videoduet.video import write_video
+from videoduet.video import FrameSampling, write_video
 
 TRAINING = GRPOTraining(steps=6, pairs_per_step=2, learning_rate=3e-2, lora_rank=2, micro_batch=1, checkpoint_steps=2)
 ASSESSOR = AssessorTraining(validation=0.5, widths=[8], pair_width=8, dropout=0.1, lora_alpha=4)
@@ -153,6 +153,32 @@ def test_it_stops_where_nothing_gets_better(stages, clips, tmp_path, monkeypatch
     assert told["best"] == 4 and trained.steps == 8 and [*told["validation"]] == ["2", "4", "6", "8"]
 
 
+def test_pairs_of_other_lengths_are_learned_from(stages, clips, tmp_path):
+    """At so many frames a second: pairs of like length in one batch, and those of unlike length are left out."""
+    rng, short = np.random.default_rng(1), [str(tmp_path / f"{name}.mp4") for name in "ab"]
+    for path in short:
+        write_video(path, rng.integers(0, 255, (4, 32, 32, 3)).astype(np.uint8), 8)
+    data = paired([*clips[:12], *short])
+    asked = config("pairs", stages["scores"].path, tmp_path / "run", steps=2, micro_batch=2, pairs_per_step=12)
+    asked = replace(asked, frames=FrameSampling(fps=8, min_frames=4, max_frames=8), assessor=replace(
+        asked.assessor, validation=0))  # fmt: skip
+    assert train_stage(asked, [data]).steps == 2
+    reasons = json.loads((tmp_path / "run" / "unreadable.json").read_text())
+    ((both, reason),) = reasons.items()
+    assert both == " / ".join(sorted((clips[11], short[0]))) and "frames, and networks" in reason
+
+
+def test_best_weights_do_not_pile_up(stages, clips, tmp_path, monkeypatch):
+    values = iter([6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+    monkeypatch.setattr(assessor_trainer.math, "fsum", lambda losses: next(values) * len(losses))
+    kept: list[list[str]] = []
+    asked = config("pairs", stages["scores"].path, tmp_path / "run", steps=6, checkpoint_steps=1)
+    train_stage(
+        asked, [paired(clips)], lambda _: kept.append(sorted(p.stem for p in (tmp_path / "run").glob("best/*")))
+    )
+    assert [int(each) for each in kept[-1]] == [3, 4, 5]
+
+
 def test_rows_hold_whole_prompts_out(clips):
     found = lessons([scored(clips[:12])], ASSESSED, count=20, validation=0.3, seed=1)
     held, trained = ({row["text"] for row in rows} for rows in (found.held_out, found.train))
@@ -176,6 +202,12 @@ def test_data_that_do_not_fit_are_told(stages, clips, tmp_path):
         replace(config("scores", stages["levels"].path, tmp_path), hard_pairs=True)
     with pytest.raises(InputError, match="leave training.load_in out"):
         config("scores", stages["levels"].path, tmp_path, load_in="4bit")
+    with pytest.raises(InputError, match=r"leave training.method, training.clip out"):
+        config("scores", stages["levels"].path, tmp_path, method="sft", clip=0.1)
+    with pytest.raises(InputError, match=r"leave rewards, reasoning out"):
+        replace(
+            config("scores", stages["levels"].path, tmp_path), rewards=RewardConfig(length=True), reasoning=False
+        )  # fmt: skip
     with pytest.raises(InputError, match="dimension"):
         AssessorTraining(question="How good is it?")
     told = cost(config("scores", stages["levels"].path, tmp_path), [scored(clips)])

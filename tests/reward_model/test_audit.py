@@ -13,6 +13,7 @@ from reward_model import PRESETS
 from reward_model.judging.audit import audit, plan
 from reward_model.judging.audit.alterations import ALTERATIONS, BRIBES, TIME
 from reward_model.judging.audit.card import PROBES, AuditCard, Measure, Probe
+from reward_model.judging.audit.config import CLIPS as CLIPS_BY_DEFAULT
 from reward_model.judging.audit.material import Material
 from reward_model.judging.audit.people import read_votes
 from reward_model.judging.audit.significance import holm, measured, verdicts
@@ -83,6 +84,22 @@ def test_a_coin_repeats_nothing(few):
     measures = {measure.name: measure.value for measure in few(Coin()).probes["repeatable"].measures}
     assert 0.2 < measures["changed_when_asked_again"] < 0.8
     assert abs(measures["changed_by_company"]) < 0.4, "it is no worse in company"
+
+
+class Overwhelmed(Oracle):
+    """Says nothing of a video that is larger than others."""
+
+    def said(self, prompt, first, second):
+        if max(frames_of(video.path).shape[1] for video in (first, second)) > 32:
+            return OrderVerdict(text="too large", verdict=None)
+        return super().said(prompt, first, second)
+
+
+def test_what_is_not_answered_of_bribes_counts_too(few):
+    card = few(Overwhelmed())
+    (unreadable,) = (one for one in card.probes["answers"].measures if one.name == "unreadable")
+    assert 0.03 < unreadable.value < 0.1
+    assert "resolution" not in {measure.name for measure in card.probes["not_bribed"].measures}
 
 
 class Once:
@@ -221,6 +238,16 @@ def test_figures_count_prompts_not_videos():
     assert measured("x", []) is None
     alike = measured("x", [(str(i), 0.0) for i in range(4)], least=0.65)
     assert 0.001 < alike.p < 0.05 and alike.high > 0.4, "four that agree are no certainty"
+
+
+def test_prompts_that_all_agree_reach_as_far_as_their_number_bears():
+    """A perfect judge passes on as many clips as an audit has by default; of few it is in doubt."""
+    many, few = (measured("x", [(str(i), 0.0) for i in range(count)], most=0.1) for count in (CLIPS_BY_DEFAULT, 8))
+    assert many.low == 0 and many.within and not few.within
+    middle = measured("x", [(str(i), 0.5) for i in range(16)], least=0.35, most=0.65)
+    assert middle.within and middle.high - 0.5 == pytest.approx((1 - 0.05 ** (1 / 16)) / 2)
+    signed = measured("x", [(str(i), 0.0) for i in range(32)], signed=True)
+    assert signed.low == pytest.approx(-signed.high)
 
 
 def test_figures_at_their_margin_seldom_fail():

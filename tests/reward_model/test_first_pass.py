@@ -7,7 +7,7 @@ import pytest
 
 from alignment.preferences.pairs import PairConfig
 from pipelines.loop.judge_config import JudgeConfig
-from pipelines.loop.rank import selected
+from pipelines.loop.rank import keep_to_first, selected
 from reward_model.judging.base import Failure
 from reward_model.judging.batch import ask_groups
 from reward_model.judging.config import JudgingConfig
@@ -111,3 +111,14 @@ def test_a_certainty_that_is_never_calibrated_is_refused_at_once():
         JudgeConfig(path="judge", first_pass="scorer", first_pass_sure=0.93)
     with pytest.raises(InputError, match="first_pass_sure is 0.93"):
         JudgingConfig(first_pass_sure=0.93)
+
+
+def test_who_goes_first_is_written_down(tmp_path):
+    """A ranking that another scorer has begun is not gone on with."""
+    judge = FirstPassJudge(Scores(), Asked)
+    keep_to_first(judge, tmp_path)
+    keep_to_first(judge, tmp_path)
+    other = Scores()
+    other.judge_id = "trained anew"
+    with pytest.raises(InputError, match=r"begun with another judge.first_pass \(scores, and it is trained anew\)"):
+        keep_to_first(FirstPassJudge(other, Asked), tmp_path)

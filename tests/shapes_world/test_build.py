@@ -14,6 +14,7 @@ from reward_model.judging.local import Judge
 from reward_model.training.config import GRPOTraining
 from reward_model.training.refresh import read_labelled_pairs
 from shapes_world.build import Build, build_all
+from shapes_world.build_base import BaseBuild
 from shapes_world.build_generator import GeneratorBuild
 from shapes_world.build_judge import JudgeBuild
 from videoduet.errors import InputError
@@ -27,6 +28,7 @@ TINY = Build(
         careless_steps=2,
         distillation_steps=2,
         batch_size=4,
+        base=BaseBuild(rounds=2, clips=2, settle_steps=1, cycles=2, confuse_steps=1, batch_size=2, scenes=2),
     ),
     judge=JudgeBuild(pairs=8, describe_steps=2, compare_steps=3, batch_size=4),
     second_compare_steps=2,

@@ -172,9 +172,16 @@ def thoughts(opinions: Sequence[Opinion]) -> Measures:
     ]
 
 
-def answers(opinions: Sequence[Opinion], asked: Sequence[Ask]) -> Measures:
-    """How many questions have no answer that can be read, and how many showings end in a tie."""
-    read = {(one.ask.prompt.id, one.ask.better.id, one.ask.other.id) for one in opinions if one.readable}
-    lost = [(ask.cluster, float((ask.prompt.id, ask.better.id, ask.other.id) not in read)) for ask in asked]
+def answers(opinions: Sequence[Opinion], all_opinions: Sequence[Opinion], asked: Sequence[Ask]) -> Measures:
+    """How many of all questions have no answer that can be read, bribes among them, and how many showings of
+    ``opinions``, on pairs of which one is better, end in a tie.
+    """
+    read = {_question(one.ask) for one in all_opinions if one.readable}
+    questions = {_question(ask): ask for ask in asked if ask.better.id != ask.other.id}
+    lost = [(ask.cluster, float(key not in read)) for key, ask in questions.items()]
     tied = [(key, float(one.chosen == "tie")) for key, one in _showings(opinions) if one.chosen]
     return [measured("unreadable", lost, most=UNREADABLE), measured("tied", tied, most=TIED)]
+
+
+def _question(ask: Ask) -> tuple[str, str, str]:
+    return ask.prompt.id, ask.better.id, ask.other.id

@@ -97,7 +97,7 @@ def _probe(asker: Asker, material: Material, votes: Sequence[Vote], names: Seque
     seen, times, stills = ({k: asker.opinions(v) for k, v in kinds.items()} for kinds in (picture, time, still))
     fitting = asker.opinions(prompts)
     strongest = [graded(kind, LEVELS[-1]) for kind in PICTURE]
-    asked = [ask for ask in plain if ask.better.id != ask.other.id]
+    asked = [*plain, *tried]
     halves = [one for one in opinions if one.readable and one.score == 0.5]
     found: dict[str, Callable[[], _Found]] = {
         "order": lambda: _found(findings.order(opinions), halves),
@@ -109,7 +109,7 @@ def _probe(asker: Asker, material: Material, votes: Sequence[Vote], names: Seque
         "not_bribed": lambda: _found(*findings.bribed(asker, bribes)),
         "not_still": lambda: _found(findings.not_still(stills), _wrong(stills["still"])),
         "means_what_it_says": lambda: _found(findings.thoughts(opinions)),
-        "answers": lambda: _found(findings.answers(opinions, asked)),
+        "answers": lambda: _found(findings.answers(opinions, asker.opinions(asked), asked)),
         "agrees_with_people": lambda: _found(*agreement(asker, votes)),
     }
     return {name: found[name]() for name in PROBES if name in names}

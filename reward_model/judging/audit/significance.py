@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from reward_model.judging.audit.card import Measure, ProbeVerdict
-from videoduet.intervals import wilson_interval
 
 LEVEL = 0.05
 """The chance that any probe of a card fails a judge whose figures are just at their margins."""
@@ -16,7 +15,7 @@ def measured(
     name: str, found: Found, *, least: float | None = None, most: float | None = None, signed: bool = False
 ) -> Measure | None:
     """The mean over prompts of ``found``, values in [0, 1], or in [-1, 1] where they are ``signed``; None where there
-    is nothing. The interval is Student's over the prompts' means.
+    is nothing. The interval is Student's over the prompts' means, and where they all agree what :func:`_agreed` says.
     """
     groups: dict[str, list[float]] = {}
     for prompt, value in found:
@@ -24,12 +23,14 @@ def measured(
     if not groups:
         return None
     means = [math.fsum(values) / len(values) for values in groups.values()]
-    value, half = math.fsum(means) / len(means), _half_interval(means)
+    value, lowest = math.fsum(means) / len(means), -1.0 if signed else 0.0
+    half = _half_interval(means)
+    low, high = (value - half, value + half) if half else _agreed(value, len(means), lowest)
     return Measure(
         name=name,
         value=value,
-        low=max(value - half, -1.0 if signed else 0.0),
-        high=min(value + half, 1.0),
+        low=max(low, lowest),
+        high=min(high, 1.0),
         n=len(means),
         least=least,
         most=most,
@@ -44,14 +45,21 @@ def _error(means: Sequence[float]) -> float:
 
 
 def _half_interval(means: Sequence[float]) -> float:
+    """Half of Student's 95 % interval; 0 where the means do not tell how much they differ."""
     # Half a second, which nobody should wait for who only reads a card.
     from scipy.stats import t
 
     count = len(means)
-    if count > 1 and (error := _error(means)) > 0:
-        return float(t.ppf(0.975, count - 1)) * error
-    # Prompts that all agree are no certainty: of so few, so many of the next may still differ (Wilson's bound at 0).
-    return wilson_interval(0.0, count)[1] if count > 1 else 1.0
+    return float(t.ppf(0.975, count - 1)) * _error(means) if count > 1 else 0.0
+
+
+def _agreed(value: float, count: int, lowest: float) -> tuple[float, float]:
+    """The interval of ``count`` prompts that all came to ``value``, in [``lowest``, 1]: that is no certainty, for of
+    the next some may differ, the share that none of so many would miss with 95 % (Clopper & Pearson 1934), each as far
+    as can be.
+    """
+    others = 1 - LEVEL ** (1 / count) if count > 1 else 1.0
+    return value - others * (value - lowest), value + others * (1 - value)
 
 
 def _beyond(means: Sequence[float], bound: float, sign: int) -> float:
