@@ -131,6 +131,12 @@ class Generator(ABC):
         """As :meth:`predict`, with what :meth:`told` gave, on the denoiser's device, in place of the settings."""
         raise NotImplementedError
 
+    def rest(self) -> None:
+        """Give back what the text encoder takes of a GPU, until prompts are encoded again; where it takes little, or
+        there is none, nothing is done.
+        """
+        return
+
     @abstractmethod
     def free_encoders(self) -> None:
         """Forget the text encoder and the autoencoder, which preference training from latents never needs."""

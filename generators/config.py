@@ -18,6 +18,9 @@ auto is eager on a CPU, and on a GPU compiled for 3D UNets, which is a matter of
 LoraFormat = Literal["diffusers", "comfyui", "peft", "merged"]
 """The forms in which a LoRA is written for others."""
 
+FULL = 0.5
+"""Share of a GPU's memory that a pipeline's models take, from which on its text encoders wait beside it."""
+
 FASTEST = 1000.0
 """Frames per second that a file can still tell apart."""
 

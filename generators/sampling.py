@@ -178,9 +178,11 @@ def encode_each(generator: Generator, items: Sequence[SamplingItem], known: Mapp
     bits.
     """
     prompts = {item.prompt.id: item.prompt.text for item in items}
-    return {
+    found = {
         name: known[name] if name in known else generator.encode_prompts([text])[0] for name, text in prompts.items()
     }
+    generator.rest()
+    return found
 
 
 def read_samples(folder: Path, version: str = "*", *, root: Path) -> list[Sample]:

@@ -68,8 +68,9 @@ class AlignConfig:
         held_out_steps: Optimizer steps between such measurements, >= 1; the first is before training.
         gradient_checkpointing: Compute activations again instead of keeping them: far less memory, a third more time;
             'feed_forward' does so for the feed-forward layers alone (less memory for hardly more time), 'twice' in two
-            levels (the least memory, two thirds more time). 'auto' takes the fastest that a trial on the GPU finds room
-            for, and nothing of it on a CPU.
+            levels (the least memory, two thirds more time), of a transformer one video at a time, whose layers' inputs
+            wait in the machine's memory. 'auto' takes the fastest that a trial on the GPU finds room for, and nothing
+            of it on a CPU.
         speed: 'compiled' records a step's passes as CUDA graphs, on one GPU, where launching them would take longer
             than they do: the same values for less time. 'eager' launches them one by one.
         checkpoint_steps: Optimizer steps between checkpoints, >= 1.

@@ -33,4 +33,5 @@ def store_prompt_embeds(
                 ]
             write_tensors(path, {"embeds": torch.cat(parts)})
         places.update({prompt.id: (path, row) for row, prompt in enumerate(chunk)})
+    generator.rest()
     return places

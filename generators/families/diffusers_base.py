@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from generators.base import Generator, override
 from generators.config import Speed
 from generators.fast.drawing import draw_fast
+from generators.idle import Idle, waiting
 from generators.whole import refuse_holes, whole_models
 from videoduet.errors import InputError
 from videoduet.loading import loading
@@ -34,6 +35,7 @@ class DiffusersGenerator(Generator):
         self.pipeline.set_progress_bar_config(disable=True)
         self.denoiser.eval()
         self._unconditional: Tensor | None = None
+        self._idle: Idle | None = None
         # Kept, since training forgets the autoencoder.
         self._latent_shape = self.latent_shape()
 
@@ -120,6 +122,7 @@ class DiffusersGenerator(Generator):
         """The conditioning (B, L, D) of no text, encoded once."""
         if self._unconditional is None:
             self._unconditional = self.encode_prompts([""])
+            self.rest()
         return self._unconditional.expand(batch, -1, -1)
 
     def sizes(self) -> dict[str, Any]:
@@ -155,13 +158,30 @@ class DiffusersGenerator(Generator):
         """The forms of :func:`generators.fast.draw_fast` for denoiser and autoencoder."""
         return draw_fast(self.denoiser, self.pipeline.components.get("vae"), speed)
 
+    def rest(self) -> None:
+        """Put text encoders that take much of a GPU into the machine's memory, until they are called."""
+        if self._idle is not None:
+            self._idle.rest()
+
     def free_encoders(self) -> None:
         """Take text encoder and autoencoder out of the pipeline."""
+        self._idle = None
         self.pipeline.register_modules(text_encoder=None, vae=None)
 
     def to(self, device: str) -> None:
-        """Move all of the pipeline's models to ``device``."""
-        self.pipeline.to(device)
+        """Move all of the pipeline's models to ``device``, but for text encoders that wait (:mod:`generators.idle`)."""
+        if self._idle is not None:
+            self._idle.undo()
+            self._idle = None
+        models = {name: part for name, part in self.pipeline.components.items() if isinstance(part, nn.Module)}
+        apart = waiting(models, torch.device(device))
+        if not apart:
+            self.pipeline.to(device)
+            return
+        for name, model in models.items():
+            if name not in apart:
+                model.to(device)
+        self._idle = Idle([models[name] for name in apart], torch.device(device))
 
 
 def from_uint8(frames: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -114,4 +114,5 @@ class HunyuanVideo15(FlowGenerator):
 
     def free_encoders(self) -> None:
         """Take both text encoders and the autoencoder out of the pipeline."""
+        self._idle = None
         self.pipeline.register_modules(text_encoder=None, text_encoder_2=None, vae=None)

@@ -92,5 +92,6 @@ class LTX2(LTX):
 
     def free_encoders(self) -> None:
         """Take text encoder, connectors, autoencoders and what makes sound out of the pipeline."""
+        self._idle = None
         gone = ("text_encoder", "connectors", "vae", "audio_vae", "vocoder", "prompt_enhancer", "duration_head")
         self.pipeline.register_modules(**dict.fromkeys(gone))

@@ -16,6 +16,12 @@ from videoduet.rewriting import Rewrites
 UNITS = ("resnets", "temp_convs", "attentions", "temp_attentions")
 """What a 3D UNet's blocks call their layers."""
 
+BLOCKS = ("blocks", "transformer_blocks")
+"""What diffusers' transformers for video call theirs."""
+
+AWAY_FROM = "cuda"
+"""The kind of device whose memory is short."""
+
 ROWS = 8192
 """Tokens that go through a feed-forward together: enough for a GPU's products to run at full speed."""
 
@@ -50,7 +56,9 @@ def recompute_feed_forwards(denoiser: nn.Module) -> Rewrites:
 
 def recompute_twice(denoiser: nn.Module) -> Rewrites:
     """As :func:`recompute_all`, and less again: the feed-forwards, whose inside is the widest, go a few thousand tokens
-    at a time, and of a 3D UNet nothing is kept but its blocks' inputs. A third forward pass for less memory.
+    at a time; a transformer's blocks go one video after the other, so that no more than one block of one video is whole
+    at a time, and their inputs wait in the machine's memory; of a 3D UNet nothing is kept but its blocks' inputs. A
+    third forward pass for less memory.
 
     Recomputing the feed-forwards whole would not lower the peak: their own inside is the peak of the layer they end.
     """
@@ -59,7 +67,10 @@ def recompute_twice(denoiser: nn.Module) -> Rewrites:
     for layer in model.modules():
         if isinstance(layer, FeedForward):
             rewrites.forward(layer, partial(_in_parts, layer.forward))
-    rewrites.add(recompute_all(denoiser).undo)
+    for block in (blocks := _blocks(model)):
+        rewrites.forward(block, partial(_one_by_one, block.forward))
+    if not blocks:
+        rewrites.add(recompute_all(denoiser).undo)
     if isinstance(model, UNet3DConditionModel):
         for block in (*model.down_blocks, *model.up_blocks):
             rewrites.forward(block, partial(_recomputed, block.forward))
@@ -72,6 +83,56 @@ def _in_parts(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if not torch.is_grad_enabled() or len(rows) <= ROWS:
         return forward(x)
     return torch.cat([_recomputed(forward, part) for part in rows.split(ROWS)]).view(x.shape)
+
+
+def _one_by_one(forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """``forward`` of a block's inputs video by video, each of which is computed again when gradients need it; until
+    then the first of them, which is the block's own, waits in the machine's memory.
+    """
+    if not torch.is_grad_enabled():
+        return forward(*arguments, **named)
+    # As arguments without names, which alone are put away.
+    values, count = (*arguments, *named.values()), len(arguments)
+    first = next(value for value in values if isinstance(value, Tensor))
+    batch = len(first)
+
+    def block(*given: Any) -> Any:
+        return forward(*given[:count], **dict(zip(named, given[count:], strict=True)))
+
+    def part(value: Any, row: int) -> Any:
+        if isinstance(value, tuple):
+            return tuple(part(each, row) for each in value)
+        return value[row : row + 1] if isinstance(value, Tensor) and value.dim() and len(value) == batch else value
+
+    with torch.autograd.graph.saved_tensors_hooks(partial(_put_away, first[:1].shape), _brought_back):
+        outputs = [_recomputed(block, *part(values, row)) for row in range(batch)]
+    if isinstance(outputs[0], Tensor):
+        return torch.cat(outputs)
+    return tuple(torch.cat(each) for each in zip(*outputs, strict=True))
+
+
+def _put_away(shape: torch.Size, tensor: Tensor) -> tuple[torch.device, Tensor]:
+    """Where ``tensor`` was, and it in the machine's memory, where it is of ``shape``; others stay where they are."""
+    # A graph that is recorded can wait for nothing on the machine.
+    recorded = tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+    if tensor.shape != shape or tensor.device.type != AWAY_FROM or recorded:
+        return tensor.device, tensor
+    away = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    away.copy_(tensor, non_blocking=True)
+    return tensor.device, away
+
+
+def _brought_back(waiting: tuple[torch.device, Tensor]) -> Tensor:
+    device, tensor = waiting
+    return tensor.to(device, non_blocking=True)
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a transformer, or of both of Wan 2.2's; none of a UNet."""
+    if isinstance(model, UNet3DConditionModel):
+        return []
+    lists = (part for name, part in model.named_modules() if name.rpartition(".")[2] in BLOCKS)
+    return [block for part in lists if isinstance(part, nn.ModuleList) for block in part]
 
 
 def _units(unet: UNet3DConditionModel) -> list[nn.Module]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from alignment.training.config import AlignConfig
+from generators.config import FULL
 from pipelines.loop.config import RunConfig
+from pipelines.loop.judge_costs import judging_memory as judging_memory
+from pipelines.loop.judge_costs import learning_memory
 from pipelines.loop.rates import NAMES, Card, GeneratorSize, JudgeSize, Recomputed, cards, table
-from reward_model.judging.config import LOGITS_KEPT, READ_AT_ONCE
 from videoduet.quantized import BYTES as HELD
 
 PIXEL_BYTES, WRITERS = 0.6, 4
@@ -47,33 +49,23 @@ class Setting:
 
 def training_memory(size: GeneratorSize, config: AlignConfig, tokens: int, *, weight_bytes: int) -> float:
     """Peak bytes of a DPO step: weights, LoRA with gradient and Adam's two moments in float32, and the activations of
-    both sides of ``micro_batch`` pairs; 'auto' is reckoned as recomputation (:func:`on_card` says what it takes). What
-    ``load_in`` makes smaller is a transformer's: most of a UNet's weights are in convolutions, which stay as they are.
+    both sides of ``micro_batch`` pairs; 'auto' is reckoned as recomputation (:func:`on_card` says what it takes).
     """
-    held = weight_bytes if config.load_in is None or size.unet else HELD[config.load_in]
     adam = 0.5 if config.optimizer == "adamw_8bit" else 2.0
     lora = 4.0 * size.lora(config.lora_rank) * (2.0 + adam + (config.ema_decay is not None))
-    way = config.gradient_checkpointing
-    kept = size.kept(tokens, True if way == "auto" else way)
+    way, bf16 = config.gradient_checkpointing, config.mixed_precision == "bf16"
+    widened = config.load_in is not None or (weight_bytes == 4 and bf16)
+    kept = size.kept(tokens, True if way == "auto" else way, 2 * config.micro_batch, widened=widened)
     # Float32 keeps twice as many bytes.
-    wide = 2.0 if weight_bytes == 4 and config.mixed_precision == "no" else 1.0
-    return 1e9 * size.weights[0] * held + lora + 2.0 * config.micro_batch * kept * wide
+    wide = 2.0 if weight_bytes == 4 and not bf16 else 1.0
+    return frozen(size, config, weight_bytes) + lora + kept * wide
 
 
-def judging_memory(
-    size: JudgeSize, batch: int, new_tokens: int, *, weight_bytes: int, tokens: int | None = None,
-    own: float | None = None,
-) -> float:  # fmt: skip
-    """Peak bytes of answering ``batch`` showings of ``tokens``, of which the share ``own`` is each one's own, what
-    showings of one first video have in common counted once (None: as the table has it).
-
-    Weights, keys and values, logits, and what one chunk of reading needs: at 7B as measured, on the toy as well.
+def frozen(size: GeneratorSize, config: AlignConfig, weight_bytes: int) -> float:
+    """Bytes of the denoiser's weights under a LoRA. What ``load_in`` makes smaller is a transformer's: most of a UNet's
+    weights are in convolutions, which stay as they are.
     """
-    showing = table()["showing"]
-    own_tokens = (showing["own"] if own is None else own) * (showing["tokens"] if tokens is None else tokens)
-    cached = batch * (own_tokens + new_tokens) * size.cached * weight_bytes / 2
-    reading = min(READ_AT_ONCE, batch * own_tokens) * size.read * weight_bytes / 2
-    return 1e9 * size.weights * weight_bytes + cached + reading + batch * LOGITS_KEPT * 4.0 * size.vocabulary
+    return 1e9 * size.weights[0] * (weight_bytes if config.load_in is None or size.unet else HELD[config.load_in])
 
 
 def disk(config: RunConfig, counted: Mapping[str, int], size: GeneratorSize) -> dict[str, float]:
@@ -117,7 +109,7 @@ def setting(
 ) -> Setting:
     """The run on ``card``, as the config has it."""
     taken = on_card(config, size, judge, card)
-    return Setting(card, _hours(taken, counted, size, judge, card), memory(taken, size, judge), {})
+    return Setting(card, _hours(taken, counted, size, judge, card), memory(taken, size, judge, card.memory), {})
 
 
 def fitted(
@@ -138,14 +130,21 @@ def fitted(
         batch //= 2
     if config.judge.batch_size not in ("auto", batch):
         changes["judge.batch_size"] = batch
+    training = config.refresh.training
+    while (
+        judge is not None and refreshes(config) and learning_memory(judge, training) > room and training.micro_batch > 1
+    ):
+        training = replace(training, micro_batch=training.micro_batch // 2)
+    if training.micro_batch != config.refresh.training.micro_batch:
+        changes["refresh.training.micro_batch"] = training.micro_batch
     drawn = config.generator.batch_size
-    while drawn > 1 and _sampling(config, size, drawn) > room:
+    while drawn > 1 and _sampling(config, size, drawn, card.memory) > room:
         drawn //= 2
     if drawn != config.generator.batch_size:
         changes["generator.batch_size"] = drawn
     changed = replace(
         config, align=align, judge=replace(config.judge, batch_size=batch),
-        generator=replace(config.generator, batch_size=drawn),
+        generator=replace(config.generator, batch_size=drawn), refresh=replace(config.refresh, training=training),
     )  # fmt: skip
     found = setting(changed, counted, size, judge, card)
     return Setting(card, found.hours, found.memory, changes) if found.fits else None
@@ -177,26 +176,43 @@ def _width(config: RunConfig) -> int:
     return BYTES[config.generator.dtype]
 
 
-def _sampling(config: RunConfig, size: GeneratorSize, batch: int) -> float:
-    # A pass without gradients holds about a third of what one with recomputation keeps.
+def _sampling(config: RunConfig, size: GeneratorSize, batch: int, whole: float) -> float:
+    """Bytes of drawing ``batch`` videos on a device of ``whole`` bytes: text encoders that take much of it wait beside
+    it while the denoiser draws (:mod:`generators.idle`).
+    """
     tokens, width = size.tokens(*shown(config, size)), _width(config)
-    return 1e9 * sum(size.weights) * width + batch * size.passes * size.kept(tokens, True) / 3 * width / 2
+    models, drawing = 1e9 * sum(size.weights) * width, batch * size.passes * size.drawn(tokens) * width / 2
+    waiting = 1e9 * size.weights[1] * width if models > FULL * whole else 0.0
+    return max(models, models - waiting + drawing)
+
+
+def _aligning(config: RunConfig, size: GeneratorSize) -> float:
+    """Bytes of a training: of its steps, or of encoding its prompts, after which encoders and autoencoder are gone."""
+    width, tokens = _width(config), size.tokens(*shown(config, size))
+    encoding = frozen(size, config.align, width) + 1e9 * sum(size.weights[1:]) * width
+    return max(training_memory(size, config.align, tokens, weight_bytes=width), encoding)
 
 
 def _judging(config: RunConfig, judge: JudgeSize, batch: int) -> float:
     return judging_memory(judge, batch, judge.new_tokens, weight_bytes=BYTES[config.judge.dtype])
 
 
-def memory(config: RunConfig, size: GeneratorSize | None, judge: JudgeSize | None) -> dict[str, float]:
-    """Peak bytes of each phase, as far as the models' sizes are known."""
+def memory(config: RunConfig, size: GeneratorSize | None, judge: JudgeSize | None, whole: float) -> dict[str, float]:
+    """Peak bytes of each phase on a device of ``whole`` bytes, as far as the models' sizes are known."""
     found: dict[str, float] = {}
     if size is not None:
-        tokens = size.tokens(*shown(config, size))
-        found["sample"] = _sampling(config, size, config.generator.batch_size)
-        found["align"] = training_memory(size, config.align, tokens, weight_bytes=_width(config))
+        found["sample"] = _sampling(config, size, config.generator.batch_size, whole)
+        found["align"] = _aligning(config, size)
     if judge is not None:
         found["rank"] = _judging(config, judge, _judged(config))
+        if refreshes(config):
+            found["refresh"] = learning_memory(judge, config.refresh.training)
     return found
+
+
+def refreshes(config: RunConfig) -> bool:
+    """Whether the judge is trained at all."""
+    return config.rounds > 1 and config.refresh.why_off(config.judge) is None
 
 
 def _hours(

@@ -131,7 +131,9 @@ def _refresh_notes(config: RunConfig, prompts: int) -> list[str]:
         return []
     if (reason := refresh.why_off(config.judge)) is not None:
         return [f"The judge is not refreshed: {reason}"]
-    notes = ["What memory the judge's training takes in refresh is not reckoned; --rehearse measures it."]
+    notes = list[str]()
+    if refresh.training.vision != "frozen":
+        notes = ["What memory the vision tower's training takes in refresh is not reckoned; --rehearse measures it."]
     # With cross-fitting the prompts that refresh a judge are not those that it ranks.
     if refresh.labels == "paper" and not refresh.cross_fit:
         shared = 2 * learned_from(config, prompts) * math.comb(config.generator.videos_per_prompt, 2)
@@ -169,6 +171,7 @@ def _measured(config: RunConfig, path: Path, videos: int) -> tuple[int, dict[str
     )
     batch = config.generator.batch_size
     embeds = generator.encode_prompts(["a red circle moving left"] * batch)
+    generator.rest()
     with generator.at_speed(config.generator.speed):
         if gpu:
             # Kernels are found, built and recorded at first use.

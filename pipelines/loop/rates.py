@@ -14,6 +14,16 @@ from videoduet.errors import InputError
 Recomputed = bool | Literal["feed_forward", "twice"]
 NAMES: dict[Recomputed, str] = {False: "kept", "feed_forward": "feed_forward", True: "recomputed", "twice": "twice"}
 """What the table calls the ways of ``align.gradient_checkpointing``, the fastest first."""
+KEPT = {False: (21.4, 2.1), True: (23.5, 3.5)}
+"""Numbers of half precision that a transformer's layer keeps of a token, in its width and in that of its feed-forward:
+plain, and widened by autocast.
+"""
+WHOLE = {False: (30.6, 2.35), True: (36.0, 5.0)}
+"""What it holds at most while its gradients are worked out."""
+TWICE = 25.0
+"""That of one video without its feed-forward, in its width."""
+ROWS = 8192
+"""Tokens that go through a feed-forward together (:mod:`generators.fast.recomputation`)."""
 TABLE = PACKAGE_ROOT / "configs" / "rates.yaml"
 
 
@@ -68,20 +78,36 @@ class GeneratorSize:
         experts = self.weights[0] / (self.active or self.weights[0])
         return rank * (self.unet.get("lora") or experts * self.layers * (18 * self.width + 2 * self.ffn))
 
-    def kept(self, tokens: int, recomputed: Recomputed) -> float:
-        """Bytes of activations that a training pass over one video keeps, in half precision, by what is recomputed.
-
-        Of a transformer's layer: the inputs and outputs of its products and norms, by count; recomputed it keeps its
-        input, and one layer is whole at a time. None of this was measured for transformers.
+    def drawn(self, tokens: int) -> float:
+        """Bytes of activations that a pass over one video holds while nothing is learned, in half precision: a third of
+        what one with recomputation holds. An estimate for transformers: a third of their layers' inputs and of what two
+        layers hold, by count.
         """
         if self.unet:
-            return self.unet[NAMES[recomputed]] * tokens
-        layer = 2.0 * tokens * (18 * self.width + 2 * self.ffn)
-        if recomputed in (True, "twice"):
-            inputs = 2.0 * tokens * self.width * self.layers
-            return inputs * (0.5 if recomputed == "twice" else 1.0) + 2 * layer
-        inner = 2.0 * tokens * 2 * self.ffn if recomputed else 0.0
-        return self.layers * (layer - inner)
+            return self.unet[NAMES[True]] * tokens / 3
+        return 2.0 * tokens * (self.width * self.layers + 2 * (18 * self.width + 2 * self.ffn)) / 3
+
+    def kept(self, tokens: int, recomputed: Recomputed, videos: int = 1, *, widened: bool = False) -> float:
+        """Bytes of activations that a training pass over ``videos`` holds at most, in half precision, by what is
+        recomputed; ``widened``: under autocast, as over weights in fewer bits or in float32.
+
+        Of a transformer all of it was measured on small ones (tests/pipelines/test_transformer_memory.py), none on a
+        GPU: each layer keeps so many times its width and that of its feed-forward. Recomputed, its input is kept, and
+        one layer is whole at a time; twice, one of one video, while inputs wait in the machine's memory.
+        """
+        if self.unet:
+            return videos * self.unet[NAMES[recomputed]] * tokens
+        number, wide = 2.0 * tokens, self.width
+        of_width, of_ffn = WHOLE[widened]
+        if recomputed == "twice":
+            part = min(1.0, ROWS / tokens)
+            return number * ((TWICE + 3 * videos) * wide + of_ffn * part * self.ffn)
+        if recomputed is True:
+            return videos * number * ((self.layers + of_width) * wide + of_ffn * self.ffn)
+        kept, kept_ffn = KEPT[widened]
+        if recomputed == "feed_forward":
+            return videos * number * (self.layers * kept * wide + of_ffn * self.ffn)
+        return videos * number * (self.layers * (kept * wide + kept_ffn * self.ffn) + 9 * wide)
 
     def latent_bytes(self, frames: int, height: int, width: int) -> float:
         """Bytes of a video's final latents, float32."""

@@ -88,7 +88,7 @@ def test_a_plan_needs_neither_prompts_nor_weights(tmp_path, monkeypatch, capsys)
         "cheapest that fits",
         "not on this disk",
         "2,000 held-out pairs for the gate are assumed",
-        "in refresh is not reckoned; --rehearse measures it",
+        "refresh",
     ):
         assert words in said
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alignment.training.config import AlignConfig
-from pipelines.loop.costs import training_memory
+from pipelines.loop.costs import frozen, training_memory
 from pipelines.loop.rates import generator_size
 from reward_model.training.config import GRPOTraining
 from videoduet import quantized
@@ -54,13 +54,13 @@ def test_only_what_is_frozen_is_held_in_fewer_bits(make, words):
 def test_a_plan_counts_it():
     """14·10⁹ weights: 28 GB in bfloat16 are 7.2 in four bits and 14 in eight; a UNet's stay."""
     large, config = generator_size("Wan2.1-T2V-14B-Diffusers"), AlignConfig(lora_rank=16)
-    plain = training_memory(large, config, 1000, weight_bytes=2)
-    saved = {
-        bits: plain - training_memory(large, replace(config, load_in=bits), 1000, weight_bytes=2)
-        for bits in ("4bit", "8bit")
-    }
+    plain = frozen(large, config, 2)
+    saved = {bits: plain - frozen(large, replace(config, load_in=bits), 2) for bits in ("4bit", "8bit")}
     weights = 1e9 * large.weights[0]
     assert saved["4bit"] == pytest.approx((2 - 0.516) * weights) and saved["8bit"] == pytest.approx(weights)
+    # Activations are a little wider then: autocast computes over what is packed.
+    whole = [training_memory(large, replace(config, load_in=bits), 1000, weight_bytes=2) for bits in (None, "4bit")]
+    assert 0.98 * saved["4bit"] < whole[0] - whole[1] < saved["4bit"]
     unet = generator_size("t2v_turbo")
     assert training_memory(unet, replace(config, load_in="4bit"), 10, weight_bytes=2) == training_memory(
         unet, config, 10, weight_bytes=2
@@ -68,12 +68,11 @@ def test_a_plan_counts_it():
 
 
 def test_wan_14b_learns_on_48_gb():
-    """61 frames of 480x832 pixels with recomputation in two levels, and 8 % of the card spared; not 81, and not in
-    bfloat16.
+    """81 frames of 480x832 pixels in four bits with recomputation in two levels, and 8 % of the card spared, by far;
+    what counts is one layer of one video. Recomputed once, it does not fit.
     """
     large = generator_size("Wan2.1-T2V-14B-Diffusers")
     config = AlignConfig(lora_rank=16, gradient_checkpointing="twice", load_in="4bit")
-    room, tokens = 0.92 * 48e9, large.tokens(61, 480, 832)
-    assert training_memory(large, config, tokens, weight_bytes=2) < room
-    assert training_memory(large, replace(config, load_in=None), tokens, weight_bytes=2) > room
-    assert training_memory(large, config, large.tokens(81, 480, 832), weight_bytes=2) > room
+    room, tokens = 0.92 * 48e9, large.tokens(81, 480, 832)
+    assert training_memory(large, config, tokens, weight_bytes=2) < 0.6 * room
+    assert training_memory(large, replace(config, gradient_checkpointing=True), tokens, weight_bytes=2) > room

@@ -40,7 +40,7 @@ def too_large(config: RunConfig, available: float) -> Iterator[str]:
         align = replace(align, gradient_checkpointing="twice" if torch.cuda.is_available() else False)
     if judge.batch_size == "auto":
         judge = replace(judge, batch_size=2)
-    for phase, needed in memory(replace(config, align=align, judge=judge), *sizes).items():
+    for phase, needed in memory(replace(config, align=align, judge=judge), *sizes, available).items():
         if needed > available:
             yield f"{phase} needs about {needed / 1e9:.2f} GB, and there are {available / 1e9:.2f} GB; {KNOBS[phase]}."
 
@@ -49,5 +49,6 @@ KNOBS = {
     "sample": "lower generator.batch_size, or give generator.dtype bfloat16",
     "align": "set align.gradient_checkpointing true, align.micro_batch 1, or lower align.lora_rank",
     "rank": "lower judge.batch_size, or give judge.dtype bfloat16",
+    "refresh": "lower refresh.training.micro_batch, or give refresh.training.load_in 4bit",
 }
 """What to lower where memory does not suffice for a phase."""

@@ -144,6 +144,7 @@ def described(parts: Mapping[str, Any]) -> str:
 def whole_batch(generator: Any, batch: int, speed: Any) -> tuple[float, str]:
     """Seconds of a video in a whole batch of ``batch``, drawn and decoded, and that as a sentence."""
     embeds = generator.encode_prompts(["a red circle moving left"] * batch)
+    generator.rest()
     with generator.at_speed(speed):
         if torch.cuda.is_available():
             # Kernels are found, built and recorded at first use.
