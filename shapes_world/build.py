@@ -39,7 +39,7 @@ from videoduet.seeding import seed_for
 from videoduet.store import atomic_path, read_json, write_bytes, write_json
 from videoduet.video import write_video
 
-TRAINING_PROMPTS, HELD_OUT_PROMPTS = 64, 32
+TRAINING_PROMPTS, HELD_OUT_PROMPTS = 64, 64
 
 
 @dataclass(frozen=True)
