@@ -6,7 +6,7 @@ from collections import Counter
 
 from source_tree import HEAVY, ROOT, files_without_torch, loaded, strict_files
 
-KNOWN = {"strict": 0, "standard": 363}
+KNOWN = {"strict": 0, "standard": 362}
 """The errors that are forgiven (.basedpyright/baseline.json), where checking is strict and elsewhere. Lower them as
 errors are mended; they never grow.
 """
