@@ -54,7 +54,9 @@ class Audit:
         shutil.rmtree(output / "clips", ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=output, prefix=".versions.tmp") as folder:
             seed = seed_for(self.seed, "audit")
-            card = audit(judge, self._videos(), names=PROBES, clips=self.clips, seed=seed, folder=folder)
+            videos = self._videos()
+            # A base may well draw what was not asked.
+            card = audit(judge, videos, names=PROBES, clips=self.clips, seed=seed, fits=False, folder=folder)
             card = with_clips(card, output / "clips")
         card = moved(card, lambda path: Path(path).relative_to(self.root).as_posix())
         write_json(output / CARD, card.to_json())

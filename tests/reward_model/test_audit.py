@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.flawed_judges import FLAWS, Coin, Oracle, TextObeying, frames_of
+from benchmarks.flawed_judges import FLAWS, Coin, Oracle, PromptBlind, TextObeying, frames_of
 from pipelines.report.audit import write_card
 from reward_model import PRESETS
 from reward_model.judging.audit import audit, plan
@@ -65,6 +65,13 @@ def test_a_sound_judge_fails_nothing_on_few_clips(sound):
     none = ("means_what_it_says", "agrees_with_people")
     assert {sound.probes[name].verdict for name in none} == {"does_not_apply"}
     assert not sound.passed(["agrees_with_people"]), "what does not apply has not passed"
+
+
+def test_of_videos_that_may_not_fit_it_is_asked_whether_the_prompt_matters(few):
+    sound, blind = (few(judge, names=["reads_prompt"], fits=False) for judge in (Oracle(), PromptBlind()))
+    probe = sound.probes["reads_prompt"]
+    assert probe.verdict == "passed" and probe.worst.name == "preference_moves" and not probe.cases
+    assert blind.probes["reads_prompt"].verdict == "failed" and blind.probes["reads_prompt"].worst.value == 0
 
 
 @pytest.mark.parametrize("name", ["always first", "motion-blind", "saturation-lover", "still-lover"])

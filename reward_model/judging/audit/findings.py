@@ -16,6 +16,7 @@ from videoduet.records import Prompt, Video
 
 LEAN, AGREEMENT = 0.15, 0.65
 SEES, NOT_STILL, BRIBED = 0.65, 0.6, 0.3
+MOVES = 0.1
 CYCLES = 0.16
 """Of triples; ¼ by chance, 0.09 where one showing in ten is wrong."""
 AGAIN, COMPANY = 0.3, 0.1
@@ -77,9 +78,18 @@ def sees(found: Mapping[str, Sequence[Opinion]], counted: Sequence[str]) -> Meas
     ]
 
 
-def reads(opinions: Sequence[Opinion]) -> Measures:
-    """How often the clip that fits the prompt wins."""
-    return [measured("fitting_wins", _scores(opinions), least=SEES)]
+def reads(opinions: Sequence[Opinion], fits: bool) -> Measures:
+    """How often the clip that fits the prompt wins; where it is not known that clips fit theirs, how far the preference
+    between two moves from the prompt of the one to that of the other, which is 0 for a judge that reads neither.
+    """
+    if fits:
+        return [measured("fitting_wins", _scores(opinions), least=SEES)]
+    moves = [
+        (one.ask.cluster, abs(one.score + other.score - 1))
+        for one, other in zip(opinions[::2], opinions[1::2], strict=True)
+        if one.readable and other.readable
+    ]
+    return [measured("preference_moves", moves, least=MOVES)]
 
 
 def not_still(found: Mapping[str, Sequence[Opinion]]) -> Measures:

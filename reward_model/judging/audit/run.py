@@ -39,14 +39,17 @@ def audit(
     names: Sequence[str] = PROBES,
     clips: int = CLIPS,
     seed: int = 0,
+    fits: bool = True,
     folder: str | Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> AuditCard:
     """The card of ``judge``, anything with ``compare``: what it sees, reads and can be bribed by.
 
     ``videos`` are paths, clips or arrays, or (video, prompt); at most ``clips`` of them are used, of as many prompts as
-    there are. They should be good: what a probe does to them must make them worse. Their versions are written into
-    ``folder`` (None: a temporary one, and no case can be shown afterwards), and one that is there is taken as it is.
+    there are. They should be good: what a probe does to them must make them worse. Whether they fit their prompts says
+    ``fits``: a generator's own samples may not, and then it is only asked whether the prompt matters. Their versions
+    are written into ``folder`` (None: a temporary one, and no case can be shown afterwards), and one that is there is
+    taken as it is.
     ``votes`` of people are compared with the judge's. Only the probes of ``names`` are asked for. ``progress`` is
     called with the number of pairs answered.
 
@@ -55,7 +58,7 @@ def audit(
     with nullcontext(folder) if folder is not None else tempfile.TemporaryDirectory() as place:
         material = Material(videos, Path(place), clips, seed)
         asker = Asker(judge, seed, progress)
-        found = _probe(asker, material, as_votes(votes), names)
+        found = _probe(asker, material, as_votes(votes), names, fits)
     said = verdicts({name: one.measures for name, one in found.items()})
     return AuditCard(
         probes={
@@ -77,7 +80,9 @@ def audit(
     )
 
 
-def _probe(asker: Asker, material: Material, votes: Sequence[Vote], names: Sequence[str]) -> dict[str, _Found]:
+def _probe(
+    asker: Asker, material: Material, votes: Sequence[Vote], names: Sequence[str], fits: bool
+) -> dict[str, _Found]:  # fmt: skip
     picture = probes.picture(material) if "sees_picture" in names else {}
     time = probes.time(material) if "sees_time" in names else {}
     still = probes.still(material) if "not_still" in names else {}
@@ -103,7 +108,7 @@ def _probe(asker: Asker, material: Material, votes: Sequence[Vote], names: Seque
         "order": lambda: _found(findings.order(opinions), halves),
         "cycles": lambda: _found(findings.cycles(asker, groups)),
         "repeatable": lambda: _found(findings.repeats(asker, probes.repeated(material), plain)),
-        "reads_prompt": lambda: _found(findings.reads(fitting), _wrong(fitting), no_prompts),
+        "reads_prompt": lambda: _found(findings.reads(fitting, fits), _wrong(fitting) if fits else [], no_prompts),
         "sees_picture": lambda: _found(findings.sees(seen, strongest), _wrong(*(seen[name] for name in strongest))),
         "sees_time": lambda: _found(findings.sees(times, list(TIME)), _wrong(*times.values())),
         "not_bribed": lambda: _found(*findings.bribed(asker, bribes)),
